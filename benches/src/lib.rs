@@ -1,0 +1,1 @@
+//! Benchmarks: workloads that check their own answers.

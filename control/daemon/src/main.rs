@@ -1,0 +1,2 @@
+//! The load balancer daemon.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What goes over the socket: ipvsadm's grammar, requests, replies, listings.

@@ -1,0 +1,1 @@
+//! The control thread: model, socket, neighbours, kernel path, publishing.

@@ -1,0 +1,1 @@
+//! Prefetch, the cycle counter and huge-page memory behind safe signatures.

@@ -1,0 +1,1 @@
+//! A small C shim over DPDK with an ABI of its own.

@@ -1,0 +1,1 @@
+//! DPDK: environment, memory pools, devices, and queue pairs as ports.

@@ -1,0 +1,8 @@
+//! The packet path: packets in, packets out.
+//!
+//! See the README beside this crate for the walk of a packet. Nothing here knows DPDK or the
+//! configuration file: frames come through [`port::Port`], and what to do with them comes as
+//! a snapshot that control compiles.
+#![forbid(unsafe_code)]
+
+pub mod port;

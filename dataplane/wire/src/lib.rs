@@ -1,0 +1,1 @@
+//! Packet headers as checked views over borrowed bytes.
