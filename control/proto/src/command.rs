@@ -1,0 +1,249 @@
+//! One call of ipvsadm, understood: which command it gives, in the project's nouns.
+
+use std::net::IpAddr;
+
+use config::model::{Endpoint, Listen, Real, Service};
+
+/// What a call asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `-A`: a new service, with no real servers.
+    AddService(ServiceSettings),
+    /// `-E`: other settings for a service. What ipvsadm has no option for (local addresses, the
+    /// real servers, the MSS clamp) is empty here and is to be kept.
+    EditService(ServiceSettings),
+    /// `-D`: a service and its real servers go.
+    DeleteService {
+        /// Which.
+        listen: Listen,
+    },
+    /// `-C`: every service goes.
+    Flush,
+    /// `-a`: a new real server.
+    AddReal {
+        /// Its service.
+        listen: Listen,
+        /// The real server.
+        real: Real,
+    },
+    /// `-e`: other settings for a real server.
+    EditReal {
+        /// Its service.
+        listen: Listen,
+        /// All its settings.
+        real: Real,
+    },
+    /// `-d`: a real server goes.
+    DeleteReal {
+        /// Its service.
+        listen: Listen,
+        /// Which.
+        endpoint: Endpoint,
+    },
+    /// `-L`, `-l`, or no argument at all.
+    List(ListOptions),
+    /// `-S`: every service as the calls that make it.
+    Save {
+        /// Addresses and ports as numbers.
+        numeric: bool,
+    },
+    /// `-R`: the calls on standard input.
+    Restore {
+        /// All of them or none.
+        atomic: bool,
+    },
+    /// `-Z`: counters start from nothing, of one service or of all.
+    Zero(Option<Listen>),
+    /// `--set`, in seconds, 0..=2678400; 0 leaves a value as it is.
+    SetTimeouts {
+        /// TCP ESTABLISHED.
+        tcp: u32,
+        /// TCP FIN_WAIT.
+        tcp_fin: u32,
+        /// UDP.
+        udp: u32,
+    },
+    /// `--start-daemon`.
+    StartDaemon(SyncDaemon),
+    /// `--stop-daemon`.
+    StopDaemon {
+        /// Which of the two.
+        role: SyncRole,
+        /// `--syncid`, 0..=255.
+        sync_id: u8,
+    },
+    /// `-P`: a FULLNAT source address for a service.
+    AddLocalAddress(LocalAddress),
+    /// `-Q`: it goes.
+    DeleteLocalAddress(LocalAddress),
+    /// `-G`: the local addresses of one service or of all.
+    ListLocalAddresses(Option<Listen>),
+    /// `-U`, `-O`: an entry of a service's block or allow list.
+    AddAccess(AccessEntry),
+    /// `-V`, `-Y`: it goes.
+    DeleteAccess(AccessEntry),
+    /// `-B`, `-W`: the list of one service or of all.
+    ListAccess {
+        /// Which list.
+        list: AccessList,
+        /// Whose; absent: everybody's.
+        listen: Option<Listen>,
+    },
+    /// `-h`.
+    Help,
+    /// `-v`.
+    Version,
+    /// `status`: not ipvsadm's, but it goes over the same socket.
+    Status {
+        /// As JSON.
+        json: bool,
+    },
+}
+
+impl Command {
+    /// Whether the command may change something, and so needs root and an audit line.
+    pub fn changes(&self) -> bool {
+        !matches!(
+            self,
+            Self::List(_)
+                | Self::Save { .. }
+                | Self::ListLocalAddresses(_)
+                | Self::ListAccess { .. }
+                | Self::Help
+                | Self::Version
+                | Self::Status { .. }
+        )
+    }
+}
+
+/// The settings of `-A` and `-E`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSettings {
+    /// The service, with no real servers and no local addresses.
+    pub service: Service,
+    /// What DPVS's ipvsadm adds.
+    pub extras: ServiceExtras,
+}
+
+/// What DPVS's ipvsadm can say of a service and the model has no word for yet.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ServiceExtras {
+    /// `-j`: the director answers SYNs itself.
+    pub synproxy: Option<bool>,
+    /// `--conn-timeout`: seconds in ESTABLISHED, 1..=2678400.
+    pub connection_timeout: Option<u32>,
+    /// `--proxy-protocol`, as it was written (`v1`, `v2-insecure`, ...).
+    pub proxy_protocol: Option<String>,
+    /// `--expire-quiescent`: a weight of 0 ends connections.
+    pub expire_quiescent: bool,
+    /// `--quic`.
+    pub quic: bool,
+    /// `--hash-target`: `sip` or `qid`.
+    pub hash_target: Option<String>,
+    /// `--dest-check`, as it was written.
+    pub dest_check: Option<String>,
+}
+
+/// What a listing shows and how.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ListOptions {
+    /// Only this service.
+    pub service: Option<Listen>,
+    /// `-n`: addresses and ports as numbers.
+    pub numeric: bool,
+    /// `-c`: connections, not services.
+    pub connections: bool,
+    /// `--stats`: totals.
+    pub stats: bool,
+    /// `--rate`: per second.
+    pub rate: bool,
+    /// `--thresholds`.
+    pub thresholds: bool,
+    /// `--persistent-conn`.
+    pub persistent: bool,
+    /// `--tun-info`.
+    pub tun_info: bool,
+    /// `-X`: totals without K, M, G, T.
+    pub exact: bool,
+    /// `--timeout`: the timeouts, not services.
+    pub timeout: bool,
+    /// `--daemon`: the sync daemons, not services.
+    pub daemon: bool,
+    /// `--nosort`: the data plane's order, newest real server first.
+    pub nosort: bool,
+    /// `--syncid`; changes nothing.
+    pub sync_id: Option<u8>,
+    /// `--sockpair`, as it was written: only this connection.
+    pub sockpair: Option<String>,
+    /// `--cpu`: only this worker.
+    pub cpu: Option<u32>,
+}
+
+/// The role of a sync daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncRole {
+    /// Sends.
+    Master,
+    /// Receives.
+    Backup,
+}
+
+impl SyncRole {
+    /// `master` or `backup`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Backup => "backup",
+        }
+    }
+}
+
+/// The settings of `--start-daemon`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncDaemon {
+    /// Master or backup.
+    pub role: SyncRole,
+    /// `--mcast-interface`.
+    pub interface: String,
+    /// `--syncid`, 0..=255.
+    pub sync_id: u8,
+    /// `--sync-maxlen` in octets, 1..=65507; 0: from the MTU.
+    pub max_length: u16,
+    /// `--mcast-group`; absent: 224.0.0.81.
+    pub group: Option<IpAddr>,
+    /// `--mcast-port`; absent: 8848.
+    pub port: Option<u16>,
+    /// `--mcast-ttl`; absent: 1.
+    pub ttl: Option<u8>,
+}
+
+/// A FULLNAT source address of a service (`-z`, `-F`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalAddress {
+    /// The service.
+    pub listen: Listen,
+    /// The address.
+    pub address: IpAddr,
+    /// The interface it is on, by name.
+    pub interface: String,
+}
+
+/// One of the two access lists of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessList {
+    /// Clients that are refused.
+    Block,
+    /// Clients that alone are taken.
+    Allow,
+}
+
+/// An entry of an access list (`-k`, `-2`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessEntry {
+    /// Which list.
+    pub list: AccessList,
+    /// The service.
+    pub listen: Listen,
+    /// An address, or `ipset:NAME`.
+    pub entry: String,
+}
