@@ -5,4 +5,14 @@
 //! a snapshot that control compiles.
 #![forbid(unsafe_code)]
 
+pub mod conn;
+pub mod counter;
+pub mod exchange;
+pub mod fwd;
+pub mod pages;
 pub mod port;
+pub mod published;
+pub mod sched;
+pub mod services;
+pub mod time;
+pub mod verdict;

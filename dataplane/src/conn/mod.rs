@@ -1,0 +1,4 @@
+//! Connections of one worker.
+
+pub mod tcp;
+pub mod timeout;

@@ -1,0 +1,274 @@
+//! The snapshot that workers read: what listens where, which real servers there are, and how
+//! to reach them.
+//!
+//! Control compiles it and publishes it whole ([`crate::published`]); a worker only looks
+//! things up. Nothing in it changes except the counters in [`Blocks`], each of which belongs
+//! to one worker.
+
+mod index;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use wire::ethernet::Mac;
+
+use crate::conn::timeout::Timeouts;
+use crate::counter::{Counter, Gauge, Word};
+use crate::pages::{Cells, Pages};
+use crate::port::PortId;
+use crate::sched::Scheduler;
+use crate::verdict::PuntClass;
+
+pub use index::{Key, ServiceIndex};
+
+/// A service's slot. Control reuses a slot only when no worker has a connection on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId(pub u32);
+
+/// A real server's slot, reused as a service's is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RealId(pub u32);
+
+/// A next hop's slot: one port and one neighbour on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HopId(pub u32);
+
+/// Everything that a worker needs to know, as of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Which service takes a packet.
+    pub index: ServiceIndex,
+    /// Services by [`ServiceId`].
+    pub services: Pages<Arc<Service>>,
+    /// Real servers by [`RealId`]; removed ones stay while connections are on them.
+    pub reals: Pages<Real>,
+    /// Next hops by [`HopId`].
+    pub hops: Pages<Hop>,
+    /// The addresses that are ours.
+    pub addresses: Addresses,
+    /// Ports by [`PortId`].
+    pub ports: Arc<[PortView]>,
+    /// Timeouts, limits and switches.
+    pub settings: Arc<Settings>,
+    /// Counters: one [`Blocks`] for each worker.
+    pub blocks: Arc<[Blocks]>,
+}
+
+/// A virtual service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its slot.
+    pub id: ServiceId,
+    /// Changes whenever the service or one of its real servers is added, removed or edited:
+    /// schedulers start over as IPVS's do.
+    pub revision: u64,
+    /// How it chooses.
+    pub scheduler: Scheduler,
+    /// The real servers, newest first: the order in which IPVS walks them.
+    pub candidates: Box<[Candidate]>,
+}
+
+/// One real server, as a scheduler sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub real: RealId,
+    /// 0..=65535; 0 takes no new connections.
+    pub weight: u32,
+    /// When it was added, in a count that only grows; candidates stand in descending order
+    /// of it. A scheduler that walks the list remembers the last one by this number, so the
+    /// place survives any edit, and a removed one's place falls to its predecessor.
+    pub order: u32,
+}
+
+/// A real server.
+#[derive(Clone, Copy, Debug)]
+pub struct Real {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Whether it still belongs to a service; packets of a removed one are dropped.
+    pub available: bool,
+    /// How packets get there.
+    pub forwarder: crate::fwd::Forwarder,
+}
+
+/// Where a packet goes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The port to send by.
+    pub port: PortId,
+    /// That port's MAC.
+    pub source: Mac,
+    /// The neighbour's MAC; `None` while it is not known.
+    pub destination: Option<Mac>,
+}
+
+/// What a worker knows of a port.
+#[derive(Clone, Debug)]
+pub struct PortView {
+    /// Its MAC.
+    pub mac: Mac,
+    /// Largest IP packet, in octets.
+    pub mtu: u16,
+    /// Multicast groups whose frames are punted (VRRP, OSPF, what the kernel joined); sorted.
+    pub groups: Arc<[Mac]>,
+}
+
+/// What an address of ours is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owned {
+    /// The director's own address on a port.
+    Director,
+    /// A VIP.
+    Vip {
+        /// Whether we answer for it now.
+        held: bool,
+        /// What becomes of traffic that no service takes.
+        unmatched: Unmatched,
+    },
+}
+
+/// What becomes of a VIP's traffic that no service takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmatched {
+    /// Dropped.
+    Drop,
+    /// Answered with port unreachable.
+    Reject,
+    /// Given to the kernel.
+    Kernel,
+}
+
+/// The addresses that are ours, sorted for a binary search.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    sorted: Arc<[(IpAddr, Owned)]>,
+    /// Whether some VIP is not held: only then a hit on a connection asks.
+    any_not_held: bool,
+}
+
+impl Addresses {
+    /// Takes the addresses in any order; of two equal ones the first counts.
+    pub fn new(mut all: Vec<(IpAddr, Owned)>) -> Self {
+        all.sort_by_key(|&(address, _)| address);
+        all.dedup_by_key(|&mut (address, _)| address);
+        let any_not_held = all
+            .iter()
+            .any(|(_, owned)| matches!(owned, Owned::Vip { held: false, .. }));
+        Self {
+            sorted: all.into(),
+            any_not_held,
+        }
+    }
+
+    /// What `address` is to us; `None`: nothing.
+    pub fn get(&self, address: IpAddr) -> Option<Owned> {
+        let found = self
+            .sorted
+            .binary_search_by_key(&address, |&(address, _)| address);
+        found.ok().map(|at| self.sorted[at].1)
+    }
+
+    /// Whether `address` is a VIP that somebody else holds now.
+    #[inline]
+    pub fn is_not_held(&self, address: IpAddr) -> bool {
+        self.any_not_held && matches!(self.get(address), Some(Owned::Vip { held: false, .. }))
+    }
+
+    /// Every address, in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, Owned)> {
+        self.sorted.iter().copied()
+    }
+}
+
+/// Timeouts, limits and switches.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Connection timeouts by state.
+    pub timeouts: Timeouts,
+    /// Limits on what is punted.
+    pub punt_limits: PuntLimits,
+}
+
+/// Frames a second that one worker may punt, by class; a tenth of a second's worth may come
+/// at once, but at least 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PuntLimits {
+    /// In the order of [`PuntClass::ALL`].
+    pub per_second: [u32; PuntClass::ALL.len()],
+}
+
+impl Default for PuntLimits {
+    fn default() -> Self {
+        Self {
+            per_second: [10_000, 1_000, 20_000, 100_000, 20_000, 2_000],
+        }
+    }
+}
+
+/// One worker's counters for every service and real server.
+#[derive(Clone, Debug, Default)]
+pub struct Blocks {
+    /// By [`RealId`].
+    pub reals: Cells<RealBlock>,
+    /// By [`ServiceId`].
+    pub services: Cells<ServiceBlock>,
+    /// By [`RealId`]: what all other workers together count. Written by control.
+    pub others: Cells<Others>,
+}
+
+/// What one worker counts for one real server: a line of its own.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct RealBlock {
+    /// Connections that count as active (TCP established and half open).
+    pub active: Gauge,
+    /// The other connections.
+    pub inactive: Gauge,
+    /// Persistence templates.
+    pub persistent: Gauge,
+    /// Set while a threshold keeps new connections away.
+    pub overloaded: Gauge,
+    /// Connections, packets and octets since the start.
+    pub traffic: Traffic,
+}
+
+/// What one worker counts for one service: a line of its own.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct ServiceBlock {
+    /// Connections, packets and octets since the start.
+    pub traffic: Traffic,
+    /// The revision that the scheduler's words belong to.
+    pub revision: Word,
+    /// The scheduler's own words.
+    pub words: [Gauge; 2],
+}
+
+/// What the other workers count for one real server, as of the last sum.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Others {
+    /// Active connections.
+    pub active: Gauge,
+    /// Inactive connections.
+    pub inactive: Gauge,
+}
+
+/// Totals since the start. Octets are those of IP packets, headers included.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Traffic {
+    /// New connections.
+    pub connections: Counter,
+    /// Packets from clients.
+    pub packets_in: Counter,
+    /// Packets to clients; 0 where replies don't pass us.
+    pub packets_out: Counter,
+    /// Octets from clients.
+    pub bytes_in: Counter,
+    /// Octets to clients.
+    pub bytes_out: Counter,
+}

@@ -1,0 +1,259 @@
+//! From a packet's destination, or its mark, to the service that takes it.
+//!
+//! Open addressing with linear probing over copy-on-write pages, at most half full: a change
+//! copies one page. Only the operator puts keys in, so a packet can't lengthen a probe.
+
+use std::net::IpAddr;
+
+use super::ServiceId;
+use crate::pages::{PAGE, Pages};
+
+/// What a service is found by: protocol, address and port, or a mark and a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    address: u128,
+    /// Kind (16 bits), then protocol and port, or the mark.
+    rest: u64,
+}
+
+impl Key {
+    /// The key of a service on an address; port 0 takes all ports.
+    #[inline]
+    pub fn address(protocol: u8, address: IpAddr, port: u16) -> Self {
+        let (kind, address) = match address {
+            IpAddr::V4(v4) => (4u64, u128::from(v4.to_bits())),
+            IpAddr::V6(v6) => (6, v6.to_bits()),
+        };
+        Self {
+            address,
+            rest: kind << 48 | u64::from(protocol) << 16 | u64::from(port),
+        }
+    }
+
+    /// The key of a firewall mark, for packets of one family.
+    #[inline]
+    pub fn mark(mark: u32, v6: bool) -> Self {
+        let kind: u64 = if v6 { 0x106 } else { 0x104 };
+        Self {
+            address: 0,
+            rest: kind << 48 | u64::from(mark),
+        }
+    }
+
+    /// Whether it is a mark's.
+    fn is_mark(&self) -> bool {
+        self.rest >> 56 != 0
+    }
+
+    /// Whether it is an address with port 0.
+    fn takes_all_ports(&self) -> bool {
+        !self.is_mark() && self.rest & 0xffff == 0
+    }
+
+    /// A number whose upper bits differ for different keys.
+    #[inline]
+    fn hash(&self) -> u64 {
+        let [low, high] = [self.address as u64, (self.address >> 64) as u64];
+        let mixed = (low ^ self.rest.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ mixed >> 32 ^ high).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        mixed ^ mixed >> 32
+    }
+}
+
+/// The index. Cloning shares the pages.
+#[derive(Clone, Debug)]
+pub struct ServiceIndex {
+    slots: Pages<(Key, ServiceId)>,
+    /// A power of two, a multiple of [`PAGE`].
+    capacity: u32,
+    len: u32,
+    marks: u32,
+    all_ports: u32,
+}
+
+impl Default for ServiceIndex {
+    fn default() -> Self {
+        Self {
+            slots: Pages::default(),
+            capacity: PAGE as u32,
+            len: 0,
+            marks: 0,
+            all_ports: 0,
+        }
+    }
+}
+
+impl ServiceIndex {
+    /// The service with exactly this key.
+    #[inline]
+    pub fn get(&self, key: &Key) -> Option<ServiceId> {
+        let mut at = self.home(key);
+        loop {
+            match self.slots.get(at) {
+                Some((found, id)) if found == key => return Some(*id),
+                Some(_) => at = self.after(at),
+                None => return None,
+            }
+        }
+    }
+
+    /// The service that takes a packet (reference B.1): its mark's, then that of the exact
+    /// port, then that of all ports.
+    #[inline]
+    pub fn find(&self, mark: u32, protocol: u8, address: IpAddr, port: u16) -> Option<ServiceId> {
+        if mark != 0
+            && self.marks != 0
+            && let Some(id) = self.get(&Key::mark(mark, address.is_ipv6()))
+        {
+            return Some(id);
+        }
+        if let Some(id) = self.get(&Key::address(protocol, address, port)) {
+            return Some(id);
+        }
+        if self.all_ports == 0 {
+            return None;
+        }
+        self.get(&Key::address(protocol, address, 0))
+    }
+
+    /// Services in it.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a key, or points it to another service.
+    pub fn insert(&mut self, key: Key, id: ServiceId) {
+        if (self.len + 1) * 2 > self.capacity {
+            self.grow();
+        }
+        if self.place(key, id) {
+            self.count(&key, 1);
+        }
+    }
+
+    /// Removes a key and closes the gap it leaves.
+    pub fn remove(&mut self, key: &Key) {
+        let mut gap = self.home(key);
+        loop {
+            match self.slots.get(gap) {
+                Some((found, _)) if found == key => break,
+                Some(_) => gap = self.after(gap),
+                None => return,
+            }
+        }
+        self.count(key, u32::MAX);
+        let mut at = self.after(gap);
+        while let Some(&(moved, id)) = self.slots.get(at) {
+            let from_home = |slot: u32| slot.wrapping_sub(self.home(&moved)) & (self.capacity - 1);
+            if from_home(gap) < from_home(at) {
+                self.slots.set(gap, (moved, id));
+                gap = at;
+            }
+            at = self.after(at);
+        }
+        self.slots.clear(gap);
+    }
+
+    /// Puts the key into its first free place; `false` if it was there already.
+    fn place(&mut self, key: Key, id: ServiceId) -> bool {
+        let mut at = self.home(&key);
+        while let Some((found, _)) = self.slots.get(at) {
+            if *found == key {
+                self.slots.set(at, (key, id));
+                return false;
+            }
+            at = self.after(at);
+        }
+        self.slots.set(at, (key, id));
+        true
+    }
+
+    /// Adds `n` (1 or, wrapping, -1) to the counts that `key` belongs to.
+    fn count(&mut self, key: &Key, n: u32) {
+        self.len = self.len.wrapping_add(n);
+        if key.is_mark() {
+            self.marks = self.marks.wrapping_add(n);
+        }
+        if key.takes_all_ports() {
+            self.all_ports = self.all_ports.wrapping_add(n);
+        }
+    }
+
+    fn grow(&mut self) {
+        let old = std::mem::take(&mut self.slots);
+        self.capacity *= 2;
+        for (_, &(key, id)) in old.iter() {
+            self.place(key, id);
+        }
+    }
+
+    #[inline]
+    fn home(&self, key: &Key) -> u32 {
+        (key.hash() as u32) & (self.capacity - 1)
+    }
+
+    #[inline]
+    fn after(&self, at: u32) -> u32 {
+        (at + 1) & (self.capacity - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+    use std::net::Ipv4Addr;
+
+    const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
+    #[test]
+    fn a_mark_beats_the_port_and_the_port_beats_all_ports() {
+        let mut index = ServiceIndex::default();
+        index.insert(Key::mark(5, false), ServiceId(1));
+        index.insert(Key::address(6, VIP, 80), ServiceId(2));
+        index.insert(Key::address(6, VIP, 0), ServiceId(3));
+        let cases = [
+            ("mark", 5, 6, 80, Some(1)),
+            ("unknown mark", 7, 6, 80, Some(2)),
+            ("port", 0, 6, 80, Some(2)),
+            ("all ports", 0, 6, 81, Some(3)),
+            ("other protocol", 0, 17, 80, None),
+        ];
+        for (name, mark, protocol, port, want) in cases {
+            assert_eq!(
+                index.find(mark, protocol, VIP, port),
+                want.map(ServiceId),
+                "{name}"
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn agrees_with_a_hash_map(steps in prop::collection::vec((any::<bool>(), 0u16..300), 0..600)) {
+            let (mut index, mut model) = (ServiceIndex::default(), HashMap::new());
+            for (at, (add, port)) in (0u32..).zip(steps) {
+                let key = Key::address(6, VIP, port);
+                if add {
+                    index.insert(key, ServiceId(at));
+                    model.insert(key, ServiceId(at));
+                } else {
+                    index.remove(&key);
+                    model.remove(&key);
+                }
+            }
+            prop_assert_eq!(index.len() as usize, model.len());
+            for port in 0..300 {
+                let key = Key::address(6, VIP, port);
+                prop_assert_eq!(index.get(&key), model.get(&key).copied());
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! One packet, one verdict, one counter.
+//!
+//! Every frame that a worker takes in ends in exactly one [`Verdict`]. Per worker, always:
+//! `rx + handed_in + injected + released = transmit + punt + handed_out + held + sum(drop)`.
+//! Frames of our own making (ICMP errors, say) count apart: `made = made_sent + made_dropped`.
+
+use crate::counter::Counter;
+use crate::port::{PortId, WorkerId};
+
+/// The one way a packet leaves the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Rewritten; to be sent by this port.
+    Transmit(PortId),
+    /// For control, and perhaps the kernel.
+    Punt(PuntClass),
+    /// For the worker that owns its connection.
+    HandOver(WorkerId),
+    /// Kept for a while: a fragment whose first part is missing.
+    Hold,
+    /// Gone, for this reason.
+    Drop(Reason),
+}
+
+/// What a punted frame is. Each class and worker has a token bucket of its own, so that a
+/// flood of one never silences another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PuntClass {
+    /// ARP and IPv6 neighbour discovery.
+    Neighbour,
+    /// VRRP (protocol 112).
+    Vrrp,
+    /// OSPF (protocol 89), BGP (TCP port 179) and BFD (UDP ports 3784, 3785, 4784).
+    Routing,
+    /// Everything else for an address of the director.
+    Local,
+    /// A VIP's traffic that no service takes, where its `unmatched` is `kernel`.
+    Unmatched,
+    /// Everything else that came to our MAC, broadcast or multicast.
+    Other,
+}
+
+impl PuntClass {
+    /// Every class, the most urgent first.
+    pub const ALL: [Self; 6] = [
+        Self::Neighbour,
+        Self::Vrrp,
+        Self::Routing,
+        Self::Local,
+        Self::Unmatched,
+        Self::Other,
+    ];
+
+    /// The counter's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Neighbour => "punt-neighbour",
+            Self::Vrrp => "punt-vrrp",
+            Self::Routing => "punt-routing",
+            Self::Local => "punt-local",
+            Self::Unmatched => "punt-unmatched",
+            Self::Other => "punt-other",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident => $name:literal,)+) => {
+        /// Why a packet was dropped: one byte, no message. The name is the counter's.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The counter's name.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The destination MAC is neither the port's nor broadcast nor a group we listen to.
+    NotOurMac => "drop-not-our-mac",
+    /// Shorter than an Ethernet header.
+    ShortFrame => "drop-short-frame",
+    /// An 802.1Q tag on a port that is not a VLAN's.
+    Vlan => "drop-vlan",
+    /// Larger than the port's MTU, or than one buffer.
+    Oversize => "drop-oversize",
+    /// The version field and the EtherType disagree.
+    BadVersion => "drop-bad-version",
+    /// The frame ends inside the IP header.
+    ShortHeader => "drop-short-header",
+    /// IHL below 5, or a header past the total length.
+    BadIhl => "drop-bad-ihl",
+    /// Total length past the end of the frame.
+    BadLength => "drop-bad-length",
+    /// Wrong IPv4 header checksum.
+    BadChecksum => "drop-bad-checksum",
+    /// A chain of extension headers that is too long or ends nowhere.
+    HeaderChain => "drop-header-chain",
+    /// The packet ends inside its TCP, UDP or SCTP header, or that header is malformed.
+    ShortTransport => "drop-short-transport",
+    /// A source address that no host may have (multicast, broadcast, loopback).
+    BadSource => "drop-bad-source",
+    /// A fragment, which this version doesn't reassemble.
+    Fragment => "drop-fragment",
+    /// For a VIP that this director doesn't hold now.
+    VipNotHeld => "drop-vip-not-held",
+    /// No service listens on this address and port.
+    NoService => "drop-no-service",
+    /// No real server is available for a new connection.
+    NoReal => "drop-no-real",
+    /// A segment that may not open a connection, and no connection.
+    NoConnection => "drop-no-connection",
+    /// The connection's real server, or its service, was removed.
+    RealRemoved => "drop-real-removed",
+    /// No room for a new connection.
+    TableFull => "drop-table-full",
+    /// The next hop's MAC is not known (yet).
+    NoNeighbour => "drop-no-neighbour",
+    /// TTL or hop limit used up.
+    TtlExceeded => "drop-ttl-exceeded",
+    /// Larger than the next link's MTU, and may not be fragmented.
+    NeedsFragmentation => "drop-needs-fragmentation",
+    /// Larger than the next link's MTU; this version doesn't fragment.
+    CannotFragment => "drop-cannot-fragment",
+    /// More punts of its class than allowed.
+    PuntLimit => "drop-punt-limit",
+    /// Control doesn't keep up with what is punted.
+    PuntFull => "drop-punt-full",
+    /// The transmit queue refused it.
+    TxFull => "drop-tx-full",
+    /// Control sent it to a port that doesn't exist.
+    NoPort => "drop-no-port",
+}
+
+/// What one worker counts; read by anybody.
+#[derive(Debug)]
+pub struct Counters {
+    /// Frames received from the ports.
+    pub rx: Counter,
+    /// Octets received.
+    pub rx_bytes: Counter,
+    /// Frames taken over from other workers.
+    pub handed_in: Counter,
+    /// Frames that control asked to send.
+    pub injected: Counter,
+    /// Held frames that were let go.
+    pub released: Counter,
+    /// Frames sent.
+    pub transmit: Counter,
+    /// Octets sent.
+    pub transmit_bytes: Counter,
+    /// Frames given to control, by class.
+    pub punt: [Counter; PuntClass::ALL.len()],
+    /// Frames given to their owners.
+    pub handed_out: Counter,
+    /// Frames kept for a while.
+    pub held: Counter,
+    /// Frames dropped, by reason.
+    pub drop: [Counter; Reason::ALL.len()],
+    /// Packets of our own making.
+    pub made: Counter,
+    /// Of these: sent.
+    pub made_sent: Counter,
+    /// Of these: not sent, for want of a buffer, a token or room in the queue.
+    pub made_dropped: Counter,
+    /// Connections made.
+    pub connections_made: Counter,
+    /// Connections that ended.
+    pub connections_ended: Counter,
+    /// Turns of the loop.
+    pub turns: Counter,
+    /// Turns that found a frame.
+    pub busy_turns: Counter,
+    /// Processor cycles spent in turns that found a frame.
+    pub busy_cycles: Counter,
+    /// Processor cycles since the start.
+    pub cycles: Counter,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let zero = Counter::default;
+        Self {
+            rx: zero(),
+            rx_bytes: zero(),
+            handed_in: zero(),
+            injected: zero(),
+            released: zero(),
+            transmit: zero(),
+            transmit_bytes: zero(),
+            punt: std::array::from_fn(|_| zero()),
+            handed_out: zero(),
+            held: zero(),
+            drop: std::array::from_fn(|_| zero()),
+            made: zero(),
+            made_sent: zero(),
+            made_dropped: zero(),
+            connections_made: zero(),
+            connections_ended: zero(),
+            turns: zero(),
+            busy_turns: zero(),
+            busy_cycles: zero(),
+            cycles: zero(),
+        }
+    }
+}
+
+impl Counters {
+    /// Every counter with its name, in a fixed order.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let single = [
+            ("rx", &self.rx),
+            ("rx-bytes", &self.rx_bytes),
+            ("handed-in", &self.handed_in),
+            ("injected", &self.injected),
+            ("released", &self.released),
+            ("transmit", &self.transmit),
+            ("transmit-bytes", &self.transmit_bytes),
+            ("handed-out", &self.handed_out),
+            ("held", &self.held),
+            ("made", &self.made),
+            ("made-sent", &self.made_sent),
+            ("made-dropped", &self.made_dropped),
+            ("connections-made", &self.connections_made),
+            ("connections-ended", &self.connections_ended),
+            ("turns", &self.turns),
+            ("busy-turns", &self.busy_turns),
+            ("busy-cycles", &self.busy_cycles),
+            ("cycles", &self.cycles),
+        ];
+        let punt = PuntClass::ALL
+            .iter()
+            .map(|class| class.name())
+            .zip(&self.punt);
+        let drop = Reason::ALL
+            .iter()
+            .map(|reason| reason.name())
+            .zip(&self.drop);
+        single
+            .into_iter()
+            .chain(punt)
+            .chain(drop)
+            .map(|(name, counter)| (name, counter.get()))
+    }
+
+    /// Both sides of the equation that every frame keeps: what came in, what became of it.
+    pub fn balance(&self) -> (u64, u64) {
+        let came = [&self.rx, &self.handed_in, &self.injected, &self.released];
+        let went = [&self.transmit, &self.handed_out, &self.held];
+        let sum = |counters: &[&Counter]| counters.iter().map(|c| c.get()).sum::<u64>();
+        let by_kind: u64 = self.punt.iter().chain(&self.drop).map(Counter::get).sum();
+        (sum(&came), sum(&went) + by_kind)
+    }
+}
