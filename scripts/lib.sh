@@ -108,10 +108,18 @@ log_of() { printf '%s/%s.log\n' "$LOGS" "${1//[^a-z0-9]/-}"; }
 
 # step NAME COMMAND...: one check, passed if the command exits with 0.
 step() {
-    local name=$1 log start=$SECONDS
+    local name=$1 log start=$SECONDS status=0
     log=$(log_of "$name")
     shift
-    if "$@" >"$log" 2>&1; then
+    # Not as a condition: a function that is one runs on after a command that failed.
+    set +e
+    (
+        set -e
+        "$@"
+    ) >"$log" 2>&1
+    status=$?
+    set -e
+    if [ "$status" = 0 ]; then
         report "$name" 1 0 0 $((SECONDS - start)) "$log"
     else
         report "$name" 0 1 0 $((SECONDS - start)) "$log"
