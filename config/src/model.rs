@@ -59,10 +59,27 @@ impl Protocol {
     }
 }
 
+impl FromStr for Protocol {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        [Self::Tcp, Self::Udp, Self::Sctp]
+            .into_iter()
+            .find(|p| p.name() == name)
+            .ok_or(())
+    }
+}
+
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Whether packets can be sent to this one host: not unspecified, multicast or broadcast.
+pub fn is_unicast(address: &IpAddr) -> bool {
+    let broadcast = *address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    !address.is_unspecified() && !address.is_multicast() && !broadcast
 }
 
 /// What identifies a service: an address and port of a protocol, or a firewall mark.
@@ -117,9 +134,11 @@ impl Listen {
     /// The key by which listings are sorted: mark (0 first), family, protocol, address, port.
     pub fn sort_key(&self) -> (u32, Family, Option<Protocol>, Option<IpAddr>, u16) {
         match *self {
-            Self::Address { protocol, address, port } => {
-                (0, Family::of(&address), Some(protocol), Some(address), port)
-            }
+            Self::Address {
+                protocol,
+                address,
+                port,
+            } => (0, Family::of(&address), Some(protocol), Some(address), port),
             Self::Mark { mark, family } => (mark, family, None, None, 0),
         }
     }
@@ -128,13 +147,79 @@ impl Listen {
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Address { protocol, address, port } => {
+            Self::Address {
+                protocol,
+                address,
+                port,
+            } => {
                 write!(f, "{protocol} {}", Endpoint { address, port })
             }
-            Self::Mark { mark, family: Family::V4 } => write!(f, "fwm {mark}"),
-            Self::Mark { mark, family: Family::V6 } => write!(f, "fwm {mark} ipv6"),
+            Self::Mark {
+                mark,
+                family: Family::V4,
+            } => write!(f, "fwm {mark}"),
+            Self::Mark {
+                mark,
+                family: Family::V6,
+            } => write!(f, "fwm {mark} ipv6"),
         }
     }
+}
+
+impl FromStr for Listen {
+    type Err = ();
+
+    /// Reads what [`Listen`] shows; a missing port is port 0.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut words = text.split(' ');
+        let kind = words.next().ok_or(())?;
+        let what = words.next().ok_or(())?;
+        let listen = match (kind, words.next()) {
+            ("fwm", None) => mark(what, Family::V4)?,
+            ("fwm", Some("ipv6")) => mark(what, Family::V6)?,
+            (protocol, None) => {
+                let (address, port) = address_and_port(what).ok_or(())?;
+                Self::Address {
+                    protocol: protocol.parse()?,
+                    address,
+                    port: port.unwrap_or(0),
+                }
+            }
+            _ => return Err(()),
+        };
+        if words.next().is_some() {
+            Err(())
+        } else {
+            Ok(listen)
+        }
+    }
+}
+
+fn mark(text: &str, family: Family) -> Result<Listen, ()> {
+    let mark = digits(text).filter(|&mark| mark > 0).ok_or(())?;
+    Ok(Listen::Mark { mark, family })
+}
+
+/// Reads `a.b.c.d`, `a.b.c.d:port`, `v6` or `[v6]:port`.
+pub(crate) fn address_and_port(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    if let Ok(address) = text.parse() {
+        return Some((address, None));
+    }
+    let (address, port) = text.rsplit_once(':')?;
+    let address = match address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(inside) => IpAddr::V6(inside.parse().ok()?),
+        None => IpAddr::V4(address.parse().ok()?),
+    };
+    Some((address, Some(digits(port)?)))
+}
+
+/// Reads a decimal number with nothing around it: no sign, no space.
+pub(crate) fn digits<T: FromStr>(text: &str) -> Option<T> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| plain)
 }
 
 /// An address with a port, shown as `a.b.c.d:p` or `[addr]:p`.
@@ -239,7 +324,10 @@ impl FromStr for SchedulerKind {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or(())
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or(())
     }
 }
 
@@ -441,10 +529,15 @@ impl FromStr for MacAddress {
         let mut octets = [0; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
-            let part = parts.next().filter(|p| p.len() == 2).ok_or(())?;
+            let pair = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+            let part = parts.next().filter(pair).ok_or(())?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| ())?;
         }
-        if parts.next().is_some() { Err(()) } else { Ok(Self(octets)) }
+        if parts.next().is_some() {
+            Err(())
+        } else {
+            Ok(Self(octets))
+        }
     }
 }
 
@@ -463,11 +556,15 @@ impl Prefix {
     pub fn network(&self) -> IpAddr {
         match self.address {
             IpAddr::V4(address) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.length)).unwrap_or(0);
+                let mask = u32::MAX
+                    .checked_shl(32 - u32::from(self.length))
+                    .unwrap_or(0);
                 IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
             }
             IpAddr::V6(address) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.length)).unwrap_or(0);
+                let mask = u128::MAX
+                    .checked_shl(128 - u32::from(self.length))
+                    .unwrap_or(0);
                 IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
             }
         }
@@ -476,7 +573,12 @@ impl Prefix {
     /// Whether `address` lies in this network.
     pub fn contains(&self, address: &IpAddr) -> bool {
         Family::of(address) == Family::of(&self.address)
-            && Self { address: *address, length: self.length }.network() == self.network()
+            && Self {
+                address: *address,
+                length: self.length,
+            }
+            .network()
+                == self.network()
     }
 }
 
@@ -492,9 +594,13 @@ impl FromStr for Prefix {
     fn from_str(text: &str) -> Result<Self, ()> {
         let (address, length) = text.split_once('/').ok_or(())?;
         let address: IpAddr = address.parse().map_err(|_| ())?;
-        let length: u8 = length.parse().map_err(|_| ())?;
+        let length: u8 = digits(length).ok_or(())?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
-        if length > longest { Err(()) } else { Ok(Self { address, length }) }
+        if length > longest {
+            Err(())
+        } else {
+            Ok(Self { address, length })
+        }
     }
 }
 
@@ -605,7 +711,11 @@ pub const DEFAULT_SOCKET: &str = "/run/sluice/sluice.sock";
 
 impl Default for Control {
     fn default() -> Self {
-        Self { socket: DEFAULT_SOCKET.to_owned(), group: None, stop_delay: 0 }
+        Self {
+            socket: DEFAULT_SOCKET.to_owned(),
+            group: None,
+            stop_delay: 0,
+        }
     }
 }
 
@@ -713,6 +823,10 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { tcp: 900, tcp_fin: 120, udp: 300 }
+        Self {
+            tcp: 900,
+            tcp_fin: 120,
+            udp: 300,
+        }
     }
 }

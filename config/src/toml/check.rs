@@ -1,0 +1,217 @@
+//! What must hold between tables: names that are named exist, nothing is there twice, next
+//! hops and real servers can be reached.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use super::report::Report;
+use super::service::PlacedService;
+use super::table::{Placed, Table};
+use crate::built::Feature;
+use crate::model::{Endpoint, Family, MarkRule, Mode, Neighbour, Port, Real, Route, Service, Vip};
+
+type Ports<'a, 'd> = &'a [Placed<'d, Port>];
+
+/// Remembers where each thing was seen first.
+struct Seen<K>(HashMap<K, usize>);
+
+impl<K: Hash + Eq> Seen<K> {
+    fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    /// Reports `what` at `at` if `key` was there before.
+    fn once(&mut self, report: &mut Report<'_>, at: usize, key: K, what: impl FnOnce() -> String) {
+        match self.0.get(&key) {
+            Some(&first) => {
+                let line = report.line(first);
+                report.error(at, format!("{} is already there in line {line}", what()));
+            }
+            None => {
+                self.0.insert(key, at);
+            }
+        }
+    }
+}
+
+pub(super) fn ports(ports: Ports<'_, '_>, report: &mut Report<'_>) {
+    let (mut names, mut devices, mut addresses) = (Seen::new(), Seen::new(), Seen::new());
+    for Placed { value: port, table } in ports {
+        names.once(report, table.at("name"), &port.name, || {
+            format!("port {}", port.name)
+        });
+        if let Some(device) = &port.device {
+            devices.once(report, table.at("device"), device, || {
+                format!("device {device}")
+            });
+        }
+        for address in port.addresses.iter().map(|prefix| prefix.address) {
+            let at = table.at("addresses");
+            addresses.once(report, at, address, || format!("address {address}"));
+        }
+    }
+}
+
+pub(super) fn routes(routes: &[Placed<'_, Route>], ports: Ports<'_, '_>, report: &mut Report<'_>) {
+    let mut seen = Seen::new();
+    for Placed {
+        value: route,
+        table,
+    } in routes
+    {
+        seen.once(report, table.at("to"), route.to, || {
+            format!("route to {}", route.to)
+        });
+        for via in &route.via {
+            next_hop(route, via, ports, (table.at("via"), report));
+        }
+    }
+}
+
+fn next_hop(
+    route: &Route,
+    via: &IpAddr,
+    ports: Ports<'_, '_>,
+    (at, report): (usize, &mut Report<'_>),
+) {
+    if Family::of(via) != Family::of(&route.to.address) {
+        report.error(
+            at,
+            format!("via {via} is not of the address family of {}", route.to),
+        );
+    } else if is_own(ports, via) {
+        report.error(at, format!("via {via} is the director's own address"));
+    } else if !ports.is_empty() && !on_link(ports, via) {
+        report.warn(
+            at,
+            format!("via {via} is on no port's subnet: the route is not usable"),
+        );
+    }
+}
+
+pub(super) fn neighbours(
+    neighbours: &[Placed<'_, Neighbour>],
+    ports: Ports<'_, '_>,
+    report: &mut Report<'_>,
+) {
+    let mut seen = Seen::new();
+    for Placed { value, table } in neighbours {
+        let at = table.at("address");
+        seen.once(report, at, value.address, || {
+            format!("neighbour {}", value.address)
+        });
+        port_exists(&value.port, ports, table, report);
+    }
+}
+
+pub(super) fn vips(vips: &[Placed<'_, Vip>], ports: Ports<'_, '_>, report: &mut Report<'_>) {
+    let mut seen = Seen::new();
+    for Placed { value: vip, table } in vips {
+        seen.once(report, table.at("address"), vip.address, || {
+            format!("vip {}", vip.address)
+        });
+        if let Some(name) = &vip.port {
+            port_exists(name, ports, table, report);
+        }
+    }
+}
+
+pub(super) fn marks(marks: &[Placed<'_, MarkRule>], ports: Ports<'_, '_>, report: &mut Report<'_>) {
+    for Placed { value: rule, table } in marks {
+        if let Some(name) = &rule.port {
+            port_exists(name, ports, table, report);
+        }
+        let family = Family::of(&rule.to.address);
+        if rule
+            .from
+            .is_some_and(|from| Family::of(&from.address) != family)
+        {
+            report.error(
+                table.at("from"),
+                "from and to are not of one address family",
+            );
+        }
+    }
+}
+
+fn port_exists(name: &str, ports: Ports<'_, '_>, table: &Table<'_>, report: &mut Report<'_>) {
+    if ports.iter().any(|port| port.value.name == name) {
+        return;
+    }
+    let names: Vec<_> = ports.iter().map(|port| port.value.name.as_str()).collect();
+    let known = if names.is_empty() {
+        "there are none".to_owned()
+    } else {
+        names.join(", ")
+    };
+    report.error(
+        table.at("port"),
+        format!("port {name:?} is not the name of a port: {known}"),
+    );
+}
+
+pub(super) fn services(
+    services: &[PlacedService<'_>],
+    ports: Ports<'_, '_>,
+    report: &mut Report<'_>,
+) {
+    let mut seen = Seen::new();
+    for PlacedService {
+        service,
+        table,
+        reals,
+    } in services
+    {
+        let listen = service.listen;
+        seen.once(report, table.at("listen"), listen, || {
+            format!("service {listen}")
+        });
+        let mut endpoints = Seen::<Endpoint>::new();
+        for (real, table) in service.reals.iter().zip(reals) {
+            let at = table.at("address");
+            let key = real.endpoint;
+            endpoints.once(report, at, key, || format!("real server {key} of {listen}"));
+            local_address(service, real, table, report);
+            directly_reached(real, ports, table, report);
+        }
+    }
+}
+
+/// FULLNAT needs an address of its own to speak from.
+fn local_address(service: &Service, real: &Real, table: &Table<'_>, report: &mut Report<'_>) {
+    let family = Family::of(&real.endpoint.address);
+    let usable = service
+        .local_addresses
+        .iter()
+        .any(|address| Family::of(address) == family);
+    if real.mode == Mode::FullNat && !usable {
+        let family = super::value::family_name(family);
+        let text = format!("mode fullnat needs {family} local_addresses in its service");
+        report.error(table.at("mode"), text);
+    }
+}
+
+/// A DR real gets the packet by its MAC, so it must be on a port's own subnet, or be us.
+fn directly_reached(real: &Real, ports: Ports<'_, '_>, table: &Table<'_>, report: &mut Report<'_>) {
+    let address = real.endpoint.address;
+    if real.mode != Mode::Dr || address.is_loopback() {
+        return;
+    }
+    if is_own(ports, &address) {
+        report.uses(table.at("address"), Feature::Local);
+    } else if !ports.is_empty() && !on_link(ports, &address) {
+        let text = format!("{address} is on no port's subnet, where mode dr needs it");
+        report.error(table.at("address"), text);
+    }
+}
+
+fn is_own(ports: Ports<'_, '_>, address: &IpAddr) -> bool {
+    let mut own = ports.iter().flat_map(|port| &port.value.addresses);
+    own.any(|prefix| prefix.address == *address)
+}
+
+fn on_link(ports: Ports<'_, '_>, address: &IpAddr) -> bool {
+    let mut own = ports.iter().flat_map(|port| &port.value.addresses);
+    own.any(|prefix| prefix.contains(address))
+}
