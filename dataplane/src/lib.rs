@@ -5,10 +5,12 @@
 //! a snapshot that control compiles.
 #![forbid(unsafe_code)]
 
+pub mod bucket;
 pub mod conn;
 pub mod counter;
 pub mod exchange;
 pub mod fwd;
+pub mod memory;
 pub mod pages;
 pub mod port;
 pub mod published;

@@ -22,15 +22,15 @@ use crate::verdict::PuntClass;
 pub use index::{Key, ServiceIndex};
 
 /// A service's slot. Control reuses a slot only when no worker has a connection on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ServiceId(pub u32);
 
 /// A real server's slot, reused as a service's is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct RealId(pub u32);
 
 /// A next hop's slot: one port and one neighbour on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct HopId(pub u32);
 
 /// Everything that a worker needs to know, as of one moment.

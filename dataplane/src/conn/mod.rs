@@ -1,4 +1,21 @@
-//! Connections of one worker.
+//! Connections: the one table in which a worker keeps what it has promised.
+//!
+//! A [`table::Table`] belongs to one worker and one family, has its memory from the start and
+//! never grows. A packet costs two lines of it: a bucket of the [`index`], and the entry. A
+//! connection whose replies pass us is found from both sides.
+//!
+//! Expiry is lazy. A packet only stores when it came; the [`wheel`] looks again when the
+//! deadline that was set last has passed, and a look-up never returns an entry that is past
+//! its own.
 
+pub mod entry;
+pub mod index;
+pub mod key;
+pub mod table;
 pub mod tcp;
 pub mod timeout;
+pub mod wheel;
+
+pub use entry::{Entry, Flags};
+pub use key::{Address, Hash, Hasher, Key};
+pub use table::{Found, Full, Side, Slot, Table};

@@ -1,0 +1,214 @@
+//! What a packet is recognised by: its tuple, and a keyed hash of it.
+
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An address of one family, as the tables store it: host order.
+pub trait Address: Copy + Eq + Debug + Default + Send + 'static {
+    /// Two words that differ for different addresses.
+    fn words(self) -> [u64; 2];
+    /// The address for everybody outside the tables.
+    fn to_ip(self) -> IpAddr;
+}
+
+impl Address for u32 {
+    #[inline]
+    fn words(self) -> [u64; 2] {
+        [u64::from(self), 0]
+    }
+
+    fn to_ip(self) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from_bits(self))
+    }
+}
+
+impl Address for u128 {
+    #[inline]
+    fn words(self) -> [u64; 2] {
+        [self as u64, (self >> 64) as u64]
+    }
+
+    fn to_ip(self) -> IpAddr {
+        IpAddr::V6(Ipv6Addr::from_bits(self))
+    }
+}
+
+/// The tuple of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Key<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Source port.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+impl<A> Key<A> {
+    /// The tuple of the packets that go the other way.
+    pub fn reversed(self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            protocol: self.protocol,
+        }
+    }
+}
+
+/// A tuple's hash: the upper half picks the bucket, the lowest byte is the tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hash(pub u64);
+
+impl Hash {
+    /// The tag that stands for it in a bucket: never 0, which means empty.
+    #[inline]
+    pub fn tag(self) -> u8 {
+        (self.0 & 0xff) as u8 | 1
+    }
+
+    /// A place in `0..places`, even where that is no power of two (Lemire's multiply-shift).
+    #[inline]
+    pub fn place(self, places: u32) -> u32 {
+        ((self.0 >> 32) * u64::from(places) >> 32) as u32
+    }
+}
+
+/// Hashes tuples under a random key, so that nobody outside can make many fall into one
+/// bucket.
+#[derive(Clone, Copy)]
+pub struct Hasher([u64; 2]);
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hasher(secret)")
+    }
+}
+
+impl Hasher {
+    /// A hasher with this key, which should be random and secret.
+    pub fn new(key: [u64; 2]) -> Self {
+        Self(key)
+    }
+
+    /// The hash of `key`.
+    #[inline]
+    pub fn hash<A: Address>(&self, key: &Key<A>) -> Hash {
+        let [source, source_high] = key.source.words();
+        let [destination, destination_high] = key.destination.words();
+        let ports = u64::from(key.source_port) << 16 | u64::from(key.destination_port);
+        let rest = ports << 8 | u64::from(key.protocol);
+        let inner = fold(
+            source ^ self.0[0],
+            rest ^ destination.rotate_left(32) ^ self.0[1],
+        );
+        if size_of::<A>() == size_of::<u32>() {
+            return Hash(fold(inner ^ self.0[1], self.0[0] ^ 0x9e37_79b9_7f4a_7c15));
+        }
+        // 256 bits of addresses don't fit into the one product.
+        let outer = fold(
+            source_high ^ self.0[1],
+            destination_high ^ destination ^ self.0[0],
+        );
+        Hash(fold(
+            inner ^ self.0[1],
+            outer ^ self.0[0] ^ 0x9e37_79b9_7f4a_7c15,
+        ))
+    }
+}
+
+/// The two halves of a 128-bit product, folded: every bit of the result depends on every bit
+/// of both factors.
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(n: u32) -> Key<u32> {
+        Key {
+            source: 0xc000_0200 + n / 60_000,
+            destination: 0x0a00_0001,
+            source_port: (n % 60_000) as u16,
+            destination_port: 80,
+            protocol: 6,
+        }
+    }
+
+    #[test]
+    fn neighbouring_flows_spread_evenly() {
+        const PLACES: u32 = 1000;
+        let hasher = Hasher::new([0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210]);
+        let (mut places, mut tags) = ([0u32; PLACES as usize], [0u32; 256]);
+        for n in 0..100_000 {
+            let hash = hasher.hash(&flow(n));
+            places[hash.place(PLACES) as usize] += 1;
+            tags[hash.tag() as usize] += 1;
+        }
+        // 100 expected in each place, standard deviation 10.
+        assert!(places.iter().all(|&n| (45..165).contains(&n)), "{places:?}");
+        assert!(
+            tags.iter()
+                .skip(1)
+                .step_by(2)
+                .all(|&n| (650..920).contains(&n)),
+            "{tags:?}"
+        );
+    }
+
+    #[test]
+    fn every_field_and_the_key_matter() {
+        let base = Key {
+            source: 1u128 << 70,
+            destination: 2,
+            source_port: 3,
+            destination_port: 4,
+            protocol: 6,
+        };
+        let hasher = Hasher::new([1, 2]);
+        let others = [
+            Key {
+                source: 1 << 71,
+                ..base
+            },
+            Key {
+                source: (1 << 70) + 1,
+                ..base
+            },
+            Key {
+                destination: 2 + (1 << 100),
+                ..base
+            },
+            Key {
+                destination: 3,
+                ..base
+            },
+            Key {
+                source_port: 4,
+                ..base
+            },
+            Key {
+                destination_port: 5,
+                ..base
+            },
+            Key {
+                protocol: 17,
+                ..base
+            },
+            base.reversed(),
+        ];
+        for other in others {
+            assert_ne!(hasher.hash(&base), hasher.hash(&other), "{other:?}");
+        }
+        assert_ne!(hasher.hash(&base), Hasher::new([1, 3]).hash(&base));
+    }
+}

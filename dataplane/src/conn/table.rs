@@ -1,0 +1,476 @@
+//! The table: entries, the index over them, and the wheel through them.
+
+use arch::{HugeSlice, PageKind, Pages, PagesError};
+
+use super::entry::{Entry, Flags};
+use super::index::Index;
+use super::key::{Address, Hash, Hasher, Key};
+use super::wheel::{NIL, Wheel};
+use crate::services::{RealId, ServiceId};
+use crate::time::Millis;
+
+/// A place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot(pub u32);
+
+/// From which side a packet comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// From the client.
+    Client,
+    /// From the real server.
+    Real,
+}
+
+/// What a look-up found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A connection, and the side the packet came from.
+    Live(Slot, Side),
+    /// A connection whose deadline has passed: to be ended now.
+    Over(Slot),
+    /// Nothing.
+    Nothing,
+}
+
+/// There is no room for another connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// A connection to be.
+#[derive(Clone, Copy, Debug)]
+pub struct New<A> {
+    /// The client's packet: client > VIP.
+    pub key: Key<A>,
+    /// The real server's address and port.
+    pub real: (A, u16),
+    /// Who the real server is to think it talks to.
+    pub local: (A, u16),
+    /// Whether replies pass us.
+    pub two_way: bool,
+    /// Where its packets go.
+    pub real_id: RealId,
+    /// Whose it is.
+    pub service: ServiceId,
+    /// How long it may be silent, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// One worker's connections of one family.
+#[derive(Debug)]
+pub struct Table<A: Address> {
+    entries: HugeSlice<Entry<A>>,
+    index: Index,
+    wheel: Wheel,
+    hasher: Hasher,
+    /// First of the free slots, linked through `next`.
+    free: u32,
+    live: u32,
+}
+
+/// The most connections of one family that a worker can hold.
+pub const MAX_CONNECTIONS: u32 = 1 << 30;
+
+impl<A: Address> Table<A> {
+    /// A table for `capacity` connections, at most [`MAX_CONNECTIONS`]; all its memory is
+    /// taken and touched here.
+    ///
+    /// # Errors
+    /// No memory, or no hugepages where `pages` requires them.
+    pub fn new(
+        capacity: u32,
+        pages: Pages,
+        hasher: Hasher,
+        now: Millis,
+    ) -> Result<Self, PagesError> {
+        let capacity = capacity.min(MAX_CONNECTIONS);
+        let mut entries = HugeSlice::filled(capacity as usize, Entry::<A>::default(), pages)?;
+        for (next, entry) in (1..).zip(entries.iter_mut()) {
+            entry.next = if next == capacity { NIL } else { next };
+        }
+        Ok(Self {
+            entries,
+            index: Index::new(2 * capacity as usize, pages)?,
+            wheel: Wheel::new(now),
+            hasher,
+            free: if capacity == 0 { NIL } else { 0 },
+            live: 0,
+        })
+    }
+
+    /// Octets that it takes, and on what pages.
+    pub fn memory(&self) -> (usize, PageKind) {
+        (
+            self.entries.mapped_bytes() + self.index.memory(),
+            self.entries.page_kind(),
+        )
+    }
+
+    /// Connections in it.
+    pub fn len(&self) -> u32 {
+        self.live
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// The hash of a packet's tuple.
+    #[inline]
+    pub fn hash(&self, key: &Key<A>) -> Hash {
+        self.hasher.hash(key)
+    }
+
+    /// Fetches the bucket that a look-up begins with.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: Hash) {
+        self.index.prefetch(hash);
+    }
+
+    /// Fetches the entry that a look-up will most likely end at. The bucket should be there.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: Hash) {
+        if let Some(slot) = self.index.guess(hash) {
+            self.entries.prefetch(slot.0 as usize);
+        }
+    }
+
+    /// The connection that a packet with this tuple belongs to.
+    #[inline]
+    pub fn find(&self, hash: Hash, key: &Key<A>, now: Millis) -> Found {
+        let found = self
+            .index
+            .find(hash, |slot, side| self.entry(slot).key(side) == *key);
+        match found {
+            Some((slot, _)) if self.entry(slot).is_over(now) => Found::Over(slot),
+            Some((slot, side)) => Found::Live(slot, side),
+            None => Found::Nothing,
+        }
+    }
+
+    /// The connection in `slot`.
+    #[inline]
+    pub fn entry(&self, slot: Slot) -> &Entry<A> {
+        &self.entries[slot.0 as usize]
+    }
+
+    /// The same, to count a packet or to change its state.
+    #[inline]
+    pub fn entry_mut(&mut self, slot: Slot) -> &mut Entry<A> {
+        &mut self.entries[slot.0 as usize]
+    }
+
+    /// Adds a connection that nothing in the table looks like.
+    pub fn insert(&mut self, new: &New<A>, now: Millis) -> Result<Slot, Full> {
+        let slot = Slot(self.free);
+        if self.free == NIL {
+            return Err(Full);
+        }
+        let entry = entry_of(new, now);
+        let hash = self.hash(&entry.key(Side::Client));
+        if !self.index.insert(hash, slot, Side::Client) {
+            return Err(Full);
+        }
+        if new.two_way {
+            let back = self.hash(&entry.key(Side::Real));
+            if !self.index.insert(back, slot, Side::Real) {
+                self.index.remove(hash, slot, Side::Client);
+                return Err(Full);
+            }
+        }
+        self.free = self.entry(slot).next;
+        *self.entry_mut(slot) = entry;
+        self.wheel
+            .arm(&mut self.entries, slot.0, now, new.timeout_ms);
+        self.live += 1;
+        Ok(slot)
+    }
+
+    /// Gives the connection in `slot` another timeout from `now` on. A shorter one hangs it
+    /// up anew, so that it also ends without another packet.
+    #[inline]
+    pub fn set_timeout(&mut self, slot: Slot, now: Millis, timeout_ms: u32) {
+        let entry = self.entry_mut(slot);
+        let before = std::mem::replace(&mut entry.timeout_ms, timeout_ms);
+        if timeout_ms < before {
+            self.wheel.disarm(&mut self.entries, slot.0);
+            self.wheel.arm(&mut self.entries, slot.0, now, timeout_ms);
+        }
+    }
+
+    /// Ends the connection in `slot` and returns what it was.
+    pub fn remove(&mut self, slot: Slot) -> Entry<A> {
+        let entry = *self.entry(slot);
+        debug_assert!(entry.flags.has(Flags::LIVE), "only a live connection ends");
+        self.index
+            .remove(self.hash(&entry.key(Side::Client)), slot, Side::Client);
+        if entry.flags.has(Flags::TWO_WAY) {
+            self.index
+                .remove(self.hash(&entry.key(Side::Real)), slot, Side::Real);
+        }
+        self.wheel.disarm(&mut self.entries, slot.0);
+        let next = self.free;
+        *self.entry_mut(slot) = Entry { next, ..Entry::default() };
+        self.free = slot.0;
+        self.live -= 1;
+        entry
+    }
+
+    /// Ends connections whose deadline has passed and hands each to `ended`; looks at no more
+    /// than `budget` entries and ticks.
+    pub fn expire(&mut self, now: Millis, mut budget: u32, mut ended: impl FnMut(&Entry<A>)) {
+        while budget > 0
+            && let Some(slot) = self.wheel.due(now, &mut budget)
+        {
+            budget = budget.saturating_sub(1);
+            let remaining_ms = self.entry(Slot(slot)).remaining_ms(now);
+            if remaining_ms == 0 {
+                ended(&self.remove(Slot(slot)));
+            } else {
+                self.wheel.disarm(&mut self.entries, slot);
+                self.wheel.arm(&mut self.entries, slot, now, remaining_ms);
+            }
+        }
+    }
+
+    /// Every connection, in no particular order. Reads the whole table: not for a worker.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry<A>> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.flags.has(Flags::LIVE))
+    }
+}
+
+fn entry_of<A: Address>(new: &New<A>, now: Millis) -> Entry<A> {
+    let mut flags = Flags::new(Flags::LIVE);
+    flags.put(Flags::TWO_WAY, new.two_way);
+    Entry {
+        client: new.key.source,
+        vip: new.key.destination,
+        real: new.real.0,
+        local: new.local.0,
+        client_port: new.key.source_port,
+        vip_port: new.key.destination_port,
+        real_port: new.real.1,
+        local_port: new.local.1,
+        last_seen: now,
+        timeout_ms: new.timeout_ms,
+        real_id: new.real_id,
+        service: new.service,
+        protocol: new.key.protocol,
+        flags,
+        ..Entry::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: Millis = Millis(u32::MAX - 999);
+
+    fn table(capacity: u32) -> Table<u32> {
+        Table::new(capacity, Pages::Off, Hasher::new([7, 11]), START).expect("memory")
+    }
+
+    fn key(client: u32) -> Key<u32> {
+        Key {
+            source: client,
+            destination: 1,
+            source_port: 2,
+            destination_port: 80,
+            protocol: 6,
+        }
+    }
+
+    fn new(client: u32, timeout_ms: u32, two_way: bool) -> New<u32> {
+        New {
+            key: key(client),
+            real: (9, 8080),
+            local: (client, 2),
+            two_way,
+            real_id: RealId(0),
+            service: ServiceId(0),
+            timeout_ms,
+        }
+    }
+
+    fn find(table: &Table<u32>, key: &Key<u32>, now: Millis) -> Found {
+        table.find(table.hash(key), key, now)
+    }
+
+    #[test]
+    fn found_from_both_sides_only_if_replies_pass_us() {
+        let mut table = table(4);
+        let one_way = table.insert(&new(1, 1000, false), START).expect("room");
+        let two_way = table.insert(&new(2, 1000, true), START).expect("room");
+        let back = |client| Key {
+            source: 9,
+            destination: client,
+            source_port: 8080,
+            destination_port: 2,
+            protocol: 6,
+        };
+        assert_eq!(
+            find(&table, &key(1), START),
+            Found::Live(one_way, Side::Client)
+        );
+        assert_eq!(find(&table, &back(1), START), Found::Nothing);
+        assert_eq!(
+            find(&table, &key(2), START),
+            Found::Live(two_way, Side::Client)
+        );
+        assert_eq!(
+            find(&table, &back(2), START),
+            Found::Live(two_way, Side::Real)
+        );
+        table.remove(two_way);
+        assert_eq!(find(&table, &back(2), START), Found::Nothing);
+    }
+
+    #[test]
+    fn full_means_full_and_a_removed_place_is_free_again() {
+        let mut table = table(2);
+        let first = table.insert(&new(1, 1000, true), START).expect("room");
+        table.insert(&new(2, 1000, true), START).expect("room");
+        assert_eq!(table.insert(&new(3, 1000, true), START), Err(Full));
+        table.remove(first);
+        assert!(table.insert(&new(3, 1000, true), START).is_ok());
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn a_deadline_holds_across_the_wrap_of_the_clock() {
+        let mut table = table(4);
+        let slot = table.insert(&new(1, 60_000, false), START).expect("room");
+        let ended = |table: &mut Table<u32>, now| {
+            let mut n = 0;
+            table.expire(now, 1000, |_| n += 1);
+            n
+        };
+        assert_eq!(ended(&mut table, START.plus(59_000)), 0);
+        assert_eq!(
+            find(&table, &key(1), START.plus(59_999)),
+            Found::Live(slot, Side::Client)
+        );
+        assert_eq!(find(&table, &key(1), START.plus(60_000)), Found::Over(slot));
+        table.entry_mut(slot).last_seen = START.plus(59_000);
+        assert_eq!(ended(&mut table, START.plus(118_999)), 0);
+        assert_eq!(ended(&mut table, START.plus(119_000)), 1);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_shorter_timeout_needs_no_further_packet() {
+        let mut table = table(1);
+        let slot = table.insert(&new(1, 900_000, false), START).expect("room");
+        table.set_timeout(slot, START, 10_000);
+        let mut ended = 0;
+        table.expire(START.plus(11_000), 1000, |_| ended += 1);
+        assert_eq!(ended, 1);
+    }
+
+    #[test]
+    fn a_month_is_not_too_long() {
+        let mut table = table(1);
+        let month_ms = 2_678_400_000;
+        table.insert(&new(1, month_ms, false), START).expect("room");
+        let mut ended_at = None;
+        for second in 1..=2_678_402u32 {
+            let now = START.plus(second * 1000);
+            table.expire(now, 16, |_| ended_at = Some(second));
+        }
+        assert_eq!(ended_at, Some(2_678_400));
+    }
+
+    #[test]
+    fn work_is_bounded_and_goes_on_next_time() {
+        let mut table = table(100);
+        for client in 0..100 {
+            table
+                .insert(&new(client, 1000, false), START)
+                .expect("room");
+        }
+        let mut rounds = 0;
+        while !table.is_empty() {
+            let mut ended = 0;
+            table.expire(START.plus(2000), 10, |_| ended += 1);
+            assert!(ended <= 10);
+            rounds += 1;
+        }
+        assert!((10..=12).contains(&rounds), "{rounds}");
+    }
+
+    /// What a step of the property test does to the connection of one client.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Open(u32, u32),
+        Touch(u32),
+        Close(u32),
+        Wait(u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..200u32, 1..20_000u32).prop_map(|(client, ms)| Step::Open(client, ms)),
+            (0..200u32).prop_map(Step::Touch),
+            (0..200u32).prop_map(Step::Close),
+            (0..3_000u32).prop_map(Step::Wait),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn agrees_with_a_hash_map(steps in prop::collection::vec(step(), 0..400)) {
+            let mut table = table(64);
+            let mut model: HashMap<u32, (Millis, u32)> = HashMap::new();
+            let mut now = START;
+            for step in steps {
+                match step {
+                    Step::Open(client, ms) if find(&table, &key(client), now) == Found::Nothing => {
+                        let room = table.insert(&new(client, ms, client % 2 == 0), now).is_ok();
+                        prop_assert_eq!(room, model.len() < 64);
+                        if room {
+                            model.insert(client, (now, ms));
+                        }
+                    }
+                    Step::Touch(client) => {
+                        if let Found::Live(slot, _) = find(&table, &key(client), now) {
+                            table.entry_mut(slot).last_seen = now;
+                            model.get_mut(&client).expect("in both").0 = now;
+                        }
+                    }
+                    Step::Open(client, _) | Step::Close(client) => {
+                        if let Found::Live(slot, _) = find(&table, &key(client), now) {
+                            table.remove(slot);
+                            model.remove(&client);
+                        }
+                    }
+                    Step::Wait(ms) => {
+                        now = now.plus(ms);
+                        table.expire(now, u32::MAX, |_| ());
+                        // The wheel may be up to a tick late; the look-up never is.
+                        model.retain(|client, (seen, ms)| {
+                            let over = now.since(*seen) >= *ms;
+                            if over && let Found::Over(slot) = find(&table, &key(*client), now) {
+                                table.remove(slot);
+                            }
+                            !over
+                        });
+                    }
+                }
+            }
+            prop_assert_eq!(table.len() as usize, model.len());
+            for client in 0..200 {
+                let found = matches!(find(&table, &key(client), now), Found::Live(..));
+                prop_assert_eq!(found, model.contains_key(&client));
+            }
+        }
+    }
+}
