@@ -124,4 +124,20 @@ mod tests {
         let allowed: Vec<_> = (-1..=65).filter(|&value| ports.allows(value)).collect();
         assert_eq!(allowed, [1, 2, 4, 8, 16, 32, 64]);
     }
+
+    #[test]
+    fn the_readme_has_a_line_for_each() {
+        let readme = include_str!("../README.md");
+        for sysctl in ALL
+            .iter()
+            .filter(|sysctl| !sysctl.name.starts_with("sync_"))
+        {
+            let default = sysctl.default.expect("only sync_qlen_max has none");
+            let line = format!(
+                "| `{}` | {default} | {}..={} |",
+                sysctl.name, sysctl.min, sysctl.max
+            );
+            assert!(readme.contains(&line), "{line}");
+        }
+    }
 }

@@ -156,3 +156,50 @@ fn one(origin: &str, line: Option<usize>, text: String) -> Errors {
         text,
     }])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The part of the README that tells about `title`, up to the next heading.
+    fn section(title: &str) -> &'static str {
+        let readme = include_str!("../README.md");
+        let start = readme
+            .find(title)
+            .unwrap_or_else(|| panic!("README has no {title}"));
+        let end = readme[start..]
+            .find("\n## ")
+            .unwrap_or(readme.len() - start);
+        &readme[start..start + end]
+    }
+
+    #[test]
+    fn the_readme_has_every_key() {
+        let tables = [
+            ("## `[dataplane]`", dataplane::DATAPLANE),
+            ("## `[control]`", dataplane::CONTROL),
+            ("## `[timeouts]`", dataplane::TIMEOUTS),
+            ("## `[[port]]`", network::PORT),
+            ("## `[[route]]`", network::ROUTE),
+            ("## `[[route]]`", network::NEIGHBOUR),
+            ("## `[[vip]]`", network::VIP),
+            ("## `[[mark]]`", network::MARK),
+            ("## `[[service]]`", service::SERVICE),
+            ("## `[[service.real]]`", service::REAL),
+            ("`tunnel`:", service::TUNNEL),
+        ];
+        for (title, keys) in tables {
+            for key in keys.iter().filter(|&&key| key != "real") {
+                let rows = section(title)
+                    .lines()
+                    .filter(|line| line.starts_with("| `"));
+                let mut names = rows.filter_map(|row| row.split('|').nth(1));
+                let quoted = format!("`{key}`");
+                assert!(
+                    names.any(|name| name.contains(&quoted)),
+                    "{title} has no row for {key}"
+                );
+            }
+        }
+    }
+}

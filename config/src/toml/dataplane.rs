@@ -7,7 +7,7 @@ use crate::built::{self, Feature};
 use crate::model::{Control, Dataplane, Hugepages, Idle, MAX_TIMEOUT, Steering, Timeouts};
 use crate::sysctl::{self as tunables, Sysctl};
 
-const DATAPLANE: &[&str] = &[
+pub(super) const DATAPLANE: &[&str] = &[
     "workers",
     "connections",
     "connections_v6",
@@ -15,8 +15,8 @@ const DATAPLANE: &[&str] = &[
     "idle",
     "hugepages",
 ];
-const CONTROL: &[&str] = &["socket", "group", "stop_delay"];
-const TIMEOUTS: &[&str] = &["tcp", "tcp_fin", "udp"];
+pub(super) const CONTROL: &[&str] = &["socket", "group", "stop_delay"];
+pub(super) const TIMEOUTS: &[&str] = &["tcp", "tcp_fin", "udp"];
 
 /// More connections than any machine has memory for: catches a slip of the finger.
 const MAX_CONNECTIONS: i64 = 1_000_000_000;

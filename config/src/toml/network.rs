@@ -11,7 +11,7 @@ use crate::model::{
     Held, MarkRule, Neighbour, Port, Prefix, Protocol, Route, Unmatched, Vip, digits,
 };
 
-const PORT: &[&str] = &[
+pub(super) const PORT: &[&str] = &[
     "name",
     "device",
     "addresses",
@@ -24,10 +24,10 @@ const PORT: &[&str] = &[
     "members",
     "bond",
 ];
-const ROUTE: &[&str] = &["to", "via"];
-const NEIGHBOUR: &[&str] = &["address", "mac", "port"];
-const VIP: &[&str] = &["address", "held", "unmatched", "port"];
-const MARK: &[&str] = &["mark", "protocol", "from", "to", "ports", "port"];
+pub(super) const ROUTE: &[&str] = &["to", "via"];
+pub(super) const NEIGHBOUR: &[&str] = &["address", "mac", "port"];
+pub(super) const VIP: &[&str] = &["address", "held", "unmatched", "port"];
+pub(super) const MARK: &[&str] = &["mark", "protocol", "from", "to", "ports", "port"];
 
 /// The MTU of a port that says nothing.
 const DEFAULT_MTU: u16 = 1500;

@@ -15,7 +15,7 @@ use crate::model::{
     TunnelChecksum, address_and_port, is_unicast,
 };
 
-const SERVICE: &[&str] = &[
+pub(super) const SERVICE: &[&str] = &[
     "listen",
     "scheduler",
     "flags",
@@ -28,8 +28,8 @@ const SERVICE: &[&str] = &[
     "mss_clamp",
     "real",
 ];
-const REAL: &[&str] = &["address", "weight", "mode", "tunnel", "upper", "lower"];
-const TUNNEL: &[&str] = &["type", "port", "checksum"];
+pub(super) const REAL: &[&str] = &["address", "weight", "mode", "tunnel", "upper", "lower"];
+pub(super) const TUNNEL: &[&str] = &["type", "port", "checksum"];
 
 /// The largest connection threshold.
 const MAX_THRESHOLD: i64 = i32::MAX as i64;
