@@ -21,9 +21,45 @@ impl Millis {
     }
 }
 
+/// Turns cycles into [`Millis`]: the clock of production. Copies tell the same time.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: u64,
+    cycles_per_ms: u64,
+}
+
+impl Clock {
+    /// A clock that starts now, for a counter that counts `hz` a second.
+    pub fn start(hz: u64) -> Self {
+        Self {
+            start: arch::cycles(),
+            cycles_per_ms: (hz / 1000).max(1),
+        }
+    }
+
+    /// The time at which the counter showed `cycles`.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the clock wraps")]
+    pub fn at(&self, cycles: u64) -> Millis {
+        Millis((cycles.wrapping_sub(self.start) / self.cycles_per_ms) as u32)
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Millis {
+        self.at(arch::cycles())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_clock_follows_the_counter() {
+        let clock = Clock::start(3_000_000_000);
+        let later = clock.start.wrapping_add(3_000_000 * 1500);
+        assert_eq!(clock.at(later), Millis(1500));
+    }
 
     #[test]
     fn a_difference_survives_the_wrap() {

@@ -5,7 +5,7 @@
 //! Frames of our own making (ICMP errors, say) count apart: `made = made_sent + made_dropped`.
 
 use crate::counter::Counter;
-use crate::port::{PortId, WorkerId};
+use crate::port::PortId;
 
 /// The one way a packet leaves the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +14,6 @@ pub enum Verdict {
     Transmit(PortId),
     /// For control, and perhaps the kernel.
     Punt(PuntClass),
-    /// For the worker that owns its connection.
-    HandOver(WorkerId),
-    /// Kept for a while: a fragment whose first part is missing.
-    Hold,
     /// Gone, for this reason.
     Drop(Reason),
 }
@@ -100,14 +96,14 @@ reasons! {
     BadVersion => "drop-bad-version",
     /// The frame ends inside the IP header.
     ShortHeader => "drop-short-header",
-    /// IHL below 5, or a header past the total length.
+    /// IHL below 5.
     BadIhl => "drop-bad-ihl",
+    /// Total length shorter than the header.
+    ShortLength => "drop-short-length",
     /// Total length past the end of the frame.
     BadLength => "drop-bad-length",
     /// Wrong IPv4 header checksum.
     BadChecksum => "drop-bad-checksum",
-    /// A chain of extension headers that is too long or ends nowhere.
-    HeaderChain => "drop-header-chain",
     /// The packet ends inside its TCP, UDP or SCTP header, or that header is malformed.
     ShortTransport => "drop-short-transport",
     /// A source address that no host may have (multicast, broadcast, loopback).

@@ -25,7 +25,7 @@ impl Address for u32 {
 impl Address for u128 {
     #[inline]
     fn words(self) -> [u64; 2] {
-        [self as u64, (self >> 64) as u64]
+        halves(self)
     }
 
     fn to_ip(self) -> IpAddr {
@@ -74,8 +74,12 @@ impl Hash {
 
     /// A place in `0..places`, even where that is no power of two (Lemire's multiply-shift).
     #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a product of two 32-bit numbers"
+    )]
     pub fn place(self, places: u32) -> u32 {
-        ((self.0 >> 32) * u64::from(places) >> 32) as u32
+        (((self.0 >> 32) * u64::from(places)) >> 32) as u32
     }
 }
 
@@ -126,8 +130,15 @@ impl Hasher {
 /// of both factors.
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    product as u64 ^ (product >> 64) as u64
+    let [low, high] = halves(u128::from(a) * u128::from(b));
+    low ^ high
+}
+
+/// The lower and the upper 64 bits.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the cut is what is wanted")]
+pub(crate) fn halves(value: u128) -> [u64; 2] {
+    [value as u64, (value >> 64) as u64]
 }
 
 #[cfg(test)]

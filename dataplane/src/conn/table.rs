@@ -211,7 +211,10 @@ impl<A: Address> Table<A> {
         }
         self.wheel.disarm(&mut self.entries, slot.0);
         let next = self.free;
-        *self.entry_mut(slot) = Entry { next, ..Entry::default() };
+        *self.entry_mut(slot) = Entry {
+            next,
+            ..Entry::default()
+        };
         self.free = slot.0;
         self.live -= 1;
         entry

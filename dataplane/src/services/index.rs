@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 
 use super::ServiceId;
-use crate::pages::{PAGE, Pages};
+use crate::conn::key::halves;
+use crate::pages::Pages;
 
 /// What a service is found by: protocol, address and port, or a mark and a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,7 +54,7 @@ impl Key {
     /// A number whose upper bits differ for different keys.
     #[inline]
     fn hash(&self) -> u64 {
-        let [low, high] = [self.address as u64, (self.address >> 64) as u64];
+        let [low, high] = halves(self.address);
         let mixed = (low ^ self.rest.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mixed = (mixed ^ mixed >> 32 ^ high).wrapping_mul(0xd6e8_feb8_6659_fd93);
         mixed ^ mixed >> 32
@@ -64,7 +65,7 @@ impl Key {
 #[derive(Clone, Debug)]
 pub struct ServiceIndex {
     slots: Pages<(Key, ServiceId)>,
-    /// A power of two, a multiple of [`PAGE`].
+    /// A power of two.
     capacity: u32,
     len: u32,
     marks: u32,
@@ -75,7 +76,7 @@ impl Default for ServiceIndex {
     fn default() -> Self {
         Self {
             slots: Pages::default(),
-            capacity: PAGE as u32,
+            capacity: 64,
             len: 0,
             marks: 0,
             all_ports: 0,
@@ -193,6 +194,7 @@ impl ServiceIndex {
     }
 
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the mask cuts further")]
     fn home(&self, key: &Key) -> u32 {
         (key.hash() as u32) & (self.capacity - 1)
     }

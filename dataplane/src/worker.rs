@@ -1,0 +1,395 @@
+//! A worker: one core, its own queues, its own connections.
+//!
+//! It runs to completion, turn after turn: take a burst from each port, decide each frame,
+//! send. It never locks, waits, allocates, logs or formats, and reads the clock once a turn.
+//! Everything it changes is its own; what it is told comes as a snapshot.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arch::{Pages, PagesError};
+use arrayvec::ArrayVec;
+
+use crate::bucket::TokenBucket;
+use crate::conn::{Hasher, Table};
+use crate::decide::{Context, Decision, State, decide};
+use crate::exchange::{Injected, Punted, WorkerEnd};
+use crate::parse::{Parsed, parse};
+use crate::port::{BURST, Burst, Frame, Port, PortId, WorkerId};
+use crate::published::Reader;
+use crate::reply::Reply;
+use crate::services::{PuntLimits, Snapshot};
+use crate::time::{Clock, Millis};
+use crate::verdict::{Counters, PuntClass, Reason, Verdict};
+
+/// Entries and ticks that one turn looks at to end connections.
+const EXPIRE_PER_TURN: u32 = 64;
+/// Frames that one turn sends for control.
+const INJECT_PER_TURN: usize = BURST;
+/// ICMP errors a second that one worker makes (RFC 1812 §4.3.2.8).
+const REPLIES_PER_SECOND: u32 = 1000;
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct Parts<P: Port> {
+    /// Its number.
+    pub id: WorkerId,
+    /// Its queue pair of each port, in the order of the ports.
+    pub ports: Vec<P>,
+    /// Where snapshots come from.
+    pub reader: Reader<Snapshot>,
+    /// The way to control and back.
+    pub exchange: WorkerEnd<P::Frame>,
+    /// What it counts into.
+    pub counters: Arc<Counters>,
+    /// IPv4 connections.
+    pub connections: u32,
+    /// What pages the tables should lie on.
+    pub pages: Pages,
+    /// Key of the connection hash: random, secret, the same for all workers.
+    pub hash_key: [u64; 2],
+    /// The time now.
+    pub now: Millis,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker<P: Port> {
+    id: WorkerId,
+    reader: Reader<Snapshot>,
+    exchange: WorkerEnd<P::Frame>,
+    counters: Arc<Counters>,
+    lanes: Vec<Lane<P>>,
+    burst: Burst<P::Frame>,
+    state: State,
+    punts: [TokenBucket; PuntClass::ALL.len()],
+    replies: TokenBucket,
+}
+
+/// A port with what waits to be sent by it.
+#[derive(Debug)]
+struct Lane<P: Port> {
+    port: P,
+    out: Burst<P::Frame>,
+    made: Burst<P::Frame>,
+}
+
+impl<P: Port> Worker<P> {
+    /// Makes a worker; takes all the memory that it will ever use.
+    ///
+    /// # Errors
+    /// No memory for the tables.
+    pub fn new(parts: Parts<P>) -> Result<Self, PagesError> {
+        let hasher = Hasher::new(parts.hash_key);
+        let limits = PuntLimits::default().per_second;
+        let lane = |port| Lane {
+            port,
+            out: Burst::new(),
+            made: Burst::new(),
+        };
+        Ok(Self {
+            id: parts.id,
+            reader: parts.reader,
+            exchange: parts.exchange,
+            counters: parts.counters,
+            lanes: parts.ports.into_iter().map(lane).collect(),
+            burst: Burst::new(),
+            state: State {
+                v4: Table::new(parts.connections, parts.pages, hasher, parts.now)?,
+            },
+            punts: limits.map(|per_second| TokenBucket::new(per_second, parts.now)),
+            replies: TokenBucket::new(REPLIES_PER_SECOND, parts.now),
+        })
+    }
+
+    /// Its connections.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// A port's queue pair: tests and replays feed it between turns.
+    pub fn port_mut(&mut self, port: PortId) -> Option<&mut P> {
+        self.lanes
+            .get_mut(usize::from(port.0))
+            .map(|lane| &mut lane.port)
+    }
+
+    /// One turn: at most [`BURST`] frames from each port, from wire to wire. Says whether
+    /// there was anything to do.
+    pub fn turn(&mut self, now: Millis) -> bool {
+        let snapshot = self.reader.refresh();
+        let Some(blocks) = snapshot.blocks.get(usize::from(self.id.0)) else {
+            return false;
+        };
+        let mut turn = Turn {
+            snapshot,
+            exchange: &self.exchange,
+            counters: &self.counters,
+            lanes: &mut self.lanes,
+            punts: &mut self.punts,
+            replies: &mut self.replies,
+            now,
+        };
+        let mut context = Context {
+            snapshot,
+            blocks,
+            now,
+            state: &mut self.state,
+            counters: &self.counters,
+        };
+        let mut busy = turn.inject();
+        for port in 0..turn.lanes.len() {
+            busy |= turn.receive(port, &mut self.burst, &mut context);
+        }
+        turn.flush();
+        context.expire(EXPIRE_PER_TURN);
+        self.counters.turns.add(1);
+        self.counters.busy_turns.add(u64::from(busy));
+        busy
+    }
+
+    /// Turns until `stop` is set; then sends nothing more.
+    pub fn run(&mut self, stop: &AtomicBool, idle: Idle, clock: &Clock) {
+        let mut pause = Pause::new(idle);
+        let mut before = arch::cycles();
+        while !stop.load(Ordering::Relaxed) {
+            let busy = self.turn(clock.at(before));
+            let after = arch::cycles();
+            let spent = after.wrapping_sub(before);
+            self.counters.cycles.add(spent);
+            if busy {
+                self.counters.busy_cycles.add(spent);
+                pause.reset();
+                before = after;
+            } else {
+                pause.wait();
+                before = arch::cycles();
+                self.counters.cycles.add(before.wrapping_sub(after));
+            }
+        }
+    }
+}
+
+/// What one turn works with.
+struct Turn<'a, P: Port> {
+    snapshot: &'a Snapshot,
+    exchange: &'a WorkerEnd<P::Frame>,
+    counters: &'a Counters,
+    lanes: &'a mut [Lane<P>],
+    punts: &'a mut [TokenBucket; PuntClass::ALL.len()],
+    replies: &'a mut TokenBucket,
+    now: Millis,
+}
+
+impl<P: Port> Turn<'_, P> {
+    /// Sends what control asked for.
+    fn inject(&mut self) -> bool {
+        let mut sent = 0;
+        while sent < INJECT_PER_TURN
+            && let Some(Injected { frame, port }) = self.exchange.injected()
+        {
+            self.counters.injected.add(1);
+            self.finish(frame, port, Verdict::Transmit(port));
+            sent += 1;
+        }
+        sent > 0
+    }
+
+    /// Takes one burst through the passes: fetch, parse, look up, decide. The first three only
+    /// bring memory closer; each frame is decided in its order against the table as it then
+    /// is, so two packets of one new flow in a burst make one connection.
+    fn receive(
+        &mut self,
+        port: usize,
+        burst: &mut Burst<P::Frame>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let taken = self.lanes[port].port.rx_burst(burst);
+        if taken == 0 {
+            return false;
+        }
+        let port = PortId(u16::try_from(port).expect("ports are numbered in 16 bits"));
+        let Some(view) = self.snapshot.ports.get(usize::from(port.0)) else {
+            // A port that no snapshot names yet: nothing can be for us.
+            self.count_received(burst);
+            burst.clear();
+            self.counters.drop[Reason::NoPort as usize].add(taken as u64);
+            return true;
+        };
+        burst.iter().for_each(Frame::prefetch);
+        self.count_received(burst);
+        let parsed: ArrayVec<Parsed, BURST> =
+            burst.iter().map(|frame| parse(frame, view)).collect();
+        for packet in &parsed {
+            context.state.prefetch_bucket(packet);
+        }
+        parsed
+            .iter()
+            .for_each(|parsed| context.state.prefetch_entry(parsed));
+        for (mut frame, parsed) in burst.drain(..).zip(parsed) {
+            let Decision { verdict, reply } = decide(&mut frame, parsed, port, context);
+            if let Some(reply) = reply {
+                self.reply(&frame, port, &reply);
+            }
+            self.finish(frame, port, verdict);
+        }
+        true
+    }
+
+    fn count_received(&self, burst: &Burst<P::Frame>) {
+        let octets: usize = burst.iter().map(|frame| frame.bytes().len()).sum();
+        self.counters.rx.add(burst.len() as u64);
+        self.counters.rx_bytes.add(octets as u64);
+    }
+
+    /// Does with a frame what was decided, and counts it.
+    fn finish(&mut self, frame: P::Frame, from: PortId, verdict: Verdict) {
+        match verdict {
+            Verdict::Transmit(port) => self.transmit(frame, port),
+            Verdict::Punt(class) => self.punt(frame, from, class),
+            Verdict::Drop(reason) => self.counters.drop[reason as usize].add(1),
+        }
+    }
+
+    fn transmit(&mut self, frame: P::Frame, port: PortId) {
+        let Some(lane) = self.lanes.get_mut(usize::from(port.0)) else {
+            self.counters.drop[Reason::NoPort as usize].add(1);
+            return;
+        };
+        if lane.out.is_full() {
+            lane.flush(self.counters);
+        }
+        lane.out.push(frame);
+    }
+
+    fn punt(&mut self, frame: P::Frame, port: PortId, class: PuntClass) {
+        let at = class as usize;
+        let limit = self.snapshot.settings.punt_limits.per_second[at];
+        if !self.punts[at].take(limit, self.now) {
+            self.counters.drop[Reason::PuntLimit as usize].add(1);
+            return;
+        }
+        match self.exchange.punt(Punted { frame, port, class }) {
+            Ok(()) => self.counters.punt[at].add(1),
+            Err(_) => self.counters.drop[Reason::PuntFull as usize].add(1),
+        }
+    }
+
+    /// Makes an ICMP error about `frame` and sends it back where that came from.
+    fn reply(&mut self, frame: &P::Frame, port: PortId, reply: &Reply) {
+        self.counters.made.add(1);
+        let made = self.make(frame, port, reply);
+        let lane = &mut self.lanes[usize::from(port.0)];
+        match made {
+            Some(made) => {
+                if lane.made.is_full() {
+                    lane.flush_made(self.counters);
+                }
+                lane.made.push(made);
+            }
+            None => self.counters.made_dropped.add(1),
+        }
+    }
+
+    fn make(&mut self, frame: &P::Frame, port: PortId, reply: &Reply) -> Option<P::Frame> {
+        if !self.replies.take(REPLIES_PER_SECOND, self.now) {
+            return None;
+        }
+        let mut made = self.lanes[usize::from(port.0)].port.alloc()?;
+        reply.write(frame.bytes(), &mut made).then_some(made)
+    }
+
+    fn flush(&mut self) {
+        for lane in &mut *self.lanes {
+            lane.flush(self.counters);
+            lane.flush_made(self.counters);
+        }
+    }
+}
+
+impl<P: Port> Lane<P> {
+    /// Sends what waits; what the queue refuses is dropped and counted.
+    fn flush(&mut self, counters: &Counters) {
+        if self.out.is_empty() {
+            return;
+        }
+        let octets = octets(&self.out);
+        let sent = self.port.tx_burst(&mut self.out);
+        counters.transmit.add(sent as u64);
+        counters
+            .transmit_bytes
+            .add(octets - self::octets(&self.out));
+        counters.drop[Reason::TxFull as usize].add(self.out.len() as u64);
+        self.out.clear();
+    }
+
+    /// The same for what we made ourselves.
+    fn flush_made(&mut self, counters: &Counters) {
+        if self.made.is_empty() {
+            return;
+        }
+        let octets = octets(&self.made);
+        let sent = self.port.tx_burst(&mut self.made);
+        counters.made_sent.add(sent as u64);
+        counters
+            .transmit_bytes
+            .add(octets - self::octets(&self.made));
+        counters.made_dropped.add(self.made.len() as u64);
+        self.made.clear();
+    }
+}
+
+fn octets<F: Frame>(burst: &Burst<F>) -> u64 {
+    burst.iter().map(|frame| frame.bytes().len() as u64).sum()
+}
+
+/// What a worker does when there was nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Looks again at once.
+    Spin,
+    /// Looks again after the processor's pause hint.
+    Pause,
+    /// Sleeps: 50 us at first, up to a millisecond.
+    Sleep,
+}
+
+/// Empty turns before a sleeper sleeps: a burst is rarely alone.
+const PATIENCE: u32 = 64;
+const SHORTEST: Duration = Duration::from_micros(50);
+const LONGEST: Duration = Duration::from_millis(1);
+
+/// How long it has been idle.
+#[derive(Debug)]
+struct Pause {
+    idle: Idle,
+    empty: u32,
+    next: Duration,
+}
+
+impl Pause {
+    fn new(idle: Idle) -> Self {
+        Self {
+            idle,
+            empty: 0,
+            next: SHORTEST,
+        }
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new(self.idle);
+    }
+
+    fn wait(&mut self) {
+        match self.idle {
+            Idle::Spin => {}
+            Idle::Pause => arch::pause(),
+            Idle::Sleep if self.empty < PATIENCE => self.empty += 1,
+            Idle::Sleep => {
+                std::thread::sleep(self.next);
+                self.next = (self.next * 2).min(LONGEST);
+            }
+        }
+    }
+}
