@@ -389,8 +389,9 @@ mod tests {
 
     #[test]
     fn each_malformation_has_its_name() {
+        type Edits = &'static [(usize, u8)];
         #[rustfmt::skip]
-        let cases: [(&str, usize, &[(usize, u8)], Error); 7] = [
+        let cases: [(&str, usize, Edits, Error); 7] = [
             ("nothing",                         0,  &[],                   Error::Truncated),
             ("a header cut short",              19, &[],                   Error::Truncated),
             ("version 6",                       26, &[(0, 0x65)],          Error::Version),

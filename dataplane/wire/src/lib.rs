@@ -42,14 +42,17 @@ macro_rules! errors {
 }
 
 pub mod arp;
+pub mod build;
 pub mod bytes;
 pub mod checksum;
 pub mod ethernet;
 pub mod ip;
 pub mod ipv4;
+pub mod ipv6;
 pub mod segment;
 pub mod tcp;
 pub mod udp;
+pub mod vlan;
 
 pub use bytes::Bytes;
 pub use checksum::Delta;
