@@ -277,6 +277,8 @@ unsafe extern "C" {
     /// Takes frames from the front; those that it took are the driver's.
     pub fn shim_tx_burst(port: u16, queue: u16, mbufs: *mut *mut RteMbuf, n: u16) -> u16;
 
+    /// Whether some driver takes a device of that string; plugs nothing.
+    pub fn shim_dev_known(devargs: *const c_char) -> c_int;
     /// Plugs a device by its string: PCI address or `driverN,key=value`.
     pub fn shim_dev_probe(devargs: *const c_char) -> c_int;
     /// The port of a device, by the device's name.

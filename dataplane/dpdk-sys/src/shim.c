@@ -13,6 +13,7 @@
 
 #include <rte_version.h>
 #include <rte_dev.h>
+#include <rte_devargs.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_eth_ring.h>
@@ -233,6 +234,16 @@ uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, u
 }
 
 /* ---- Devices ------------------------------------------------------------------------------- */
+
+int shim_dev_known(const char *devargs)
+{
+	struct rte_devargs parsed;
+	memset(&parsed, 0, sizeof(parsed));
+	if (rte_devargs_parse(&parsed, devargs) != 0)
+		return -ENODEV;
+	free(parsed.data);
+	return 0;
+}
 
 int shim_dev_probe(const char *devargs)
 {

@@ -138,6 +138,7 @@ uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, u
 uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t n);
 
 /* Devices. */
+int shim_dev_known(const char *devargs);
 int shim_dev_probe(const char *devargs);
 int shim_port_find(const char *device, uint16_t *port);
 int shim_port_remove(uint16_t port, uint8_t unplug);
