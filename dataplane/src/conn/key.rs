@@ -74,10 +74,6 @@ impl Hash {
 
     /// A place in `0..places`, even where that is no power of two (Lemire's multiply-shift).
     #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a product of two 32-bit numbers"
-    )]
     pub fn place(self, places: u32) -> u32 {
         (((self.0 >> 32) * u64::from(places)) >> 32) as u32
     }

@@ -1,0 +1,51 @@
+//! A turn allocates nothing: neither for established traffic nor for new connections, drops,
+//! punts or answers.
+
+mod common;
+
+use common::*;
+use wire::build::{echo_request, ip, tcp};
+
+/// Allocations that `what` makes on this thread.
+fn allocations(what: impl FnOnce()) -> u64 {
+    allocation_counter::measure(what).count_total
+}
+
+#[test]
+fn a_turn_allocates_nothing() {
+    let mut lab = Lab::new();
+    lab.service(TCP, VIP, 80, "wlc", &[(1, 1), (2, 1)]);
+    let rx = |packet: wire::build::Packet| packet.ether(GATEWAY_MAC, WAN_MAC).bytes();
+    let mut frames: Vec<_> = (0..24)
+        .map(|n| rx(ip(CLIENT, VIP).with(tcp(n, 80).syn())))
+        .collect();
+    frames.push(rx(ip(CLIENT, VIP).with(tcp(1, 80).ack())));
+    frames.push(rx(ip(CLIENT, VIP).with(tcp(99, 80).ack())));
+    frames.push(rx(ip(CLIENT, VIP).ttl(1).with(tcp(98, 80).syn())));
+    frames.push(rx(ip(CLIENT, VIP).with(echo_request(1, 1))));
+    frames.push(rx(ip(CLIENT, DIP).with(tcp(1, 22).syn())));
+    let turn = |lab: &mut Lab| {
+        frames.iter().for_each(|frame| lab.give(WAN, frame));
+        let allocated = allocations(|| {
+            lab.worker.turn(lab.now);
+        });
+        lab.sent(WAN);
+        lab.sent(LAN);
+        allocated
+    };
+    // The first turns make the memory port's buffers and its lists.
+    for _ in 0..3 {
+        turn(&mut lab);
+    }
+    assert_eq!(turn(&mut lab), 0);
+    lab.wait(61_000);
+    let mut turns = 0;
+    while !lab.worker.state().v4.is_empty() && turns < 100 {
+        lab.now = lab.now.plus(1000);
+        let allocated = allocations(|| {
+            lab.worker.turn(lab.now);
+        });
+        assert_eq!(allocated, 0, "nor does ending connections");
+        turns += 1;
+    }
+}
