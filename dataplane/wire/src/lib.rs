@@ -49,6 +49,7 @@ pub mod ethernet;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod sctp;
 pub mod segment;
 pub mod tcp;
 pub mod udp;
