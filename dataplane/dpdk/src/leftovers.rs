@@ -58,9 +58,18 @@ fn start_of(pid: u32) -> Option<u64> {
 ///
 /// What is not ours to remove (another user's) stays.
 pub fn remove() -> Vec<PathBuf> {
-    let folders = runtime_bases();
-    let mut removed: Vec<PathBuf> = folders.iter().flat_map(|f| remove_dead(f)).collect();
-    removed.extend(hugepage_mounts().iter().flat_map(|f| remove_dead(f)));
+    let mut removed: Vec<PathBuf> = hugepage_mounts()
+        .iter()
+        .flat_map(|mount| remove_dead(mount))
+        .collect();
+    for base in runtime_bases() {
+        let dead = remove_dead(&base);
+        if !dead.is_empty() {
+            // EAL made this one too; it goes if nobody else is in it.
+            let _ = fs::remove_dir(&base);
+        }
+        removed.extend(dead);
+    }
     removed
 }
 

@@ -5,10 +5,17 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use dpdk::{Eal, EalConfig};
+
 #[test]
 fn killed() {
     if common::is_child() {
-        let _eal = common::eal();
+        let config = EalConfig {
+            telemetry: true,
+            memory_mb: 64,
+            ..EalConfig::default()
+        };
+        let _eal = Eal::init(&config).expect("EAL needs nothing of the machine");
         println!("EAL runs");
         loop {
             std::thread::park();
@@ -21,7 +28,14 @@ fn killed() {
     let ready = lines.any(|line| line.is_ok_and(|line| line.contains("EAL runs")));
     assert!(ready, "the child started EAL");
     let folders = common::folders_of(child.id());
-    assert!(!folders.is_empty(), "EAL makes one");
+    let sockets = folders
+        .iter()
+        .filter(|folder| folder.join("dpdk_telemetry.v2").exists());
+    assert_eq!(
+        sockets.count(),
+        1,
+        "EAL makes a folder, and in it what was asked for"
+    );
     dpdk::leftovers::remove();
     assert_eq!(common::folders_of(child.id()), folders, "its owner lives");
     child.kill().expect("ours");
