@@ -205,6 +205,14 @@ impl<B: Bytes> Packet<B> {
         self.payload
     }
 
+    /// All octets of the packet: header, options, payload.
+    pub fn bytes(&self) -> impl Iterator<Item = &u8> {
+        self.head
+            .iter()
+            .chain(self.options.iter())
+            .chain(self.payload.iter())
+    }
+
     /// Is the header intact?
     #[inline]
     pub fn verify_checksum(&self) -> bool {
@@ -243,6 +251,14 @@ impl Packet<&mut [u8]> {
         put(self.head, 16, dst.octets());
         self.patch(delta);
         delta
+    }
+
+    /// Sends the packet back. A sum does not care for order, so no checksum changes.
+    #[inline]
+    pub fn swap_addresses(&mut self) {
+        let (src, dst) = (self.src(), self.dst());
+        put(self.head, 12, dst.octets());
+        put(self.head, 16, src.octets());
     }
 
     /// One hop further.

@@ -170,6 +170,11 @@ impl<B: Bytes> Packet<B> {
         self.payload
     }
 
+    /// All octets of the packet: header and payload.
+    pub fn bytes(&self) -> impl Iterator<Item = &u8> {
+        self.head.iter().chain(self.payload.iter())
+    }
+
     /// Walks the extension headers to the upper protocol. In a later fragment the walk ends at
     /// the fragment header, since what follows is data.
     ///
@@ -259,6 +264,14 @@ impl Packet<&mut [u8]> {
         let delta = Delta::v6(self.dst(), dst);
         put(self.head, 24, dst.octets());
         delta
+    }
+
+    /// Sends the packet back. A sum does not care for order, so no checksum changes.
+    #[inline]
+    pub fn swap_addresses(&mut self) {
+        let (src, dst) = (self.src(), self.dst());
+        put(self.head, 8, dst.octets());
+        put(self.head, 24, src.octets());
     }
 
     /// One hop further.
