@@ -99,7 +99,7 @@ report() {
     if [ "$3" != 0 ]; then verdict=FAILED; elif [ "$2" = 0 ]; then verdict=skipped; fi
     printf '%-44s %-8s %5s passed %3s failed %3s skipped %5s s\n' "$1" "$verdict" "$2" "$3" "$4" "$5"
     if [ "$3" != 0 ]; then
-        sed 's/^/    /' "$6" | tail -n 150
+        sed 's/^/    /' "$6" | tail -n 60
         printf '    (all of it: %s)\n' "$6"
     fi
 }
