@@ -1,6 +1,7 @@
 //! Ethernet II header (IEEE 802.3 section 3.1.1, the type interpretation).
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::bytes::{Bytes, get, get16, put, put16};
@@ -17,6 +18,18 @@ impl Mac {
     pub const BROADCAST: Self = Self([0xff; 6]);
     /// No address: the target of an ARP request.
     pub const ZERO: Self = Self([0; 6]);
+
+    /// Where an IPv4 group's frames go (RFC 1112 section 6.4).
+    pub const fn multicast_v4(group: Ipv4Addr) -> Self {
+        let [_, b, c, d] = group.octets();
+        Self([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+    }
+
+    /// Where an IPv6 group's frames go (RFC 2464 section 7).
+    pub const fn multicast_v6(group: Ipv6Addr) -> Self {
+        let [.., a, b, c, d] = group.octets();
+        Self([0x33, 0x33, a, b, c, d])
+    }
 
     /// A group address; broadcast is one of them.
     #[inline]

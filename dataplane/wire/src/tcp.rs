@@ -4,9 +4,11 @@
 //! tolerate garbage, since a director forwards what it does not understand.
 
 use std::fmt;
+use std::net::IpAddr;
 
-use crate::bytes::{Bytes, get16, get32, put16, put32};
-use crate::checksum::Delta;
+use crate::bytes::{Bytes, get16, get32, put, put16, put32};
+use crate::checksum::{self, Delta};
+use crate::ip::Protocol;
 
 /// Octets of a header without options.
 pub const LEN: usize = 20;
@@ -330,6 +332,67 @@ impl Packet<&mut [u8]> {
     }
 }
 
+/// A header without options, to put before nothing: what a reset of ours is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// The control bits.
+    pub flags: Flags,
+    /// The window, unscaled.
+    pub window: u16,
+}
+
+impl Header {
+    /// The reset that answers `segment` (RFC 9293 section 3.10.7.1); `None` for a reset, which
+    /// gets no answer.
+    pub fn reset<B: Bytes>(segment: &Packet<B>) -> Option<Self> {
+        let flags = segment.flags();
+        if flags.rst() {
+            return None;
+        }
+        let taken = u32::try_from(segment.payload().len()).ok()?
+            + u32::from(flags.syn())
+            + u32::from(flags.fin());
+        let (seq, ack, flags) = if flags.ack() {
+            (segment.ack(), 0, Flags::RST)
+        } else {
+            (
+                0,
+                segment.seq().wrapping_add(taken),
+                Flags::RST.and(Flags::ACK),
+            )
+        };
+        Some(Self {
+            src_port: segment.dst_port(),
+            dst_port: segment.src_port(),
+            seq,
+            ack,
+            flags,
+            window: 0,
+        })
+    }
+
+    /// Writes the header with its checksum, as all of a packet from `src` to `dst`.
+    pub fn emit(&self, out: &mut [u8; LEN], src: IpAddr, dst: IpAddr) {
+        put16(out, 0, self.src_port);
+        put16(out, 2, self.dst_port);
+        put32(out, 4, self.seq);
+        put32(out, 8, self.ack);
+        put(out, 12, [0x50, self.flags.0]);
+        put16(out, 14, self.window);
+        put32(out, 16, 0);
+        let checksum = checksum::transport(src, dst, Protocol::TCP, out);
+        put16(out, 16, checksum);
+    }
+}
+
 /// Shifts whole blocks of two edges; a half one at the end is left alone.
 fn shift_edges(blocks: &mut [u8], by: u32) -> Delta {
     let mut owed = Delta::NONE;
@@ -425,7 +488,7 @@ fn next_option(list: &[u8], mut at: usize) -> Option<TcpOption<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checksum;
+    use crate::build;
     use proptest::prelude::*;
 
     #[rustfmt::skip]
@@ -510,6 +573,29 @@ mod tests {
         let delta = tcp.shift_sack(2);
         assert_eq!(tcp.sack_blocks().collect::<Vec<_>>(), [(11, 1)]);
         assert_eq!(delta.apply(before), checksum::of(&bytes));
+    }
+
+    #[test]
+    fn resets() {
+        let (client, vip) = (IpAddr::from([192, 0, 2, 7]), IpAddr::from([10, 0, 0, 1]));
+        #[rustfmt::skip]
+        let cases = [
+            (build::tcp(1, 2).seq(9).syn(),                    Some(build::tcp(2, 1).acks(10).rst())),
+            (build::tcp(1, 2).seq(9).fin().payload("four"),    Some(build::tcp(2, 1).acks(14).rst())),
+            (build::tcp(1, 2).seq(9).acks(7).payload("four"),  Some(build::tcp(2, 1).seq(7).rst())),
+            (build::tcp(1, 2).seq(u32::MAX).syn(),             Some(build::tcp(2, 1).acks(0).rst())),
+            (build::tcp(1, 2).rst(),                           None),
+        ];
+        for (given, want) in cases {
+            let bytes = given.bytes(client, vip);
+            let reset = Header::reset(&Packet::parse(&bytes[..]).unwrap());
+            let emitted = reset.map(|reset| {
+                let mut out = [0xaa; LEN];
+                reset.emit(&mut out, vip, client);
+                out.to_vec()
+            });
+            assert_eq!(emitted, want.map(|want| want.window(0).bytes(vip, client)));
+        }
     }
 
     #[test]
