@@ -20,7 +20,7 @@ pub struct Type(pub u8);
 impl Type {
     /// Answers an echo request.
     pub const ECHO_REPLY: Self = Self(0);
-    /// Destination unreachable: see [`unreachable`].
+    /// Destination unreachable: see [`mod@unreachable`].
     pub const UNREACHABLE: Self = Self(3);
     /// Source quench (deprecated, RFC 6633).
     pub const SOURCE_QUENCH: Self = Self(4);
@@ -224,7 +224,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Destination unreachable, with a code of [`unreachable`].
+    /// Destination unreachable, with a code of [`mod@unreachable`].
     pub fn unreachable(code: u8) -> Self {
         Self {
             kind: Type::UNREACHABLE,

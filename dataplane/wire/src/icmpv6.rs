@@ -20,7 +20,7 @@ pub const ERROR_LEN: usize = 1280;
 pub struct Type(pub u8);
 
 impl Type {
-    /// Destination unreachable: see [`unreachable`].
+    /// Destination unreachable: see [`mod@unreachable`].
     pub const UNREACHABLE: Self = Self(1);
     /// Longer than the next link's MTU, which is in the message.
     pub const PACKET_TOO_BIG: Self = Self(2);
@@ -231,7 +231,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Destination unreachable, with a code of [`unreachable`].
+    /// Destination unreachable, with a code of [`mod@unreachable`].
     pub fn unreachable(code: u8) -> Self {
         Self {
             kind: Type::UNREACHABLE,

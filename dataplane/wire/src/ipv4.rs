@@ -221,7 +221,19 @@ impl<B: Bytes> Packet<B> {
 
     #[inline]
     fn header_sum(&self) -> Sum {
-        Sum::ZERO.add_bytes(&*self.head).add_bytes(&self.options)
+        let fixed = Sum::ZERO.add_bytes(&*self.head);
+        if self.options.is_empty() {
+            fixed
+        } else {
+            self.add_options(fixed)
+        }
+    }
+
+    /// Out of line: hardly any packet has options, and the loop over them is long.
+    #[cold]
+    #[inline(never)]
+    fn add_options(&self, sum: Sum) -> Sum {
+        sum.add_bytes(&self.options)
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 //! If you hold a view, it is valid: each has one kind of constructor, which checks every length
 //! against the buffer, and no setter can change a length. Values are in host order; nothing
 //! outside this crate ever sees big-endian. Rewriting an address or a port returns a
-//! [`Delta`](checksum::Delta), the debt owed to the checksum that covered the old value.
+//! [`Delta`], the debt owed to the checksum that covered the old value.
 //!
 //! ```
 //! use wire::{ethernet, ipv4, segment::Segment};
