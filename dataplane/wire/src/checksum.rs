@@ -324,6 +324,17 @@ mod tests {
         }
 
         #[test]
+        fn a_segment_moves_between_families(v4 in any::<[u32; 2]>(), v6 in any::<[u128; 2]>(), bytes in any::<[u8; 20]>()) {
+            let at = |src: IpAddr, dst: IpAddr| transport(src, dst, Protocol::TCP, &bytes);
+            let [src4, dst4] = v4.map(|addr| IpAddr::from(Ipv4Addr::from(addr)));
+            let [src6, dst6] = v6.map(|addr| IpAddr::from(Ipv6Addr::from(addr)));
+            let there = Delta::addr(src4, src6).and(Delta::addr(dst4, dst6));
+            let back = Delta::addr(src6, src4).and(Delta::addr(dst6, dst4));
+            prop_assert_eq!(there.apply(at(src4, dst4)), at(src6, dst6));
+            prop_assert_eq!(back.apply(at(src6, dst6)), at(src4, dst4));
+        }
+
+        #[test]
         fn patched_is_recomputed(
             mut bytes in proptest::collection::vec(any::<u8>(), 40..90),
             new in any::<[u8; 16]>(),
