@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::leftovers::Owner;
 use crate::messages;
-use crate::pool::RawPool;
+use crate::pool::{PoolConfig, RawPool};
 
 /// Whether to use hugepages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,10 @@ pub enum Hugepages {
 pub struct EalConfig {
     /// Whether to use hugepages.
     pub hugepages: Hugepages,
-    /// MiB for pools, queues and rings together; see [`crate::PoolConfig::memory_mb`].
-    pub memory_mb: u32,
+    /// The pools that will be made.
+    pub pools: Vec<PoolConfig>,
+    /// MiB beside the pools: descriptor rings, rings between devices, drivers' own.
+    pub other_mb: u32,
     /// Cores of the calling thread and of EAL's own threads; empty: where they are now. The
     /// workers' cores do not belong here.
     pub cores: Vec<u16>,
@@ -43,7 +45,8 @@ impl Default for EalConfig {
     fn default() -> Self {
         EalConfig {
             hugepages: Hugepages::Auto,
-            memory_mb: 128,
+            pools: Vec::new(),
+            other_mb: 32,
             cores: Vec::new(),
             pci: Vec::new(),
             telemetry: false,
@@ -297,14 +300,22 @@ impl Folder {
     }
 }
 
+impl EalConfig {
+    /// MiB that EAL needs, with hugepages or without.
+    pub fn memory_mb(&self, hugepages: bool) -> u32 {
+        let pools = self.pools.iter().map(|pool| pool.memory_mb(hugepages));
+        pools.fold(self.other_mb, u32::saturating_add).max(64)
+    }
+}
+
 fn choose_hugepages(config: &EalConfig) -> Result<bool, EalError> {
-    let (asked_mb, free_mb) = (config.memory_mb, free_hugepages_mb());
-    let enough = free_mb >= u64::from(asked_mb) && free_mb > 0;
+    let (asked_mb, free_mb) = (config.memory_mb(true), free_hugepages_mb());
+    let enough = free_mb >= u64::from(asked_mb);
     match config.hugepages {
         Hugepages::Require if !enough => Err(EalError::NoHugepages { asked_mb, free_mb }),
         Hugepages::Require => Ok(true),
         Hugepages::Auto if enough => Ok(true),
-        Hugepages::Auto | Hugepages::Off => check_memory(asked_mb).map(|()| false),
+        Hugepages::Auto | Hugepages::Off => check_memory(config.memory_mb(false)).map(|()| false),
     }
 }
 
@@ -367,7 +378,7 @@ fn arguments(config: &EalConfig, hugepages: bool, owner: &Owner) -> Result<Vec<C
         words.push("--in-memory".into());
     } else {
         words.extend(["--no-huge".into(), "--no-shconf".into()]);
-        words.extend(["-m".into(), config.memory_mb.max(64).to_string()]);
+        words.extend(["-m".into(), config.memory_mb(false).to_string()]);
     }
     if !config.telemetry {
         words.push("--no-telemetry".into());
@@ -466,7 +477,7 @@ mod tests {
     fn arguments_follow_the_configuration() {
         let plain = EalConfig {
             cores: vec![0, 3],
-            memory_mb: 100,
+            other_mb: 100,
             ..EalConfig::default()
         };
         assert_eq!(
@@ -490,7 +501,7 @@ mod tests {
     fn too_much_is_refused_before_eal_is_touched() {
         let much = |hugepages| EalConfig {
             hugepages,
-            memory_mb: u32::MAX,
+            other_mb: u32::MAX,
             ..EalConfig::default()
         };
         let text = Eal::init(&much(Hugepages::Off))

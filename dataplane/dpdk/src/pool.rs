@@ -21,6 +21,9 @@ use crate::messages;
 /// Octets in front of a fresh or received frame.
 pub const HEADROOM: u16 = dpdk_sys::HEADROOM;
 
+/// Octets of an ordinary page.
+const PAGE: u64 = 4096;
+
 /// Buffers that a registered thread keeps at hand.
 const CACHE: u32 = 256;
 
@@ -55,11 +58,20 @@ impl PoolConfig {
     }
 
     /// MiB that EAL needs for it, rounded up, with what the allocator adds.
-    pub fn memory_mb(&self) -> u32 {
+    ///
+    /// Without hugepages a buffer may not cross a 4 KiB page, so one of the usual size takes a
+    /// whole one.
+    pub fn memory_mb(&self, hugepages: bool) -> u32 {
         let room = self.buffer_size.saturating_add(HEADROOM);
         // SAFETY: pure arithmetic on its arguments; works without EAL.
-        let bytes = unsafe { dpdk_sys::shim_pool_bytes(self.buffers, room) };
-        let ring = u64::from(self.buffers).next_power_of_two() * 16;
+        let one = unsafe { dpdk_sys::shim_pool_bytes(1, room) };
+        let buffers = u64::from(self.buffers);
+        let bytes = match PAGE / one {
+            _ if hugepages => buffers * one,
+            0 => buffers * one.next_multiple_of(PAGE),
+            per_page => buffers.div_ceil(per_page) * PAGE,
+        };
+        let ring = buffers.next_power_of_two() * 16;
         u32::try_from((bytes + ring).div_ceil(1 << 20) + 8).unwrap_or(u32::MAX)
     }
 }
@@ -262,7 +274,7 @@ fn explain(config: &PoolConfig, reason: io::Error) -> PoolError {
             said,
         };
     }
-    let (buffer_size, memory_mb) = (config.buffer_size, config.memory_mb());
+    let (buffer_size, memory_mb) = (config.buffer_size, config.memory_mb(false));
     PoolError::NoMemory {
         buffers,
         buffer_size,
@@ -279,12 +291,16 @@ mod tests {
     fn sizes() {
         let config = PoolConfig::for_ports(2, 2, 1024, 4096);
         assert_eq!(config.buffers, 2 * 2 * (2048 + 32) + 3 * 384 + 4096);
-        // 128 of mbuf, 128 of headroom, 2048 of frame and 64 of the pool's own.
-        let at_least = config.buffers.div_ceil(1 << 20) * 2368 / 1024;
-        assert!(
-            (at_least..at_least + 64).contains(&config.memory_mb()),
-            "{config:?}"
-        );
+        let pool = |buffers, buffer_size| PoolConfig {
+            buffers,
+            buffer_size,
+            socket: None,
+        };
+        // 128 of mbuf, 128 of headroom, 2048 of frame, 64 of the pool's own, padding; a ring slot.
+        let mib = 1 << 20;
+        assert!((2300..2500).contains(&(pool(mib, 2048).memory_mb(true) - 16 - 8)));
+        assert_eq!(pool(mib, 2048).memory_mb(false), 4096 + 16 + 8);
+        assert_eq!(pool(mib, 9216).memory_mb(false), 3 * 4096 + 16 + 8);
         assert_eq!(PoolConfig::for_ports(1, 1, 1, 0).buffers, 1023);
     }
 }

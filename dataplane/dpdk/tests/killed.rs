@@ -12,7 +12,6 @@ fn killed() {
     if common::is_child() {
         let config = EalConfig {
             telemetry: true,
-            memory_mb: 64,
             ..EalConfig::default()
         };
         let _eal = Eal::init(&config).expect("EAL needs nothing of the machine");

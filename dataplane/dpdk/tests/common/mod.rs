@@ -11,7 +11,6 @@ use dpdk::{Eal, EalConfig, Hugepages, Mbuf, Pool, PoolConfig};
 pub(crate) fn eal() -> Eal {
     let config = EalConfig {
         hugepages: Hugepages::Off,
-        memory_mb: 64,
         ..EalConfig::default()
     };
     Eal::init(&config).expect("EAL needs nothing of the machine")
