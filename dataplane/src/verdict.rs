@@ -110,6 +110,21 @@ reasons! {
     BadSource => "drop-bad-source",
     /// A fragment, which this version doesn't reassemble.
     Fragment => "drop-fragment",
+    /// A first fragment without the whole transport header, or a later one that reaches into
+    /// it (RFC 1858, RFC 3128).
+    FragmentTiny => "drop-fragment-tiny",
+    /// A fragment that is empty, or not the last and no multiple of 8 octets long, or that
+    /// makes a packet of more than 65535 octets.
+    FragmentLength => "drop-fragment-length",
+    /// A fragment that overlaps another of its packet or lies past its end, or comes after one
+    /// that did (RFC 5722).
+    FragmentOverlap => "drop-fragment-overlap",
+    /// A fragment that was there before.
+    FragmentDuplicate => "drop-fragment-duplicate",
+    /// No room to hold a fragment until its packet's first one comes, or to remember it.
+    FragmentFull => "drop-fragment-full",
+    /// A held fragment whose packet's first one did not come in time.
+    FragmentTimeout => "drop-fragment-timeout",
     /// For a VIP that this director doesn't hold now.
     VipNotHeld => "drop-vip-not-held",
     /// No service listens on this address and port.
@@ -120,6 +135,10 @@ reasons! {
     NoConnection => "drop-no-connection",
     /// The connection's real server, or its service, was removed.
     RealRemoved => "drop-real-removed",
+    /// No local address or port is free for a FULLNAT connection.
+    NoLocalPort => "drop-no-local-port",
+    /// On its way between workers that don't agree who owns it.
+    Astray => "drop-astray",
     /// No room for a new connection.
     TableFull => "drop-table-full",
     /// The next hop's MAC is not known (yet).

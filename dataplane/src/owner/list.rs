@@ -1,0 +1,237 @@
+//! The fields that connections of one service were made under, and the way of a frame that
+//! nobody has claimed yet.
+//!
+//! ```text
+//!   received anywhere -> owner by the oldest fields -> ... -> owner by the current fields
+//! ```
+//!
+//! Each looks into its own table first. Only the last may create a connection, so there are
+//! never two owners; the step travels with the frame and only grows, so it never runs in
+//! circles, even while workers still read different snapshots.
+
+use arrayvec::ArrayVec;
+
+use super::{Fields, Steering};
+use crate::conn::{Address, Key};
+use crate::port::WorkerId;
+
+/// Fields that one service can have connections under at a time.
+pub const MAX_FIELDS: usize = 4;
+
+/// Steps that a frame may take beyond the list, while snapshots differ between workers.
+const SPARE_STEPS: usize = 4;
+
+/// How far a frame has come: the stops that it need not visit any more. 0 on reception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Step(pub u8);
+
+/// Where a frame goes that the worker's own table does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// To this worker, with this step.
+    Go(WorkerId, Step),
+    /// Nowhere: this worker is the current owner, and all others were asked.
+    Here,
+    /// Nowhere: workers disagree about the list for longer than a change of it explains. To be
+    /// dropped as [`Astray`](crate::verdict::Reason::Astray).
+    Astray,
+}
+
+/// The next stop of a frame that is at `me`, where `stops` are the listed owners, the current
+/// one last.
+///
+/// Each stop is visited once, `me` never, and the current owner last even if it is listed
+/// twice.
+#[inline]
+pub fn next_stop(stops: &[WorkerId], me: WorkerId, step: Step) -> Next {
+    let Some((&current, older)) = stops.split_last() else {
+        return Next::Here;
+    };
+    for (at, &stop) in older.iter().enumerate().skip(usize::from(step.0)) {
+        let known = stop == me || stop == current || older[..at].contains(&stop);
+        if !known {
+            return go(stop, at + 1);
+        }
+    }
+    if current == me {
+        return Next::Here;
+    }
+    if usize::from(step.0) >= stops.len() + SPARE_STEPS {
+        return Next::Astray;
+    }
+    go(current, stops.len().max(usize::from(step.0) + 1))
+}
+
+fn go(to: WorkerId, step: usize) -> Next {
+    u8::try_from(step).map_or(Next::Astray, |step| Next::Go(to, Step(step)))
+}
+
+/// Which of a service's listed fields a connection was made under; below [`MAX_FIELDS`]. It
+/// stays the same while they are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FieldsSlot(pub u8);
+
+/// Connections under [`MAX_FIELDS`] different fields are still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("connections made under {MAX_FIELDS} other kinds of ownership are still there")]
+pub struct TooManyFields;
+
+/// The fields of one service, oldest first; the last are the current ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owners {
+    listed: ArrayVec<(FieldsSlot, Fields), MAX_FIELDS>,
+}
+
+impl Owners {
+    /// The list of a service that never had other fields.
+    pub fn new(fields: Fields) -> Self {
+        let mut listed = ArrayVec::new();
+        listed.push((FieldsSlot(0), fields));
+        Self { listed }
+    }
+
+    /// What new connections are made under.
+    #[inline]
+    pub fn current(&self) -> (FieldsSlot, Fields) {
+        *self.listed.last().expect("never empty")
+    }
+
+    /// What older connections may have been made under, oldest first.
+    pub fn older(&self) -> &[(FieldsSlot, Fields)] {
+        let (_, older) = self.listed.split_last().expect("never empty");
+        older
+    }
+
+    /// The list after the service's fields changed to `fields`. Fields that were listed before
+    /// keep their slot.
+    ///
+    /// # Errors
+    /// No slot is free: the change has to wait until the connections of one have ended.
+    pub fn changed_to(&self, fields: Fields) -> Result<Self, TooManyFields> {
+        let mut listed = self.listed.clone();
+        let known = listed.iter().position(|&(_, old)| old == fields);
+        let slot = match known {
+            Some(at) => listed.remove(at).0,
+            None => self.free_slot().ok_or(TooManyFields)?,
+        };
+        listed.push((slot, fields));
+        Ok(Self { listed })
+    }
+
+    /// The list without `slot`, of which no connection is left; the current one always stays.
+    ///
+    /// A worker that has not yet taken over the snapshot in which `slot` ceased to be current
+    /// may still create under it: count only after all have been seen past that one.
+    pub fn without(&self, slot: FieldsSlot) -> Self {
+        let (current, _) = self.current();
+        let mut listed = self.listed.clone();
+        listed.retain(|&mut (listed, _)| listed == current || listed != slot);
+        Self { listed }
+    }
+
+    /// Where a frame goes that is at `me` and of no connection there. `key` is that of the
+    /// client's packet: that of a reply has to be reversed.
+    #[inline]
+    pub fn next<A: Address>(
+        &self,
+        steering: &Steering,
+        key: &Key<A>,
+        me: WorkerId,
+        step: Step,
+    ) -> Next {
+        let stops: ArrayVec<WorkerId, MAX_FIELDS> = self
+            .listed
+            .iter()
+            .map(|&(_, fields)| steering.owner(fields, key))
+            .collect();
+        next_stop(&stops, me, step)
+    }
+
+    fn free_slot(&self) -> Option<FieldsSlot> {
+        (0u8..)
+            .take(MAX_FIELDS)
+            .map(FieldsSlot)
+            .find(|free| self.listed.iter().all(|(slot, _)| slot != free))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workers(numbers: &[u16]) -> Vec<WorkerId> {
+        numbers.iter().copied().map(WorkerId).collect()
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn stops() {
+        let to = |worker, step| Next::Go(WorkerId(worker), Step(step));
+        let cases: [(&str, &[u16], u16, u8, Next); 12] = [
+            ("mine",                                      &[3],          3, 0, Next::Here),
+            ("another's",                                 &[3],          1, 0, to(3, 1)),
+            ("the older fields first",                    &[2, 3],       1, 0, to(2, 1)),
+            ("then the current",                          &[2, 3],       2, 1, to(3, 2)),
+            ("the current owner asks the older one",      &[2, 3],       3, 0, to(2, 1)),
+            ("and has it back",                           &[2, 3],       3, 2, Next::Here),
+            ("I have looked already",                     &[1, 3],       1, 0, to(3, 2)),
+            ("one worker under both fields",              &[3, 3],       1, 0, to(3, 2)),
+            ("a stop listed twice is visited once",       &[2, 2, 3],    2, 1, to(3, 3)),
+            ("a snapshot with a shorter list sent it",    &[2, 4, 3],    2, 1, to(4, 2)),
+            ("one with a longer list, then another one",  &[3],          1, 4, to(3, 5)),
+            ("nobody ever agrees",                        &[3],          1, 5, Next::Astray),
+        ];
+        for (name, stops, me, step, want) in cases {
+            assert_eq!(next_stop(&workers(stops), WorkerId(me), Step(step)), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_way_visits_all_and_ends_at_the_current_owner() {
+        for code in 0..4u32.pow(5) {
+            let digit = |n: u32| u16::try_from(code / 4u32.pow(n) % 4).expect("a digit");
+            let stops = workers(&[digit(0), digit(1), digit(2), digit(3)]);
+            let mut at = WorkerId(digit(4));
+            let mut visited = vec![at];
+            let mut step = Step::default();
+            while let Next::Go(to, next) = next_stop(&stops, at, step) {
+                assert!(next.0 > step.0, "a step never goes back");
+                (at, step) = (to, next);
+                visited.push(at);
+            }
+            assert_eq!(next_stop(&stops, at, step), Next::Here);
+            assert_eq!(Some(&at), stops.last());
+            assert!(stops.iter().all(|stop| visited.contains(stop)));
+            assert!(visited.len() <= stops.len() + 1, "{visited:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_keeps_the_older_fields_until_they_are_removed() {
+        let first = Owners::new(Fields::Tuple);
+        let second = first.changed_to(Fields::Client).expect("room");
+        assert_eq!(second.older(), [(FieldsSlot(0), Fields::Tuple)]);
+        assert_eq!(second.current(), (FieldsSlot(1), Fields::Client));
+        let back = second.changed_to(Fields::Tuple).expect("known");
+        assert_eq!(back.older(), [(FieldsSlot(1), Fields::Client)]);
+        assert_eq!(back.current(), (FieldsSlot(0), Fields::Tuple));
+        assert_eq!(back.without(FieldsSlot(1)), first);
+        assert_eq!(first.without(FieldsSlot(0)), first, "the current one stays");
+        assert_eq!(second.changed_to(Fields::Client), Ok(second));
+    }
+
+    #[test]
+    fn the_list_is_bounded_and_a_freed_slot_is_used_again() {
+        let network = |mask| Fields::ClientNetwork(mask);
+        let mut owners = Owners::new(network(0));
+        for mask in 1..MAX_FIELDS as u128 {
+            owners = owners.changed_to(network(mask)).expect("room");
+        }
+        assert_eq!(owners.changed_to(Fields::Tuple), Err(TooManyFields));
+        let owners = owners.without(FieldsSlot(2)).changed_to(Fields::Tuple);
+        assert_eq!(
+            owners.expect("one slot is free").current(),
+            (FieldsSlot(2), Fields::Tuple)
+        );
+    }
+}
