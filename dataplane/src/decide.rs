@@ -19,7 +19,8 @@ use wire::{Protocol, tcp as segment};
 
 use crate::conn::table::New;
 use crate::conn::tcp::{self, Direction, Event};
-use crate::conn::{Entry, Flags, Found, Slot, Table};
+use crate::conn::{Address, Entry, Flags, Found, Slot, Table};
+use crate::fwd::{Link, Outer};
 use crate::parse::{Packet, Parsed, class};
 use crate::port::{Frame, PortId};
 use crate::reply::{Kind, Reply};
@@ -249,7 +250,7 @@ impl Context<'_> {
             own.traffic.packets_in.add(1);
             own.traffic.bytes_in.add(u64::from(packet.length));
         }
-        self.forward(frame, packet, real)
+        self.forward(frame, packet, real, slot)
     }
 
     /// Moves the connection's state on and restarts its time.
@@ -282,6 +283,7 @@ impl Context<'_> {
         frame: &mut F,
         packet: &Packet<u32>,
         real: &Real,
+        slot: Slot,
     ) -> Result<PortId, Refusal> {
         if packet.ttl <= 1 {
             return Err(Refusal(Reason::TtlExceeded, Some(Kind::TimeExceeded)));
@@ -289,7 +291,7 @@ impl Context<'_> {
         let hop = self
             .snapshot
             .hops
-            .get(real.forwarder.hop().0)
+            .get(real.forwarder.hop().ok_or(Reason::NoNeighbour)?.0)
             .ok_or(Reason::NoNeighbour)?;
         let next = hop.destination.ok_or(Reason::NoNeighbour)?;
         let view = self
@@ -300,7 +302,16 @@ impl Context<'_> {
         if packet.length > view.mtu {
             return Err(too_large(packet, view.mtu));
         }
-        real.forwarder.forward(frame, hop.source, next)?;
+        let link = Link {
+            ours: hop.source,
+            next,
+        };
+        let outer = Outer {
+            id: 0,
+            pmtu_disc: true,
+        };
+        let entry = self.state.v4.entry(slot);
+        real.forwarder.to_real(frame, entry, link, outer)?;
         Ok(hop.port)
     }
 
@@ -420,7 +431,7 @@ fn account_end<A>(entry: &Entry<A>, blocks: &Blocks, counters: &Counters) {
 
 #[cold]
 fn refused(Refusal(reason, kind): Refusal, packet: &Packet<u32>) -> Decision {
-    let source = Ipv4Addr::from_bits(packet.key.destination);
+    let source = packet.key.destination.to_ip();
     Decision {
         verdict: Verdict::Drop(reason),
         reply: kind.map(|kind| Reply { kind, source }),

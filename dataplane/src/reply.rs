@@ -1,131 +1,176 @@
 //! Packets of our own making: ICMP errors about a packet that goes nowhere, and the answer to
 //! an echo request for a VIP.
 //!
-//! An error comes from the VIP, so that the client knows whom it was about, and goes back the
-//! way the packet came: by the same port, to the MAC that sent it.
+//! An error about a client's packet comes from the VIP, so that the client knows whom it was
+//! about, and goes back the way the packet came: by the same port, to the MAC that sent it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use wire::ethernet::{self, EtherType};
-use wire::{Protocol, checksum, ipv4};
+use wire::{Protocol, icmpv4, icmpv6, ipv4, ipv6};
 
+use crate::fwd::Link;
 use crate::port::Frame;
 
-const ECHO_REPLY: u8 = 0;
-const UNREACHABLE: u8 = 3;
-const ECHO_REQUEST: u8 = 8;
-const TIME_EXCEEDED: u8 = 11;
-const ICMP_HEADER: usize = 8;
-/// The largest ICMP error (RFC 1812 §4.3.2.3), in octets of IP.
-const LARGEST: usize = 576;
 const TTL: u8 = 64;
+
+/// The least MTU of an IPv6 link in octets: nobody is told of a smaller one (RFC 8200 section 5).
+const LEAST_V6_MTU: u16 = 1280;
 
 /// An ICMP error to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// What it says.
     pub kind: Kind,
-    /// Whom it comes from.
-    pub source: Ipv4Addr,
+    /// Whom it comes from; the family of the packet that it is about.
+    pub source: IpAddr,
 }
 
-/// What an ICMP error says (RFC 792).
+/// What an ICMP error says (RFC 792, RFC 4443).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Port unreachable, 3/3.
+    /// Port unreachable: 3/3, in IPv6 1/4.
     PortUnreachable,
-    /// Time to live exceeded in transit, 11/0.
+    /// Host or address unreachable: 3/1, in IPv6 1/3.
+    HostUnreachable,
+    /// Destination unreachable with a code of the reply's family: retold as a tunnel got it.
+    Unreachable {
+        /// The code.
+        code: u8,
+    },
+    /// Time to live or hop limit exceeded in transit: 11/0, in IPv6 3/0.
     TimeExceeded,
-    /// Fragmentation needed and DF set, 3/4 (RFC 1191 §4).
+    /// Fragmentation needed and DF set, 3/4 (RFC 1191 section 4); packet too big, 2/0.
     FragmentationNeeded {
-        /// The next link's MTU.
+        /// The largest packet that would pass, in octets.
         mtu: u16,
     },
 }
 
 impl Kind {
-    /// Type, code and the second word of the header.
-    fn header(self) -> (u8, u8, u32) {
+    fn v4(self) -> icmpv4::Problem {
+        use icmpv4::{Problem, unreachable};
         match self {
-            Self::PortUnreachable => (UNREACHABLE, 3, 0),
-            Self::TimeExceeded => (TIME_EXCEEDED, 0, 0),
-            Self::FragmentationNeeded { mtu } => (UNREACHABLE, 4, u32::from(mtu)),
+            Self::PortUnreachable => Problem::unreachable(unreachable::PORT),
+            Self::HostUnreachable => Problem::unreachable(unreachable::HOST),
+            Self::Unreachable { code } => Problem::unreachable(code),
+            Self::TimeExceeded => Problem::time_exceeded(),
+            Self::FragmentationNeeded { mtu } => Problem::fragmentation_needed(mtu),
+        }
+    }
+
+    fn v6(self) -> icmpv6::Problem {
+        use icmpv6::{Problem, unreachable};
+        match self {
+            Self::PortUnreachable => Problem::unreachable(unreachable::PORT),
+            Self::HostUnreachable => Problem::unreachable(unreachable::ADDRESS),
+            Self::Unreachable { code } => Problem::unreachable(code),
+            Self::TimeExceeded => Problem::time_exceeded(),
+            Self::FragmentationNeeded { mtu } => Problem::too_big(mtu.max(LEAST_V6_MTU).into()),
         }
     }
 }
 
 impl Reply {
-    /// Writes the error about the IPv4 frame `about` into the empty frame `made`; `false` if
-    /// there is no room for it.
+    /// Writes the error about the frame `about` into the empty frame `made`, back the way it
+    /// came; `false` if there is no room for it, or may be no error about it: it is one itself,
+    /// a later fragment, or not from one host to another.
     pub fn write<F: Frame>(&self, about: &[u8], made: &mut F) -> bool {
         let Ok(ethernet) = ethernet::Frame::parse(about) else {
             return false;
         };
-        let Ok(packet) = ipv4::Packet::parse(ethernet.payload()) else {
-            return false;
+        let back = Link {
+            ours: ethernet.dst(),
+            next: ethernet.src(),
         };
-        let quoted = packet.total_len().min(LARGEST - ipv4::LEN - ICMP_HEADER);
-        let quote = &ethernet.payload()[..quoted];
-        let length = ipv4::LEN + ICMP_HEADER + quoted;
-        if !made.append(ethernet::LEN + length) {
+        back.ours.is_unicast() && self.write_to(ethernet.payload(), back, made)
+    }
+
+    /// As [`write`](Self::write) about the IP packet `about`, which may be cut short, and over
+    /// `link`.
+    pub fn write_to<F: Frame>(&self, about: &[u8], link: Link, made: &mut F) -> bool {
+        let ethertype = match self.source {
+            IpAddr::V4(_) => EtherType::IPV4,
+            IpAddr::V6(_) => EtherType::IPV6,
+        };
+        let room = made.tailroom().min(ethernet::LEN + icmpv6::ERROR_LEN);
+        if !made.append(room) {
             return false;
         }
-        let Some((head, rest)) = made.bytes_mut().split_first_chunk_mut() else {
+        let Some((head, packet)) = made.bytes_mut().split_first_chunk_mut() else {
             return false;
         };
-        ethernet::emit(head, ethernet.dst(), ethernet.src(), EtherType::IPV4);
-        let Some((head, message)) = rest.split_first_chunk_mut() else {
+        ethernet::emit(head, link.ours, link.next, ethertype);
+        let Some(length) = self.emit(about, packet) else {
             return false;
         };
-        self.header(packet.src(), ICMP_HEADER + quoted).emit(head);
-        let (kind, code, word) = self.kind.header();
-        message[..4].copy_from_slice(&[kind, code, 0, 0]);
-        message[4..ICMP_HEADER].copy_from_slice(&word.to_be_bytes());
-        message[ICMP_HEADER..].copy_from_slice(quote);
-        let sum = checksum::of(message);
-        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        made.truncate(ethernet::LEN + length);
         true
     }
 
-    fn header(&self, to: Ipv4Addr, octets: usize) -> ipv4::Header {
-        ipv4::Header {
-            src: self.source,
-            dst: to,
-            protocol: Protocol::ICMP,
-            ttl: TTL,
-            tos: 0,
-            id: 0,
-            dont_fragment: true,
-            payload_len: u16::try_from(octets).expect("at most 576"),
+    /// Writes the error as an IP packet; how long it became.
+    fn emit(&self, about: &[u8], out: &mut [u8]) -> Option<usize> {
+        match self.source {
+            IpAddr::V4(source) => {
+                let about = ipv4::Packet::parse_quoted(about).ok()?;
+                self.kind.v4().emit(out, source, &about)
+            }
+            IpAddr::V6(source) => {
+                let about = ipv6::Packet::parse_quoted(about).ok()?;
+                self.kind.v6().emit(out, source, &about)
+            }
         }
     }
 }
 
-/// Turns an ICMP echo request into its answer, in place; `false`, and no change, if it is
-/// none. A fragment is none: it can't be answered alone.
+/// Turns an ICMP echo request of either family into its answer, in place; `false`, and no
+/// change, if it is none. A fragment is none: it can't be answered alone.
 pub fn echo<F: Frame>(frame: &mut F) -> bool {
     let Ok(mut ethernet) = ethernet::Frame::parse(frame.bytes_mut()) else {
         return false;
     };
-    let (from, to) = (ethernet.src(), ethernet.dst());
-    let Ok(mut ip) = ipv4::Packet::parse(ethernet.payload_mut()) else {
+    let answered = match ethernet.ethertype() {
+        EtherType::IPV4 => echo_v4(ethernet.payload_mut()),
+        EtherType::IPV6 => echo_v6(ethernet.payload_mut()),
+        _ => None,
+    };
+    let Some(length) = answered else {
         return false;
     };
-    let whole = !ip.is_fragment() && ip.payload().len() >= ICMP_HEADER;
-    if !whole || ip.payload()[..2] != [ECHO_REQUEST, 0] || checksum::of(ip.payload()) != 0 {
-        return false;
-    }
-    let (client, vip) = (ip.src(), ip.dst());
-    // ICMP's checksum covers no address: nothing is owed.
-    let _ = ip.set_src(vip).and(ip.set_dst(client));
-    ip.set_ttl(TTL);
-    let message = ip.payload_mut();
-    message[0] = ECHO_REPLY;
-    message[2..4].fill(0);
-    let sum = checksum::of(message);
-    message[2..4].copy_from_slice(&sum.to_be_bytes());
-    let end = ethernet::LEN + ip.total_len();
+    let (from, to) = (ethernet.src(), ethernet.dst());
     ethernet.set_macs(to, from);
-    frame.truncate(end);
+    frame.truncate(ethernet::LEN + length);
     true
+}
+
+/// Octets of the answer.
+fn echo_v4(packet: &mut [u8]) -> Option<usize> {
+    let mut ip = ipv4::Packet::parse(packet).ok()?;
+    if ip.is_fragment() || ip.protocol() != Protocol::ICMP {
+        return None;
+    }
+    let mut icmp = icmpv4::Packet::parse(ip.payload_mut()).ok()?;
+    if !icmp.verify_checksum() || !icmp.answer_echo() {
+        return None;
+    }
+    ip.swap_addresses();
+    ip.set_ttl(TTL);
+    Some(ip.total_len())
+}
+
+/// Octets of the answer.
+fn echo_v6(packet: &mut [u8]) -> Option<usize> {
+    let mut ip = ipv6::Packet::parse(packet).ok()?;
+    let (src, dst) = (ip.src(), ip.dst());
+    let upper = ip.upper().ok()?;
+    if upper.fragment.is_some() || upper.protocol != Protocol::ICMPV6 {
+        return None;
+    }
+    let mut icmp = icmpv6::Packet::parse(ip.upper_payload_mut(&upper)).ok()?;
+    if !icmp.verify_checksum(src, dst) || !icmp.answer_echo() {
+        return None;
+    }
+    ip.swap_addresses();
+    ip.set_hop_limit(TTL);
+    Some(ip.total_len())
 }

@@ -368,6 +368,7 @@ fn what_is_refused_is_told() {
     let back = |kind: u8, code: u8, rest: u32, about: &Packet| {
         let message = icmp(kind, code).rest(rest).quoting(about);
         ip(VIP, CLIENT)
+            .tos(0xc0)
             .df()
             .with(message)
             .ether(WAN_MAC, GATEWAY_MAC)

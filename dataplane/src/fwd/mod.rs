@@ -1,15 +1,28 @@
-//! How a packet is rewritten for its real server: one file a mode.
+//! How a packet is rewritten for its real server, and the real server's for the client: one
+//! file a mode.
 //!
 //! A forwarder changes bytes and nothing else: no lock, no clock, no counter, and it never
-//! sends.
+//! sends. Every mode makes the packet one hop older, gives it a new envelope and cuts off what
+//! Ethernet padded.
 
 mod dr;
+mod family;
+mod fullnat;
+pub mod icmp;
+mod mss;
+mod nat;
+mod pass;
+mod tun;
 
 use wire::ethernet::Mac;
 
+use crate::conn::Entry;
 use crate::port::Frame;
 use crate::services::HopId;
 use crate::verdict::Reason;
+
+pub use family::{Family, Ip, IpMut, Said};
+pub use tun::Tunnel;
 
 /// How packets reach a real server, with only what that mode needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,25 +32,206 @@ pub enum Forwarder {
         /// The real server itself: in DR it is on our link.
         hop: HopId,
     },
+    /// IPIP tunnelling.
+    Tun {
+        /// The next hop towards the real server.
+        hop: HopId,
+        /// The ends of the tunnel.
+        tunnel: Tunnel,
+    },
+    /// Destination NAT; replies pass us.
+    Nat {
+        /// The next hop towards the real server.
+        hop: HopId,
+    },
+    /// NAT of both addresses; replies pass us.
+    FullNat {
+        /// The next hop towards the real server.
+        hop: HopId,
+    },
+    /// The director is the real server: to the kernel, as the packet is.
+    Local,
+}
+
+const _: () = assert!(size_of::<Forwarder>() <= 40, "a real server fits one line");
+
+/// The two MACs of the link that a frame is sent over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Our port's.
+    pub ours: Mac,
+    /// The next hop's.
+    pub next: Mac,
+}
+
+/// What a tunnel's outer header is told beside the inner packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outer {
+    /// Identification of an outer IPv4 packet that may be fragmented: another one for each
+    /// packet.
+    pub id: u16,
+    /// Whether DF is copied, so that path MTUs are discovered (`pmtu_disc`).
+    pub pmtu_disc: bool,
 }
 
 impl Forwarder {
-    /// The next hop towards the real server.
+    /// The next hop towards the real server; `None` where that is the director itself.
     #[inline]
-    pub fn hop(&self) -> HopId {
+    pub fn hop(&self) -> Option<HopId> {
         match *self {
-            Self::Dr { hop } => hop,
+            Self::Dr { hop }
+            | Self::Tun { hop, .. }
+            | Self::Nat { hop }
+            | Self::FullNat { hop } => Some(hop),
+            Self::Local => None,
         }
     }
 
-    /// Rewrites `frame`, to be sent from the MAC `ours` to the MAC `next`.
-    ///
-    /// # Errors
-    /// Why it can't be sent; the frame may only be dropped then.
+    /// Octets by which a packet grows on its way to the real server.
     #[inline]
-    pub fn forward<F: Frame>(&self, frame: &mut F, ours: Mac, next: Mac) -> Result<(), Reason> {
-        match *self {
-            Self::Dr { .. } => dr::forward(frame, ours, next),
+    pub fn overhead(&self) -> u16 {
+        match self {
+            Self::Tun { tunnel, .. } => tunnel.overhead(),
+            Self::Dr { .. } | Self::Nat { .. } | Self::FullNat { .. } | Self::Local => 0,
         }
     }
+
+    /// Whether the real server's replies pass us, so that connections are found from both sides.
+    #[inline]
+    pub fn is_two_way(&self) -> bool {
+        matches!(self, Self::Nat { .. } | Self::FullNat { .. })
+    }
+
+    /// Rewrites a packet of the client for the real server. In [`Self::Local`] nothing changes:
+    /// the kernel takes the frame as it came.
+    ///
+    /// # Errors
+    /// Why it can't be sent; the frame is then as it was.
+    #[inline]
+    pub fn to_real<A: Family, F: Frame>(
+        &self,
+        frame: &mut F,
+        entry: &Entry<A>,
+        link: Link,
+        outer: Outer,
+    ) -> Result<(), Reason> {
+        match self {
+            Self::Dr { .. } => dr::to_real::<A, F>(frame, link),
+            Self::Tun { tunnel, .. } => tun::to_real::<A, F>(frame, tunnel, link, outer),
+            Self::Nat { .. } => nat::to_real(frame, real(entry), link),
+            Self::FullNat { .. } => fullnat::to_real(frame, local(entry), real(entry), link),
+            Self::Local => Ok(()),
+        }
+    }
+
+    /// Rewrites a packet of the real server for the client.
+    ///
+    /// # Errors
+    /// Why it can't be sent: [`Reason::NoConnection`] where the mode's replies don't pass us.
+    /// The frame is then as it was.
+    #[inline]
+    pub fn to_client<A: Family, F: Frame>(
+        &self,
+        frame: &mut F,
+        entry: &Entry<A>,
+        link: Link,
+    ) -> Result<(), Reason> {
+        match self {
+            Self::Nat { .. } => nat::to_client(frame, vip(entry), link),
+            Self::FullNat { .. } => fullnat::to_client(frame, vip(entry), client(entry), link),
+            Self::Dr { .. } | Self::Tun { .. } | Self::Local => Err(Reason::NoConnection),
+        }
+    }
+
+    /// Rewrites an ICMP error about a packet of the real server's, from the client's side, for
+    /// the real server. `frame` is what [`icmp::embedded`] found one in.
+    ///
+    /// # Errors
+    /// As [`to_real`](Self::to_real).
+    pub fn error_to_real<A: Family, F: Frame>(
+        &self,
+        frame: &mut F,
+        entry: &Entry<A>,
+        link: Link,
+        outer: Outer,
+    ) -> Result<(), Reason> {
+        let source = match self {
+            Self::Nat { .. } => None,
+            Self::FullNat { .. } => Some(entry.local),
+            Self::Dr { .. } | Self::Tun { .. } | Self::Local => {
+                return self.to_real(frame, entry, link, outer);
+            }
+        };
+        icmp::translate(
+            frame,
+            link,
+            icmp::Ends {
+                source,
+                destination: entry.real,
+            },
+            icmp::Quote {
+                source: real(entry),
+                destination: local(entry),
+            },
+        )
+    }
+
+    /// Rewrites an ICMP error about a packet of the client's, from the real server's side, for
+    /// the client: it comes from the VIP then, whoever sent it.
+    ///
+    /// # Errors
+    /// As [`to_client`](Self::to_client).
+    pub fn error_to_client<A: Family, F: Frame>(
+        &self,
+        frame: &mut F,
+        entry: &Entry<A>,
+        link: Link,
+    ) -> Result<(), Reason> {
+        if !self.is_two_way() {
+            return Err(Reason::NoConnection);
+        }
+        icmp::translate(
+            frame,
+            link,
+            icmp::Ends {
+                source: Some(entry.vip),
+                destination: entry.client,
+            },
+            icmp::Quote {
+                source: client(entry),
+                destination: vip(entry),
+            },
+        )
+    }
+
+    /// The largest segment that reaches the real server whole over a link of `mtu` octets.
+    pub fn mss<A: Family>(&self, mtu: u16) -> u16 {
+        const TCP: u16 = 20;
+        mtu.saturating_sub(self.overhead() + A::HEADER + TCP)
+    }
+}
+
+/// Lowers the MSS that a SYN offers to `mss`; any other packet stays as it is.
+pub fn clamp_mss<A: Family, F: Frame>(frame: &mut F, mss: u16) {
+    mss::clamp::<A, F>(frame, mss);
+}
+
+#[inline]
+fn client<A: Copy>(entry: &Entry<A>) -> (A, u16) {
+    (entry.client, entry.client_port)
+}
+
+#[inline]
+fn vip<A: Copy>(entry: &Entry<A>) -> (A, u16) {
+    (entry.vip, entry.vip_port)
+}
+
+#[inline]
+fn local<A: Copy>(entry: &Entry<A>) -> (A, u16) {
+    (entry.local, entry.local_port)
+}
+
+#[inline]
+fn real<A: Copy>(entry: &Entry<A>) -> (A, u16) {
+    (entry.real, entry.real_port)
 }

@@ -1,0 +1,212 @@
+//! ICMP errors about a packet of a connection: translated outside and inside, so that whoever
+//! gets one recognises the packet that it is about.
+//!
+//! from the client's side, about what the real server sent (NAT; FULLNAT in brackets)
+//! in   [ router > VIP          | error | VIP:vport > client:cport  .. ]
+//! out  [ router (local) > real | error | real:rport > client:cport (local:lport) .. ]
+//!
+//! from the real server's side, about what we sent it
+//! in   [ router > client (local) | error | client:cport (local:lport) > real:rport .. ]
+//! out  [ VIP > client            | error | client:cport > VIP:vport .. ]
+//!
+//! Patched: the outer and the quoted IPv4 header checksum, the quoted transport's where the
+//! quote reaches it, and ICMP's, which covers the quote. In DR and TUN an error from the
+//! client's side is a packet for the real server like any other.
+
+use std::net::IpAddr;
+
+use wire::segment::Quoted;
+use wire::{Delta, Protocol, ethernet};
+
+use super::Link;
+use super::family::{Family, Ip, IpMut, Said};
+use super::pass::pass;
+use crate::conn::Key;
+use crate::port::Frame;
+use crate::reply::Kind;
+use crate::verdict::Reason;
+
+/// An ICMP error about a packet with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Embedded<A> {
+    /// The tuple of the packets that go the other way than the one quoted: the connection that
+    /// is found by it from the client's side wants the error at the real server
+    /// ([`Forwarder::error_to_real`](super::Forwarder::error_to_real)), one that is found from
+    /// the real server's side at the client.
+    pub key: Key<A>,
+    /// Octets of the packet that carries the error.
+    pub length: u16,
+    /// Its hops left.
+    pub ttl: u8,
+    /// Whether no router may fragment it.
+    pub dont_fragment: bool,
+}
+
+/// The ICMP error in `frame`, if it is one that is translated and quotes the ports of a packet
+/// of its own family: 3, 4 and 11 in IPv4, types below 128 in IPv6, with a checksum that is
+/// right.
+pub fn embedded<A: Family>(frame: &[u8]) -> Option<Embedded<A>> {
+    let (packet, quoted) = (carrier::<A>(frame)?, said::<A>(frame)?.quoted);
+    let ip = A::see(quoted, true).ok()?;
+    let (protocol, bytes) = ip.upper()?;
+    let segment = Quoted::parse(protocol, bytes).ok()?;
+    let key = Key {
+        source: ip.src(),
+        destination: ip.dst(),
+        source_port: segment.src_port(),
+        destination_port: segment.dst_port(),
+        protocol: protocol.0,
+    };
+    Some(Embedded {
+        key: key.reversed(),
+        length: u16::try_from(packet.total_len()).ok()?,
+        ttl: packet.hops(),
+        dont_fragment: packet.dont_fragment(),
+    })
+}
+
+/// An ICMP error about the outer header of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AboutTunnel<'a> {
+    /// Whom the tunnelled packet came from: the director.
+    pub source: IpAddr,
+    /// Whom it was for: the real server.
+    pub destination: IpAddr,
+    /// The path MTU towards the real server in octets, outer header included, if the error is
+    /// about that.
+    pub mtu: Option<u32>,
+    /// The packet in the tunnel, as much of it as is quoted; often nothing.
+    pub inner: &'a [u8],
+    /// What its sender is to be told, by a [`Reply`](crate::reply::Reply) about `inner`.
+    pub kind: Kind,
+}
+
+/// The ICMP error in `frame`, of the family `A`, if it is about a tunnel's outer header. The
+/// caller makes sure that the tunnel is ours.
+pub fn about_tunnel<A: Family>(frame: &[u8]) -> Option<AboutTunnel<'_>> {
+    let said = said::<A>(frame)?;
+    let ip = A::see(said.quoted, true).ok()?;
+    let (protocol, inner) = ip.upper()?;
+    if !matches!(protocol, Protocol::IPIP | Protocol::IPV6) {
+        return None;
+    }
+    let inner = &said.quoted[said.quoted.len() - inner.len()..];
+    Some(AboutTunnel {
+        source: ip.src().to_ip(),
+        destination: ip.dst().to_ip(),
+        mtu: said.mtu,
+        inner,
+        kind: retold::<A>(&said, protocol),
+    })
+}
+
+/// What the sender of a packet is told when its tunnel of the family `A` failed: the same type
+/// and code, as far as `inner`, the packet's own family, has them.
+fn retold<A: Family>(said: &Said<'_>, inner: Protocol) -> Kind {
+    let same = inner == A::TUNNELLED;
+    let is_v4 = A::ICMP == Protocol::ICMP;
+    match (is_v4, said.kind) {
+        _ if said.mtu.is_some() => Kind::FragmentationNeeded {
+            mtu: room(said.mtu, A::HEADER),
+        },
+        (true, 11) | (false, 3) => Kind::TimeExceeded,
+        (true, 3) | (false, 1) if same => Kind::Unreachable { code: said.code },
+        _ => Kind::HostUnreachable,
+    }
+}
+
+/// What an MTU leaves inside a header.
+fn room(mtu: Option<u32>, header: u16) -> u16 {
+    let mtu = mtu.unwrap_or_default();
+    u16::try_from(mtu)
+        .unwrap_or(u16::MAX)
+        .saturating_sub(header)
+}
+
+fn carrier<A: Family>(frame: &[u8]) -> Option<A::Seen<'_>> {
+    A::see(frame.get(ethernet::LEN..)?, false).ok()
+}
+
+/// What the ICMP error in `frame` says. Found by length, since views keep what they see.
+fn said<A: Family>(frame: &[u8]) -> Option<Said<'_>> {
+    let packet = frame.get(ethernet::LEN..)?;
+    let ip = A::see(packet, false).ok()?;
+    let (protocol, message) = ip.upper()?;
+    if protocol != A::ICMP {
+        return None;
+    }
+    let end = ip.total_len();
+    let message = packet.get(end - message.len()..end)?;
+    A::error(message, ip.src(), ip.dst())
+}
+
+/// The ends of the packet that carries an error, after the translation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends<A> {
+    /// `None`: as it is.
+    pub(super) source: Option<A>,
+    pub(super) destination: A,
+}
+
+/// The ends of the packet that an error quotes, after the translation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quote<A> {
+    pub(super) source: (A, u16),
+    pub(super) destination: (A, u16),
+}
+
+/// Rewrites the ICMP error in `frame`.
+pub(super) fn translate<A: Family, F: Frame>(
+    frame: &mut F,
+    link: Link,
+    ends: Ends<A>,
+    quote: Quote<A>,
+) -> Result<(), Reason> {
+    pass::<A, F>(frame, link, |ip| {
+        let source = ends.source.unwrap_or(ip.src());
+        let owed = A::owed(ip.src(), source).and(A::owed(ip.dst(), ends.destination));
+        match ip.upper_mut() {
+            Some((protocol, message)) if protocol == A::ICMP => {
+                A::requote(message, owed, |quoted| requote(quoted, quote))?;
+            }
+            _ => return Err(Reason::ShortTransport),
+        }
+        ip.set_src(source);
+        ip.set_dst(ends.destination);
+        Ok(())
+    })
+}
+
+/// The part of a quoted transport header that a rewrite changes: up to TCP's checksum.
+const TOUCHED: usize = 18;
+
+/// Rewrites a quoted packet; says what that owes to the message around it.
+fn requote<A: Family>(quoted: &mut [u8], quote: Quote<A>) -> Result<Delta, Reason> {
+    let mut ip = A::open(quoted, true)?;
+    let addresses = A::owed(ip.src(), quote.source.0).and(A::owed(ip.dst(), quote.destination.0));
+    let header = ip.checksum();
+    let (protocol, bytes) = ip.upper_mut().ok_or(Reason::ShortTransport)?;
+    let transport = reseat(protocol, bytes, addresses, quote)?;
+    ip.set_src(quote.source.0);
+    ip.set_dst(quote.destination.0);
+    let header = Delta::u16(header, ip.checksum());
+    Ok(addresses.and(header).and(transport))
+}
+
+/// New ports in a quoted transport header; says what that owes to the message around it.
+fn reseat<A: Copy>(
+    protocol: Protocol,
+    bytes: &mut [u8],
+    addresses: Delta,
+    quote: Quote<A>,
+) -> Result<Delta, Reason> {
+    let touched = bytes.len().min(TOUCHED);
+    let mut before = [0; TOUCHED];
+    before[..touched].copy_from_slice(&bytes[..touched]);
+    let mut segment = Quoted::parse(protocol, &mut *bytes).map_err(|_| Reason::ShortTransport)?;
+    let ports = segment
+        .set_src_port(quote.source.1)
+        .and(segment.set_dst_port(quote.destination.1));
+    segment.settle(addresses.and(ports));
+    Ok(Delta::bytes(&before[..touched], &bytes[..touched]))
+}

@@ -1,0 +1,55 @@
+//! Destination NAT: the real server sees the client; its reply must pass us again.
+//!
+//! to the real
+//! in   [ client > VIP:vport  ttl n   ]
+//! out  [ client > real:rport ttl n-1 ]   IPv4 and TCP/UDP checksums patched
+//!
+//! back
+//! in   [ real:rport > client ttl n   ]
+//! out  [ VIP:vport > client  ttl n-1 ]   the same
+//!
+//! A UDP checksum that was absent stays absent (RFC 768 allows it; IPVS computes one). In a
+//! fragment that is not the first only the address changes: the ports, and the checksum that
+//! covers all fragments, are in the first.
+
+use super::Link;
+use super::family::{Family, Ip, IpMut};
+use super::pass::pass;
+use crate::port::Frame;
+use crate::verdict::Reason;
+
+/// To the real server.
+#[inline]
+pub(super) fn to_real<A: Family, F: Frame>(
+    frame: &mut F,
+    real: (A, u16),
+    link: Link,
+) -> Result<(), Reason> {
+    pass::<A, F>(frame, link, |ip| {
+        let address = A::owed(ip.dst(), real.0);
+        if let Some(mut segment) = ip.segment()? {
+            let port = segment.set_dst_port(real.1);
+            segment.settle(address.and(port));
+        }
+        ip.set_dst(real.0);
+        Ok(())
+    })
+}
+
+/// To the client, as if the VIP had answered.
+#[inline]
+pub(super) fn to_client<A: Family, F: Frame>(
+    frame: &mut F,
+    vip: (A, u16),
+    link: Link,
+) -> Result<(), Reason> {
+    pass::<A, F>(frame, link, |ip| {
+        let address = A::owed(ip.src(), vip.0);
+        if let Some(mut segment) = ip.segment()? {
+            let port = segment.set_src_port(vip.1);
+            segment.settle(address.and(port));
+        }
+        ip.set_src(vip.0);
+        Ok(())
+    })
+}

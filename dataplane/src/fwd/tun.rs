@@ -1,0 +1,177 @@
+//! IPIP tunnelling: the whole packet inside another one. The real server unwraps it and answers
+//! the client itself.
+//!
+//! in   [ client MAC > ours | client > VIP:vport  ttl n | .. ]
+//! out  [ ours > next       | director > real     ttl n-1 | client > VIP:vport  ttl n-1 | .. ]
+//!
+//! Any family in any other (RFC 2003, RFC 2473, RFC 4213). The outer header as IPVS writes it:
+//! the inner TTL, DSCP and ECN, but ECT(0) where the inner packet met congestion before us; DF
+//! of the inner packet where path MTUs are discovered at all.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use wire::ethernet::{self, EtherType};
+use wire::{Protocol, ipv4, ipv6};
+
+use super::family::{Family, Ip, IpMut};
+use super::{Link, Outer};
+use crate::port::Frame;
+use crate::verdict::Reason;
+
+/// The two ends of a tunnel, which name the outer family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tunnel {
+    /// Inside IPv4.
+    V4 {
+        /// The director's own address.
+        source: Ipv4Addr,
+        /// The real server.
+        destination: Ipv4Addr,
+    },
+    /// Inside IPv6.
+    V6 {
+        /// The director's own address.
+        source: Ipv6Addr,
+        /// The real server.
+        destination: Ipv6Addr,
+    },
+}
+
+impl Tunnel {
+    /// Octets of the outer header.
+    #[inline]
+    pub fn overhead(&self) -> u16 {
+        match self {
+            Self::V4 { .. } => u32::HEADER,
+            Self::V6 { .. } => u128::HEADER,
+        }
+    }
+}
+
+/// What the outer header takes from the inner one.
+#[derive(Clone, Copy)]
+struct Inner {
+    protocol: Protocol,
+    hops: u8,
+    tos: u8,
+    dont_fragment: bool,
+    length: u16,
+}
+
+/// To the real server, through the tunnel. A packet that fails is left as it was.
+#[inline]
+pub(super) fn to_real<A: Family, F: Frame>(
+    frame: &mut F,
+    tunnel: &Tunnel,
+    link: Link,
+    outer: Outer,
+) -> Result<(), Reason> {
+    let overhead = tunnel.overhead();
+    let room = frame.headroom() >= usize::from(overhead);
+    let inner = age::<A>(frame.bytes_mut(), room, overhead)?;
+    frame.truncate(ethernet::LEN + usize::from(inner.length));
+    let grown = frame.prepend(usize::from(overhead));
+    debug_assert!(grown, "there was headroom");
+    wrap(frame.bytes_mut(), tunnel, link, inner, outer).ok_or(Reason::Oversize)
+}
+
+/// Makes the inner packet one hop older, once nothing can fail any more.
+#[inline]
+fn age<A: Family>(frame: &mut [u8], room: bool, overhead: u16) -> Result<Inner, Reason> {
+    let mut ethernet = ethernet::Frame::parse(frame).map_err(|_| Reason::ShortFrame)?;
+    let mut ip = A::open(ethernet.payload_mut(), false)?;
+    if ip.hops() <= 1 {
+        return Err(Reason::TtlExceeded);
+    }
+    let length = u16::try_from(ip.total_len()).map_err(|_| Reason::Oversize)?;
+    length.checked_add(overhead).ok_or(Reason::Oversize)?;
+    if !room {
+        return Err(Reason::Oversize);
+    }
+    ip.age();
+    Ok(Inner {
+        protocol: A::TUNNELLED,
+        hops: ip.hops(),
+        tos: outer_tos(ip.tos()),
+        dont_fragment: ip.dont_fragment(),
+        length,
+    })
+}
+
+/// Writes the Ethernet and the outer header; `None` where they don't fit.
+#[inline]
+fn wrap(frame: &mut [u8], tunnel: &Tunnel, link: Link, inner: Inner, outer: Outer) -> Option<()> {
+    let (head, rest) = frame.split_first_chunk_mut()?;
+    match *tunnel {
+        Tunnel::V4 {
+            source,
+            destination,
+        } => {
+            ethernet::emit(head, link.ours, link.next, EtherType::IPV4);
+            v4(inner, outer, source, destination).emit(rest.first_chunk_mut()?);
+        }
+        Tunnel::V6 {
+            source,
+            destination,
+        } => {
+            ethernet::emit(head, link.ours, link.next, EtherType::IPV6);
+            v6(inner, source, destination).emit(rest.first_chunk_mut()?);
+        }
+    }
+    Some(())
+}
+
+#[inline]
+fn v4(inner: Inner, outer: Outer, src: Ipv4Addr, dst: Ipv4Addr) -> ipv4::Header {
+    let dont_fragment = inner.dont_fragment && outer.pmtu_disc;
+    ipv4::Header {
+        src,
+        dst,
+        protocol: inner.protocol,
+        ttl: inner.hops,
+        tos: inner.tos,
+        id: if dont_fragment { 0 } else { outer.id },
+        dont_fragment,
+        payload_len: inner.length,
+    }
+}
+
+#[inline]
+fn v6(inner: Inner, src: Ipv6Addr, dst: Ipv6Addr) -> ipv6::Header {
+    ipv6::Header {
+        src,
+        dst,
+        next_header: inner.protocol,
+        hop_limit: inner.hops,
+        traffic_class: inner.tos,
+        flow_label: 0,
+        payload_len: inner.length,
+    }
+}
+
+/// DSCP and ECN of the outer header: congestion that the inner packet met is not the tunnel's
+/// (RFC 3168 section 9.1.1, the full-functionality option).
+#[inline]
+fn outer_tos(inner: u8) -> u8 {
+    const ECN: u8 = 3;
+    const CONGESTED: u8 = 3;
+    const CAPABLE: u8 = 2;
+    if inner & ECN == CONGESTED {
+        inner & !ECN | CAPABLE
+    } else {
+        inner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_congestion_is_not_copied() {
+        let cases = [(0, 0), (0xb9, 0xb9), (0xba, 0xba), (0xbb, 0xba), (3, 2)];
+        for (inner, outer) in cases {
+            assert_eq!(outer_tos(inner), outer, "{inner:#x}");
+        }
+    }
+}
