@@ -1,0 +1,31 @@
+//! End to end: `sluiced` and `sluice` as an operator has them, in network namespaces.
+//!
+//! Each test builds a [`lab::Lab`] of its own (a director, a client, web servers, joined by a
+//! bridge), starts the daemon in it and looks from outside: what clients get, what servers
+//! see, what is left afterwards. Needs root and `/dev/net/tun`; where they are missing the
+//! tests are skipped, and with `CI=true` they fail.
+//!
+//! `cargo test -p sluiced --test e2e [PART OF A NAME]...` runs those whose names contain it.
+#![forbid(unsafe_code)]
+
+mod arp;
+mod balance;
+mod commands;
+mod daemon;
+mod lab;
+mod life;
+mod peer;
+mod refusals;
+mod runner;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // The test program is also what runs inside the namespaces as a peer.
+    if let Some(code) = peer::run(&arguments) {
+        return code;
+    }
+    let tests = [balance::TESTS, arp::TESTS, life::TESTS, refusals::TESTS, commands::TESTS];
+    runner::run(&tests.concat(), &arguments)
+}

@@ -1,0 +1,94 @@
+//! Peers of our own, where no usual tool does: this program, started once more inside a
+//! namespace with [`FLAG`] and one of
+//!
+//! ```text
+//! udp-server ADDRESS NAME     answers each datagram with NAME and the sender's address
+//! udp-client ADDRESS COUNT    that many datagrams, each from a port of its own; prints answers
+//! tcp-hold ADDRESS COUNT      opens that many connections and keeps them until killed
+//! ```
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::process::{Child, ExitCode};
+use std::time::Duration;
+
+use crate::runner::Failure;
+
+/// The first argument of a peer.
+pub(crate) const FLAG: &str = "--peer";
+const READY: &str = "ready";
+
+/// Runs as a peer, if the arguments say so.
+pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let [FLAG, kind, address, last] = words[..] else { return None };
+    let done = match kind {
+        "udp-server" => udp_server(address, last),
+        "udp-client" => udp_client(address, last.parse().unwrap_or(0)),
+        "tcp-hold" => tcp_hold(address, last.parse().unwrap_or(0)),
+        _ => Err(std::io::Error::other(format!("no peer of kind {kind}"))),
+    };
+    Some(match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{kind} {address}: {error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Waits until a peer that was just started says that it is ready.
+///
+/// # Errors
+///
+/// It ended instead.
+pub(crate) fn wait_ready(child: &mut Child) -> Result<(), Failure> {
+    let mut line = String::new();
+    if let Some(output) = child.stdout.take() {
+        BufReader::new(output).read_line(&mut line)?;
+    }
+    if line.trim() == READY {
+        Ok(())
+    } else {
+        Err(Failure::Wrong("a peer did not start".to_owned()))
+    }
+}
+
+fn say_ready() -> std::io::Result<()> {
+    println!("{READY}");
+    std::io::stdout().flush()
+}
+
+fn udp_server(address: &str, name: &str) -> std::io::Result<()> {
+    let socket = UdpSocket::bind(address)?;
+    say_ready()?;
+    let mut buffer = [0; 2048];
+    loop {
+        let (_, from) = socket.recv_from(&mut buffer)?;
+        socket.send_to(format!("{name} {}", from.ip()).as_bytes(), from)?;
+    }
+}
+
+fn udp_client(address: &str, count: usize) -> std::io::Result<()> {
+    let mut buffer = [0; 2048];
+    for _ in 0..count {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.connect(address)?;
+        socket.send(b"who")?;
+        match socket.recv(&mut buffer) {
+            Ok(length) => println!("{}", String::from_utf8_lossy(&buffer[..length])),
+            Err(error) => println!("{error}"),
+        }
+    }
+    Ok(())
+}
+
+fn tcp_hold(address: &str, count: usize) -> std::io::Result<()> {
+    let _held: Vec<TcpStream> =
+        (0..count).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>()?;
+    say_ready()?;
+    loop {
+        std::thread::park();
+    }
+}
