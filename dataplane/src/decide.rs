@@ -40,6 +40,8 @@ const BFD: [u16; 3] = [3784, 3785, 4784];
 pub struct State {
     /// IPv4 connections.
     pub v4: Table<u32>,
+    /// What the schedulers remember.
+    pub sched: sched::Memory,
 }
 
 impl State {
@@ -193,7 +195,9 @@ impl Context<'_> {
         own: &ServiceBlock,
     ) -> Result<Slot, Refusal> {
         let nobody = Refusal(Reason::NoReal, Some(Kind::PortUnreachable));
-        let chosen = sched::pick(service, own, self.blocks).ok_or(nobody)?;
+        let ask = sched::Ask::of(&packet.key, self.now);
+        let (reals, memory) = (&self.snapshot.reals, &mut self.state.sched);
+        let chosen = sched::pick(service, own, self.blocks, reals, &ask, memory).ok_or(nobody)?;
         let real = self.snapshot.reals.get(chosen.real.0).ok_or(nobody)?;
         let block = self.blocks.reals.get(chosen.real.0).ok_or(nobody)?;
         let IpAddr::V4(address) = real.address else {

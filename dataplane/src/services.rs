@@ -17,6 +17,7 @@ use crate::counter::{Counter, Gauge, Word};
 use crate::pages::{Cells, Pages};
 use crate::port::PortId;
 use crate::sched::Scheduler;
+use crate::sched::thresholds::Limits;
 use crate::verdict::PuntClass;
 
 pub use index::{Key, ServiceIndex};
@@ -60,7 +61,7 @@ pub struct Service {
     /// Its slot.
     pub id: ServiceId,
     /// Changes whenever the service or one of its real servers is added, removed or edited:
-    /// schedulers start over as IPVS's do.
+    /// schedulers start over as IPVS's do. Only grows, from 1.
     pub revision: u64,
     /// How it chooses.
     pub scheduler: Scheduler,
@@ -92,6 +93,8 @@ pub struct Real {
     pub available: bool,
     /// How packets get there.
     pub forwarder: crate::fwd::Forwarder,
+    /// When it takes no new connections.
+    pub limits: Limits,
 }
 
 /// Where a packet goes next.
@@ -229,8 +232,11 @@ pub struct RealBlock {
     pub inactive: Gauge,
     /// Persistence templates.
     pub persistent: Gauge,
-    /// Set while a threshold keeps new connections away.
+    /// Not 0 while a threshold keeps new connections away; more of it in
+    /// [`crate::sched::thresholds`].
     pub overloaded: Gauge,
+    /// The upper threshold that the worker saw last.
+    pub upper: Gauge,
     /// Connections, packets and octets since the start.
     pub traffic: Traffic,
 }
@@ -255,6 +261,10 @@ pub struct Others {
     pub active: Gauge,
     /// Inactive connections.
     pub inactive: Gauge,
+    /// How many sums there were; none with one worker.
+    pub round: Gauge,
+    /// Not 0 if the connections of all workers together reached a threshold.
+    pub overloaded: Gauge,
 }
 
 /// Totals since the start. Octets are those of IP packets, headers included.

@@ -19,6 +19,7 @@ use crate::parse::{Parsed, parse};
 use crate::port::{BURST, Burst, Frame, Port, PortId, WorkerId};
 use crate::published::Reader;
 use crate::reply::Reply;
+use crate::sched;
 use crate::services::{PuntLimits, Snapshot};
 use crate::time::{Clock, Millis};
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
@@ -97,6 +98,7 @@ impl<P: Port> Worker<P> {
             burst: Burst::new(),
             state: State {
                 v4: Table::new(parts.connections, parts.pages, hasher, parts.now)?,
+                sched: sched::Memory::new(parts.id, parts.hash_key[0], parts.now),
             },
             punts: limits.map(|per_second| TokenBucket::new(per_second, parts.now)),
             replies: TokenBucket::new(REPLIES_PER_SECOND, parts.now),

@@ -3,59 +3,226 @@
 //! The choices are IPVS's, to the letter with one worker (reference B.2): real servers stand
 //! newest first, and ties go to the first. What control can prepare is in the snapshot; what
 //! a choice changes (a place in the list, a falling threshold) is in the two words that each
-//! worker has for each service.
+//! worker has for each service, or in the worker's [`Memory`].
 
-pub mod rr;
-pub mod wlc;
-pub mod wrr;
+mod cache;
+mod dh;
+mod fo;
+mod hash8;
+mod lblc;
+mod lblcr;
+mod lc;
+mod memory;
+pub mod mh;
+mod nq;
+mod ovf;
+mod prepare;
+mod random;
+mod rr;
+mod sed;
+mod sh;
+mod siphash;
+pub mod sums;
+pub mod thresholds;
+mod twos;
+mod wlc;
+mod wrr;
 
-use crate::services::{Blocks, Candidate, Service, ServiceBlock};
+#[cfg(test)]
+mod shares;
+#[cfg(test)]
+pub(crate) mod testing;
 
-/// The schedulers, with what control prepared for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheduler {
-    /// Round robin.
-    Rr,
-    /// Weighted round robin.
+use std::net::IpAddr;
+
+use crate::conn::{Address, Key};
+use crate::pages::Pages;
+use crate::services::{Blocks, Candidate, Real, RealId, Service, ServiceBlock};
+use crate::time::Millis;
+
+pub use memory::{Expirations, Memory};
+pub use prepare::{Backend, Flags, Kind, Spec};
+
+/// A service's scheduler, with what control prepared for it ([`Scheduler::prepare`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheduler {
+    /// The revision in which the service got it: what a worker remembers from before was
+    /// another scheduler's, or another service's.
+    since: u64,
+    kind: Kind,
+    flags: Flags,
+    rule: Rule,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rule {
+    Rr(rr::Rr),
     Wrr(wrr::Wrr),
-    /// Weighted least connections.
+    Lc,
     Wlc,
+    Sh(sh::Sh),
+    Dh,
+    Lblc,
+    Lblcr,
+    Sed,
+    Nq,
+    Fo,
+    Ovf,
+    Mh(mh::Mh),
+    Twos,
+}
+
+/// What a scheduler may look at of the packet that opens a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<A> {
+    /// The client's address.
+    pub source: A,
+    /// The client's port.
+    pub source_port: u16,
+    /// The address that the client asked for.
+    pub destination: A,
+    /// The time of this turn.
+    pub now: Millis,
+}
+
+impl<A: Address> Ask<A> {
+    /// What the packet with this tuple asks.
+    #[inline]
+    pub fn of(key: &Key<A>, now: Millis) -> Self {
+        Self {
+            source: key.source,
+            source_port: key.source_port,
+            destination: key.destination,
+            now,
+        }
+    }
+
+    /// The client as one word.
+    #[inline]
+    fn client(&self, flags: Flags) -> u32 {
+        let port = if flags.port { self.source_port } else { 0 };
+        fold(self.source).wrapping_add(u32::from(port))
+    }
+}
+
+/// An address as one word: IPv6's four are combined by exclusive or.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "one half, then the other")]
+fn fold<A: Address>(address: A) -> u32 {
+    let [low, high] = address.words();
+    let both = low ^ high;
+    both as u32 ^ (both >> 32) as u32
+}
+
+/// The same, where the family is known only now.
+fn fold_ip(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => fold(address.to_bits()),
+        IpAddr::V6(address) => fold(address.to_bits()),
+    }
+}
+
+/// The greatest common divisor; that of nothing and a number is the number.
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// Chooses a real server of `service` for a new connection; `None` if none is available.
 ///
-/// `own` is the service's block of the worker that asks, and `blocks` all of that worker's.
+/// `own` is the service's block of the worker that asks, and `blocks` all of that worker's;
+/// `reals` is the snapshot's table.
 #[inline]
-pub fn pick<'a>(
+pub fn pick<'a, A: Address>(
     service: &'a Service,
     own: &ServiceBlock,
     blocks: &Blocks,
+    reals: &Pages<Real>,
+    ask: &Ask<A>,
+    memory: &mut Memory,
 ) -> Option<&'a Candidate> {
     let pool = Pool {
         candidates: &service.candidates,
         blocks,
     };
-    let edited = own.revision.get() != service.revision;
-    if edited {
-        own.revision.set(service.revision);
+    if own.revision.get() != service.revision {
+        start_over(service, own, &pool, reals, memory);
     }
     let [place, threshold] = &own.words;
-    let at = match &service.scheduler {
-        Scheduler::Rr => rr::pick(&pool, place),
-        Scheduler::Wrr(wrr) => {
-            if edited {
-                wrr.start_over(place, threshold);
-            }
-            wrr.pick(&pool, place, threshold)
+    let Scheduler { flags, rule, .. } = &service.scheduler;
+    let at = match rule {
+        Rule::Rr(_) => rr::pick(&pool, place),
+        Rule::Wrr(wrr) => wrr.pick(&pool, place, threshold),
+        Rule::Wlc => wlc::pick(&pool),
+        Rule::Lc => lc::pick(&pool),
+        Rule::Sh(sh) => sh.pick(&pool, ask.client(*flags), flags.fallback),
+        Rule::Dh => dh::pick(&pool, fold(ask.destination)),
+        Rule::Lblc => lblc::pick(&pool, &mut memory.lblc, key(service, ask), ask.now),
+        Rule::Lblcr => {
+            let expiration_ms = memory.expirations.lblcr_ms;
+            let sets = &mut memory.lblcr;
+            sets.pick(&pool, key(service, ask), expiration_ms, ask.now)
         }
-        Scheduler::Wlc => wlc::pick(&pool),
+        Rule::Sed => sed::pick(&pool),
+        Rule::Nq => nq::pick(&pool),
+        Rule::Fo => fo::pick(&pool),
+        Rule::Ovf => ovf::pick(&pool),
+        Rule::Mh(mh) => mh.pick(&pool, ask.client(*flags), flags.fallback),
+        Rule::Twos => twos::pick(&pool, &mut memory.random),
     };
     at.map(|at| &service.candidates[at])
 }
 
+/// The first choice after the service or one of its real servers was added, removed or
+/// edited.
+#[cold]
+#[inline(never)]
+fn start_over(
+    service: &Service,
+    own: &ServiceBlock,
+    pool: &Pool<'_>,
+    reals: &Pages<Real>,
+    memory: &Memory,
+) {
+    let [place, threshold] = &own.words;
+    let scheduler = &service.scheduler;
+    if own.revision.get() < scheduler.since {
+        place.set(0);
+        threshold.set(0);
+    }
+    own.revision.set(service.revision);
+    match &scheduler.rule {
+        Rule::Rr(rr) => rr.start_over(pool, memory.worker.0, place),
+        Rule::Wrr(wrr) => wrr.start_over(pool, memory.worker.0, place, threshold),
+        _ => {}
+    }
+    for candidate in &service.candidates {
+        let slot = candidate.real.0;
+        if let (Some(block), Some(real)) = (pool.blocks.reals.get(slot), reals.get(slot)) {
+            thresholds::edited(block, real.limits);
+        }
+    }
+}
+
+/// What the worker remembers a destination by.
+#[inline]
+fn key<A: Address>(service: &Service, ask: &Ask<A>) -> cache::Key {
+    cache::Key {
+        service: service.id,
+        since: service.scheduler.since,
+        address: ask.destination.words(),
+    }
+}
+
+/// A real server to be found again later, even if others came and went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    real: RealId,
+    order: u32,
+}
+
 /// What there is to choose from.
 #[derive(Clone, Copy, Debug)]
-pub struct Pool<'a> {
+struct Pool<'a> {
     candidates: &'a [Candidate],
     blocks: &'a Blocks,
 }
@@ -75,13 +242,27 @@ impl Pool<'_> {
     /// Whether a threshold keeps new connections away.
     #[inline]
     fn is_overloaded(&self, at: usize) -> bool {
-        let block = self.blocks.reals.get(self.candidates[at].real.0);
-        block.is_some_and(|block| block.overloaded.get() != 0)
+        let slot = self.candidates[at].real.0;
+        let own = self.blocks.reals.get(slot);
+        own.is_some_and(|own| thresholds::is_overloaded(own, self.blocks.others.get(slot)))
     }
 
     #[inline]
     fn is_available(&self, at: usize) -> bool {
         self.weight(at) > 0 && !self.is_overloaded(at)
+    }
+
+    /// Active connections, those of the other workers as of their last sum.
+    #[inline]
+    fn active(&self, at: usize) -> u32 {
+        self.connections(at).0
+    }
+
+    /// What `lc` and `wlc` go by: an active connection counts as 256 inactive ones.
+    #[inline]
+    fn overhead(&self, at: usize) -> u64 {
+        let (active, inactive) = self.connections(at);
+        (u64::from(active) << 8) + u64::from(inactive)
     }
 
     /// Active and inactive connections, those of the other workers as of their last sum.
@@ -98,124 +279,77 @@ impl Pool<'_> {
         )
     }
 
-    /// Where the walk goes on after the candidate whose order is `place`; 0 is before the
-    /// first. A place that is gone falls to its predecessor.
+    /// The available one with the smallest load per weight, the first of equal ones.
+    /// Compares products, not quotients: exact, and no division.
+    #[inline]
+    fn lightest(
+        &self,
+        among: impl IntoIterator<Item = usize>,
+        load: impl Fn(usize) -> u64,
+    ) -> Option<usize> {
+        let mut best: Option<(usize, u64)> = None;
+        for at in among.into_iter().filter(|&at| self.is_available(at)) {
+            let own = load(at);
+            let better = best.is_none_or(|(best, least)| {
+                least * u64::from(self.weight(at)) > own * u64::from(self.weight(best))
+            });
+            if better {
+                best = Some((at, own));
+            }
+        }
+        best.map(|(at, _)| at)
+    }
+
+    /// Whether one real server has more load per weight than another.
+    fn is_heavier(&self, at: usize, than: usize) -> bool {
+        self.overhead(than) * u64::from(self.weight(at))
+            < self.overhead(at) * u64::from(self.weight(than))
+    }
+
+    /// The one with the highest weight above 0 that `may` be it, the first of equal ones.
+    #[inline]
+    fn heaviest(&self, may: impl Fn(usize) -> bool) -> Option<usize> {
+        let mut best = None;
+        let mut highest = 0;
+        for (at, candidate) in self.candidates.iter().enumerate() {
+            // The weight first: it is at hand, and most are not the highest.
+            if candidate.weight > highest && may(at) {
+                (best, highest) = (Some(at), candidate.weight);
+            }
+        }
+        best
+    }
+
+    /// What a walk down the list remembers of its last one: above 0, which is the head.
+    #[inline]
+    fn place(&self, at: usize) -> u32 {
+        self.candidates[at].order.wrapping_add(1)
+    }
+
+    /// Where the walk goes on after `place`. One that is gone falls to its predecessor.
     #[inline]
     fn after(&self, place: u32) -> usize {
-        if place == 0 {
-            0
-        } else {
-            self.candidates.partition_point(|c| c.order >= place)
+        match place.checked_sub(1) {
+            None => 0,
+            Some(order) => self.candidates.partition_point(|c| c.order >= order),
         }
     }
-}
 
-#[cfg(test)]
-pub(crate) mod testing {
-    //! A service whose real servers are letters, and its picks as a word.
-
-    use super::*;
-    use crate::services::{RealId, ServiceId};
-
-    pub(crate) struct Letters {
-        service: Service,
-        own: ServiceBlock,
-        pub(crate) blocks: Blocks,
+    #[inline]
+    fn known(&self, at: usize) -> Known {
+        let Candidate { real, order, .. } = self.candidates[at];
+        Known { real, order }
     }
 
-    impl Letters {
-        /// Real servers a, b, c... added in that order.
-        pub(crate) fn new(kind: Scheduler, weights: &[u32]) -> Self {
-            let mut blocks = Blocks::default();
-            blocks.reals.grow(26);
-            let service = Service {
-                id: ServiceId(0),
-                revision: 0,
-                scheduler: kind,
-                candidates: [].into(),
-            };
-            let mut letters = Self {
-                service,
-                own: ServiceBlock::default(),
-                blocks,
-            };
-            for (slot, &weight) in (0..).zip(weights) {
-                letters.add(slot, weight);
-            }
-            letters
-        }
-
-        pub(crate) fn add(&mut self, slot: u32, weight: u32) {
-            let order = 1 + self
-                .service
-                .candidates
-                .first()
-                .map_or(0, |newest| newest.order);
-            let candidate = Candidate {
-                real: RealId(slot),
-                weight,
-                order,
-            };
-            self.edit(|all| all.insert(0, candidate));
-        }
-
-        pub(crate) fn set_weight(&mut self, letter: u8, weight: u32) {
-            let slot = u32::from(letter - b'a');
-            self.edit(|all| {
-                all.iter_mut()
-                    .filter(|c| c.real.0 == slot)
-                    .for_each(|c| c.weight = weight)
-            });
-        }
-
-        pub(crate) fn remove(&mut self, letter: u8) {
-            self.edit(|all| all.retain(|c| c.real.0 != u32::from(letter - b'a')));
-        }
-
-        fn edit(&mut self, change: impl FnOnce(&mut Vec<Candidate>)) {
-            let mut all = std::mem::take(&mut self.service.candidates).into_vec();
-            change(&mut all);
-            self.service.candidates = all.into();
-            self.service.revision += 1;
-            if let Scheduler::Wrr(wrr) = &mut self.service.scheduler {
-                *wrr = wrr::Wrr::of(self.service.candidates.iter().map(|c| c.weight));
-            }
-        }
-
-        /// Each pick becomes an active connection; `-` is none.
-        pub(crate) fn picks(&mut self, n: usize) -> String {
-            let pick = |_| match pick(&self.service, &self.own, &self.blocks) {
-                Some(candidate) => {
-                    self.blocks
-                        .reals
-                        .get(candidate.real.0)
-                        .expect("grown")
-                        .active
-                        .up();
-                    char::from(b'a' + u8::try_from(candidate.real.0).expect("a letter"))
-                }
-                None => '-',
-            };
-            (0..n).map(pick).collect()
-        }
-
-        pub(crate) fn load(&self, letter: u8, active: u32, inactive: u32) {
-            let block = self
-                .blocks
-                .reals
-                .get(u32::from(letter - b'a'))
-                .expect("grown");
-            block.active.set(active);
-            block.inactive.set(inactive);
-        }
-
-        pub(crate) fn overload(&self, letter: u8, on: bool) {
-            let block = self
-                .blocks
-                .reals
-                .get(u32::from(letter - b'a'))
-                .expect("grown");
-            block.overloaded.set(u32::from(on));
+    /// Where it stands now; `None` if it does not belong to the service any more. One that
+    /// was removed and came back has another order, which costs a walk.
+    #[inline]
+    fn find(&self, known: Known) -> Option<usize> {
+        let at = self.candidates.partition_point(|c| c.order > known.order);
+        let is_it = |candidate: &Candidate| candidate.real == known.real;
+        match self.candidates.get(at) {
+            Some(candidate) if is_it(candidate) => Some(at),
+            _ => self.candidates.iter().position(is_it),
         }
     }
 }

@@ -3,28 +3,13 @@
 
 use super::Pool;
 
-/// Compares products, not quotients: exact, and no division.
 pub(super) fn pick(pool: &Pool<'_>) -> Option<usize> {
-    let overhead = |at| {
-        let (active, inactive) = pool.connections(at);
-        (u64::from(active) << 8) + u64::from(inactive)
-    };
-    let mut best: Option<(usize, u64)> = None;
-    for at in (0..pool.len()).filter(|&at| pool.is_available(at)) {
-        let load = overhead(at);
-        let better = best.is_none_or(|(best, least)| {
-            least * u64::from(pool.weight(at)) > load * u64::from(pool.weight(best))
-        });
-        if better {
-            best = Some((at, load));
-        }
-    }
-    best.map(|(at, _)| at)
+    pool.lightest(0..pool.len(), |at| pool.overhead(at))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::sched::Scheduler::Wlc;
+    use crate::sched::Kind::Wlc;
     use crate::sched::testing::Letters;
 
     #[test]
@@ -34,12 +19,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tie_goes_to_the_newest() {
-        let mut letters = Letters::new(Wlc, &[1, 1, 2]);
-        letters.load(b'a', 10, 0);
-        letters.load(b'b', 9, 300);
-        letters.load(b'c', 20, 0);
-        assert_eq!(letters.picks(1), "c");
+    fn loads() {
+        assert_eq!(
+            Letters::uneven(Wlc).picks(1),
+            "c",
+            "a tie goes to the newest"
+        );
+        assert_eq!(Letters::one_overloaded(Wlc).picks(1), "a");
+        assert_eq!(Letters::newest_quiesced(Wlc).picks(1), "b");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use dataplane::fwd::Forwarder;
 use dataplane::memory::{MemoryPort, Recycler};
 use dataplane::port::{Frame, PortId, WorkerId};
 use dataplane::published::Publisher;
-use dataplane::sched::{Scheduler, wrr::Wrr};
+use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec, mh};
 use dataplane::services::{
     Addresses, Blocks, Candidate, Hop, HopId, Key, Owned, PortView, Real, RealBlock, RealId,
     Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
@@ -124,12 +124,28 @@ impl Lab {
             .map(|&(n, weight)| self.real(n, port, weight))
             .collect();
         candidates.reverse();
-        let scheduler = match scheduler {
-            "rr" => Scheduler::Rr,
-            "wrr" => Scheduler::Wrr(Wrr::of(reals.iter().map(|&(_, weight)| weight))),
-            "wlc" => Scheduler::Wlc,
+        let kind = match scheduler {
+            "rr" => Kind::Rr,
+            "wrr" => Kind::Wrr,
+            "wlc" => Kind::Wlc,
             other => panic!("no scheduler {other} here"),
         };
+        let backend = |&(n, weight): &(u8, u32)| Backend {
+            address: real_ip(n).into(),
+            port,
+            weight,
+            last_weight: weight,
+        };
+        let backends: Vec<_> = reals.iter().rev().map(backend).collect();
+        let spec = Spec {
+            kind,
+            flags: Flags::default(),
+            mh_size: mh::Size::DEFAULT,
+            workers: 1,
+            revision: 1,
+            backends: &backends,
+        };
+        let scheduler = Scheduler::prepare(None, &spec);
         let service = Service {
             id,
             revision: 1,
@@ -159,6 +175,7 @@ impl Lab {
             port,
             available: true,
             forwarder,
+            limits: Default::default(),
         };
         self.snapshot.reals.set(slot, real);
         Candidate {
