@@ -10,6 +10,7 @@ pub mod conn;
 pub mod counter;
 pub mod decide;
 pub mod exchange;
+pub mod fragments;
 pub mod fwd;
 pub mod local;
 pub mod memory;
