@@ -136,12 +136,6 @@ pub struct ServiceExtras {
     pub proxy_protocol: Option<String>,
     /// `--expire-quiescent`: a weight of 0 ends connections.
     pub expire_quiescent: bool,
-    /// `--quic`.
-    pub quic: bool,
-    /// `--hash-target`: `sip` or `qid`.
-    pub hash_target: Option<String>,
-    /// `--dest-check`, as it was written.
-    pub dest_check: Option<String>,
 }
 
 /// What a listing shows and how.
@@ -173,10 +167,6 @@ pub struct ListOptions {
     pub nosort: bool,
     /// `--syncid`; changes nothing.
     pub sync_id: Option<u8>,
-    /// `--sockpair`, as it was written: only this connection.
-    pub sockpair: Option<String>,
-    /// `--cpu`: only this worker.
-    pub cpu: Option<u32>,
 }
 
 /// The role of a sync daemon.

@@ -17,6 +17,9 @@ pub struct Failure {
     pub text: String,
     /// The exit code.
     pub exit: u8,
+    /// Whether it is the daemon's refusal of a well-formed call: a restore goes on behind such a
+    /// line, and stops at any other.
+    pub refusal: bool,
 }
 
 impl Failure {
@@ -25,14 +28,25 @@ impl Failure {
         Self {
             text: text.into(),
             exit: EXIT_USAGE,
+            refusal: false,
         }
     }
 
-    /// A refusal by the daemon, or words that make no call: exit code 255.
+    /// Words that make no call: exit code 255.
+    pub fn malformed(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            exit: EXIT_REFUSED,
+            refusal: false,
+        }
+    }
+
+    /// A refusal by the daemon: exit code 255.
     pub fn refused(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
             exit: EXIT_REFUSED,
+            refusal: true,
         }
     }
 }

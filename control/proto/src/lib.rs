@@ -6,9 +6,20 @@
 //! whoever calls, through [`names::Names`].
 #![forbid(unsafe_code)]
 
+mod address;
+mod built;
 pub mod command;
+mod draft;
 pub mod errors;
+mod finish;
+pub mod grammar;
+pub mod help;
+pub mod layout;
 pub mod listing;
 pub mod message;
 pub mod names;
+mod options;
+mod popt;
+pub mod restore;
 mod text;
+mod words;

@@ -1,4 +1,4 @@
-//! What a listing shows: services, real servers, their numbers; and how each layout prints it.
+//! What a listing shows: services, real servers, their numbers. `layout` prints it.
 
 use std::net::IpAddr;
 

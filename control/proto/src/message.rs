@@ -18,8 +18,11 @@ pub const MAX_TEXT_LINE: usize = 64 * 1024;
 pub const MAX_JSON_LINE: usize = 16 * 1024 * 1024;
 /// About how many octets one object of a long reply carries.
 pub const PART: usize = 256 * 1024;
-/// The longest line of a reply that a client needs to take, in octets.
-pub const MAX_REPLY_LINE: usize = 4 * 1024 * 1024;
+/// How many services and real servers one object of a long listing carries.
+const PART_ROWS: usize = 1000;
+/// The longest line of a reply that a client needs to take, in octets: a service is never cut,
+/// and may have 65,536 real servers.
+pub const MAX_REPLY_LINE: usize = 64 * 1024 * 1024;
 
 /// How many octets a request may have that begins with `first`.
 pub fn line_limit(first: u8) -> usize {
@@ -40,6 +43,22 @@ pub enum Framing {
         /// Chosen by the client, repeated in the reply.
         id: u64,
     },
+}
+
+impl Framing {
+    /// How an answer to `line` has to go, even if it can't be understood.
+    pub fn of(line: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Numbered {
+            #[serde(default)]
+            id: u64,
+        }
+        if line.first() != Some(&b'{') {
+            return Self::Text;
+        }
+        let id = serde_json::from_slice(line).map_or(0, |Numbered { id }| id);
+        Self::Json { id }
+    }
 }
 
 /// What a JSON client wants to see.
@@ -103,7 +122,7 @@ pub enum MessageError {
     Encoding,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct JsonRequest {
     v: u32,
     #[serde(default)]
@@ -160,7 +179,19 @@ fn text_request(text: &str) -> Request {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// Writes a request as JSON, newline included.
+pub fn encode_request(id: u64, argv: &[String], stdin: &str, format: Format) -> String {
+    let request = JsonRequest {
+        v: VERSION,
+        id,
+        argv: argv.to_vec(),
+        stdin: stdin.to_owned(),
+        format,
+    };
+    line(&request)
+}
+
+#[derive(Default, Serialize, Deserialize)]
 struct JsonReply {
     v: u32,
     #[serde(default)]
@@ -197,21 +228,158 @@ fn encode_text(reply: &Reply) -> String {
 }
 
 fn encode_json(id: u64, reply: Reply) -> Vec<String> {
-    let object = JsonReply {
-        v: VERSION,
-        id,
-        more: false,
-        exit: Some(reply.exit),
-        stdout: reply.stdout,
-        stderr: reply.stderr,
-        data: reply.data,
-        generation: reply.generation,
-    };
-    vec![line(&object)]
+    let mut parts: Vec<JsonReply> = Vec::new();
+    let texts = cut_text(reply.stdout);
+    parts.extend(texts.map(|stdout| JsonReply {
+        stdout,
+        ..JsonReply::default()
+    }));
+    let texts = cut_text(reply.stderr);
+    parts.extend(texts.map(|stderr| JsonReply {
+        stderr,
+        ..JsonReply::default()
+    }));
+    for data in reply.data.into_iter().flat_map(cut_listing) {
+        parts.push(JsonReply {
+            data: Some(data),
+            ..JsonReply::default()
+        });
+    }
+    let mut parts = join(parts);
+    let last = parts.len() - 1;
+    for (at, part) in parts.iter_mut().enumerate() {
+        part.v = VERSION;
+        part.id = id;
+        part.more = at < last;
+        part.exit = (at == last).then_some(reply.exit);
+        part.generation = reply.generation;
+    }
+    parts.iter().map(line).collect()
 }
 
-fn line(object: &JsonReply) -> String {
+/// Makes one object of all if that is short; else each stays its own. Never empty.
+fn join(parts: Vec<JsonReply>) -> Vec<JsonReply> {
+    let texts = |part: &JsonReply| part.stdout.len() + part.stderr.len();
+    let listings = parts.iter().filter(|part| part.data.is_some()).count();
+    if listings > 1 || parts.iter().map(texts).sum::<usize>() > PART {
+        return parts;
+    }
+    let mut whole = JsonReply::default();
+    for part in parts {
+        whole.stdout += &part.stdout;
+        whole.stderr += &part.stderr;
+        whole.data = whole.data.or(part.data);
+    }
+    vec![whole]
+}
+
+/// Pieces of about [`PART`] octets, cut between characters; none of an empty text.
+fn cut_text(mut text: String) -> impl Iterator<Item = String> {
+    std::iter::from_fn(move || {
+        if text.is_empty() {
+            return None;
+        }
+        let mut at = PART.min(text.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        let rest = text.split_off(at);
+        Some(std::mem::replace(&mut text, rest))
+    })
+}
+
+/// Pieces of about [`PART_ROWS`] rows; at least one, so that a client sees that there is data.
+fn cut_listing(listing: Listing) -> Vec<Listing> {
+    let Listing {
+        services,
+        connections,
+        daemons,
+        timeouts,
+    } = listing;
+    let mut parts = vec![Listing {
+        daemons,
+        timeouts,
+        ..Listing::default()
+    }];
+    let mut rows = 0;
+    for service in services {
+        let part = room(&mut parts, &mut rows, 1 + service.reals.len());
+        part.services.push(service);
+    }
+    for connection in connections {
+        room(&mut parts, &mut rows, 1).connections.push(connection);
+    }
+    parts
+}
+
+/// The part that the next rows go to: the last one, or a new one behind it if that is full.
+fn room<'a>(parts: &'a mut Vec<Listing>, rows: &mut usize, more: usize) -> &'a mut Listing {
+    if *rows > 0 && *rows + more > PART_ROWS {
+        parts.push(Listing::default());
+        *rows = 0;
+    }
+    *rows += more;
+    parts.last_mut().expect("it starts with one and only grows")
+}
+
+fn line(object: &impl Serialize) -> String {
     let mut text = serde_json::to_string(object).expect("strings and numbers are always JSON");
     text.push('\n');
     text
 }
+
+/// One object of a JSON reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The number of the request.
+    pub id: u64,
+    /// Another object follows; the exit code of this one means nothing.
+    pub more: bool,
+    /// What it says.
+    pub reply: Reply,
+}
+
+/// Reads one object of a reply; `line` without its newline.
+///
+/// # Errors
+/// A line that is too long, not JSON of this form, or of another version, or a last object
+/// without an exit code.
+pub fn decode_reply(line: &[u8]) -> Result<Part, MessageError> {
+    if line.len() > MAX_REPLY_LINE {
+        return Err(MessageError::TooLong {
+            length: line.len(),
+            limit: MAX_REPLY_LINE,
+        });
+    }
+    let json: JsonReply =
+        serde_json::from_slice(line).map_err(|error| MessageError::Malformed(error.to_string()))?;
+    if json.v != VERSION {
+        return Err(MessageError::Version(json.v));
+    }
+    if json.exit.is_none() && !json.more {
+        return Err(MessageError::Malformed(
+            "the last object has no exit code".to_owned(),
+        ));
+    }
+    let JsonReply {
+        id,
+        more,
+        exit,
+        stdout,
+        stderr,
+        data,
+        generation,
+        ..
+    } = json;
+    let reply = Reply {
+        exit: exit.unwrap_or(0),
+        stdout,
+        stderr,
+        data,
+        generation,
+    };
+    Ok(Part { id, more, reply })
+}
+
+#[cfg(test)]
+mod tests;

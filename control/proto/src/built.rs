@@ -1,0 +1,67 @@
+//! What of the grammar does nothing yet. Which services and real servers the data plane can
+//! carry is the configuration's to say; here are whole commands and options.
+
+use crate::command::{AccessList, Command, ListOptions, ServiceExtras};
+
+impl Command {
+    /// The complaint about a call that is understood and does nothing yet; exit code 2.
+    pub fn not_built(&self) -> Option<String> {
+        self.missing()
+            .map(|option| format!("sluice: {option}: not built yet"))
+    }
+
+    fn missing(&self) -> Option<&'static str> {
+        match self {
+            Self::AddService(it) | Self::EditService(it) => missing_extra(&it.extras),
+            Self::List(options) => missing_view(options),
+            Self::Restore { atomic } => atomic.then_some("--atomic"),
+            Self::Zero(_) => Some("--zero"),
+            Self::SetTimeouts { .. } => Some("--set"),
+            Self::StartDaemon(_) => Some("--start-daemon"),
+            Self::StopDaemon { .. } => Some("--stop-daemon"),
+            Self::AddLocalAddress(_) => Some("--add-laddr"),
+            Self::DeleteLocalAddress(_) => Some("--del-laddr"),
+            Self::ListLocalAddresses(_) => Some("--get-laddr"),
+            Self::AddAccess(it) => Some(either(it.list, "--add-blklst", "--add-whtlst")),
+            Self::DeleteAccess(it) => Some(either(it.list, "--del-blklst", "--del-whtlst")),
+            Self::ListAccess { list, .. } => Some(either(*list, "--get-blklst", "--get-whtlst")),
+            _ => None,
+        }
+    }
+}
+
+fn either(list: AccessList, block: &'static str, allow: &'static str) -> &'static str {
+    match list {
+        AccessList::Block => block,
+        AccessList::Allow => allow,
+    }
+}
+
+fn missing_extra(extras: &ServiceExtras) -> Option<&'static str> {
+    first([
+        (extras.synproxy.is_some(), "--synproxy"),
+        (extras.connection_timeout.is_some(), "--conn-timeout"),
+        (extras.proxy_protocol.is_some(), "--proxy-protocol"),
+        (extras.expire_quiescent, "--expire-quiescent"),
+    ])
+}
+
+fn missing_view(options: &ListOptions) -> Option<&'static str> {
+    first([
+        (options.connections, "--connection"),
+        (options.rate, "--rate"),
+        (options.thresholds, "--thresholds"),
+        (options.persistent, "--persistent-conn"),
+        (options.tun_info, "--tun-info"),
+        (options.timeout, "--timeout"),
+        (options.daemon, "--daemon"),
+        (options.sync_id.is_some(), "--syncid"),
+    ])
+}
+
+fn first<const N: usize>(options: [(bool, &'static str); N]) -> Option<&'static str> {
+    options
+        .into_iter()
+        .find(|(used, _)| *used)
+        .map(|(_, name)| name)
+}
