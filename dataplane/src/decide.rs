@@ -21,10 +21,11 @@ use crate::conn::table::New;
 use crate::conn::tcp::{self, Direction, Event};
 use crate::conn::{Address, Entry, Flags, Found, Slot, Table};
 use crate::fwd::{Link, Outer};
+use crate::pages::Pages;
 use crate::parse::{Packet, Parsed, class};
 use crate::port::{Frame, PortId};
 use crate::reply::{Kind, Reply};
-use crate::sched;
+use crate::sched::{self, thresholds};
 use crate::services::{Blocks, Owned, Real, RealBlock, Service, ServiceBlock, Snapshot, Unmatched};
 use crate::time::Millis;
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
@@ -218,6 +219,7 @@ impl Context<'_> {
             .insert(&new, self.now)
             .map_err(|_| Reason::TableFull)?;
         block.inactive.up();
+        thresholds::bind(block, self.blocks.others.get(chosen.real.0), real.limits);
         block.traffic.connections.add(1);
         own.traffic.connections.add(1);
         self.counters.connections_made.add(1);
@@ -372,14 +374,17 @@ impl Context<'_> {
 
     /// Ends connections whose time is up, looking at no more than `budget`.
     pub fn expire(&mut self, budget: u32) {
-        let (blocks, counters) = (self.blocks, self.counters);
+        let (reals, blocks, counters) = (&self.snapshot.reals, self.blocks, self.counters);
         self.state.v4.expire(self.now, budget, |entry| {
-            account_end(entry, blocks, counters)
+            account_end(entry, reals, blocks, counters)
         });
+        let expirations = self.snapshot.settings.expirations;
+        self.state.sched.expire(self.now, expirations, budget);
     }
 
     fn end(&mut self, slot: Slot) {
-        account_end(&self.state.v4.remove(slot), self.blocks, self.counters);
+        let (reals, blocks) = (&self.snapshot.reals, self.blocks);
+        account_end(&self.state.v4.remove(slot), reals, blocks, self.counters);
     }
 }
 
@@ -422,7 +427,7 @@ fn recount<A>(entry: &mut Entry<A>, active: bool, block: &RealBlock) {
     down.down();
 }
 
-fn account_end<A>(entry: &Entry<A>, blocks: &Blocks, counters: &Counters) {
+fn account_end<A>(entry: &Entry<A>, reals: &Pages<Real>, blocks: &Blocks, counters: &Counters) {
     counters.connections_ended.add(1);
     if let Some(block) = blocks.reals.get(entry.real_id.0) {
         if entry.flags.has(Flags::ACTIVE) {
@@ -430,6 +435,9 @@ fn account_end<A>(entry: &Entry<A>, blocks: &Blocks, counters: &Counters) {
         } else {
             block.inactive.down()
         }
+        let limits = reals.get(entry.real_id.0).map(|real| real.limits);
+        let others = blocks.others.get(entry.real_id.0);
+        thresholds::unbind(block, others, limits.unwrap_or_default());
     }
 }
 

@@ -16,7 +16,7 @@ use crate::conn::timeout::Timeouts;
 use crate::counter::{Counter, Gauge, Word};
 use crate::pages::{Cells, Pages};
 use crate::port::PortId;
-use crate::sched::Scheduler;
+use crate::sched::{Expirations, Scheduler};
 use crate::sched::thresholds::Limits;
 use crate::verdict::PuntClass;
 
@@ -193,6 +193,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Limits on what is punted.
     pub punt_limits: PuntLimits,
+    /// How long schedulers remember destinations.
+    pub expirations: Expirations,
 }
 
 /// Frames a second that one worker may punt, by class; a tenth of a second's worth may come

@@ -120,7 +120,7 @@ fn contenders(members: &[Member], size: Size) -> Vec<Contender> {
             at,
             next: siphash::hash(KEY, word) % slots,
             step: siphash::hash(STEP_KEY, word) % (slots - 1) + 1,
-            turns: (member.last_weight / divisor >> shift).max(1),
+            turns: ((member.last_weight / divisor) >> shift).max(1),
         }
     };
     let weighty = (0u32..)

@@ -18,10 +18,6 @@ impl Random {
 
     /// A number in `0..=last`, each as likely as the others but for one part in 2^32.
     #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "less than the 64-bit number of numbers"
-    )]
     pub(super) fn up_to(&mut self, last: u64) -> u64 {
         let numbers = u128::from(last) + 1;
         ((u128::from(self.next()) * numbers) >> 64) as u64

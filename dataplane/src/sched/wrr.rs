@@ -126,10 +126,10 @@ fn start(weights: &[u32], step: u32, top: u32, picks: u64) -> Start {
             low = middle + 1;
         }
     }
-    let on_level = (0..weights.len()).filter(|&at| levels(&weights[at]) >= low);
+    let mut on_level = (0..weights.len()).filter(|&at| levels(&weights[at]) >= low);
     let earlier = usize::try_from(picks - above(low) - 1).unwrap_or(usize::MAX);
     Start {
-        last: on_level.skip(earlier).next(),
+        last: on_level.nth(earlier),
         threshold: step * (low - 1) + 1,
     }
 }
