@@ -8,12 +8,27 @@ use crate::runner::{Outcome, Test, ensure};
 
 /// The tests of this file.
 pub(crate) const TESTS: &[Test] = &[
-    ("arp::only_the_daemon_answers_for_the_vip", only_the_daemon_answers_for_the_vip),
-    ("arp::only_the_daemon_answers_for_the_dip", only_the_daemon_answers_for_the_dip),
-    ("arp::a_vip_never_held_is_silent", a_vip_never_held_is_silent),
+    (
+        "arp::only_the_daemon_answers_for_the_vip",
+        only_the_daemon_answers_for_the_vip,
+    ),
+    (
+        "arp::only_the_daemon_answers_for_the_dip",
+        only_the_daemon_answers_for_the_dip,
+    ),
+    (
+        "arp::a_vip_never_held_is_silent",
+        a_vip_never_held_is_silent,
+    ),
     ("arp::a_new_vip_is_announced", a_new_vip_is_announced),
-    ("arp::a_dropped_vip_falls_silent", a_dropped_vip_falls_silent),
-    ("arp::the_dip_reaches_the_kernel", the_dip_reaches_the_kernel),
+    (
+        "arp::a_dropped_vip_falls_silent",
+        a_dropped_vip_falls_silent,
+    ),
+    (
+        "arp::the_dip_reaches_the_kernel",
+        the_dip_reaches_the_kernel,
+    ),
 ];
 
 const ASKED: usize = 3;
@@ -23,13 +38,19 @@ fn answers(lab: &Lab, address: &str) -> Vec<String> {
     let mut arping = Lab::inside(&lab.client(), "arping");
     arping.args(["-c", &ASKED.to_string(), "-w", "4"]);
     // Two programs have this name; the other one must be told to go on asking everybody.
-    let help = Command::new("arping").arg("--help").output().map(|output| words(&output));
+    let help = Command::new("arping")
+        .arg("--help")
+        .output()
+        .map(|output| words(&output));
     if help.unwrap_or_default().contains("Habets") {
         arping.args(["-i", "eth0", address]);
     } else {
         arping.args(["-b", "-I", "eth0", address]);
     }
-    let text = arping.output().map(|output| words(&output)).unwrap_or_default();
+    let text = arping
+        .output()
+        .map(|output| words(&output))
+        .unwrap_or_default();
     text.lines().filter_map(mac_in).collect()
 }
 
@@ -45,7 +66,10 @@ fn mac_in(line: &str) -> Option<String> {
 
 fn is_answered_once(lab: &Lab, address: &str) -> Outcome {
     let answers = answers(lab, address);
-    ensure!(answers == [PORT_MAC; ASKED], "{ASKED} requests for {address} gave {answers:?}");
+    ensure!(
+        answers == [PORT_MAC; ASKED],
+        "{ASKED} requests for {address} gave {answers:?}"
+    );
     Ok(())
 }
 
@@ -68,15 +92,31 @@ fn a_vip_never_held_is_silent() -> Outcome {
     let daemon = Daemon::start(&lab, &Toml::with(vip + &web("rr", &[1])))?;
     is_answered_once(&lab, DIP)?;
     let heard = answers(&lab, VIP);
-    ensure!(heard.is_empty(), "a VIP that is never held was answered for: {heard:?}");
-    ensure!(daemon.ask(&["-Ln"])?.contains("10.83.0.100:80 rr"), "its service is not loaded");
-    Lab::ip(&lab.client(), &format!("neigh replace {VIP} lladdr {PORT_MAC} dev eth0"))?;
+    ensure!(
+        heard.is_empty(),
+        "a VIP that is never held was answered for: {heard:?}"
+    );
+    ensure!(
+        daemon.ask(&["-Ln"])?.contains("10.83.0.100:80 rr"),
+        "its service is not loaded"
+    );
+    Lab::ip(
+        &lab.client(),
+        &format!("neigh replace {VIP} lladdr {PORT_MAC} dev eth0"),
+    )?;
     let output = Lab::inside(&lab.client(), "curl")
         .args(["-s", "--max-time", "2", &format!("http://{VIP}/")])
         .output()?;
-    ensure!(!output.status.success(), "a VIP that is never held gave {}", words(&output));
+    ensure!(
+        !output.status.success(),
+        "a VIP that is never held gave {}",
+        words(&output)
+    );
     let status = daemon.ask(&["status"])?;
-    ensure!(status.contains("drop-vip-not-held"), "its drops are not in\n{status}");
+    ensure!(
+        status.contains("drop-vip-not-held"),
+        "its drops are not in\n{status}"
+    );
     Ok(())
 }
 
@@ -87,13 +127,19 @@ fn a_new_vip_is_announced() -> Outcome {
     is_answered_once(&lab, DIP)?;
     let (vip, elsewhere) = ("10.83.0.101", "02:00:00:00:de:ad");
     let client = lab.client();
-    Lab::ip(&client, &format!("neigh replace {vip} lladdr {elsewhere} dev eth0 nud stale"))?;
+    Lab::ip(
+        &client,
+        &format!("neigh replace {vip} lladdr {elsewhere} dev eth0 nud stale"),
+    )?;
     daemon.ask(&["-A", "-t", &format!("{vip}:80"), "-s", "rr"])?;
     let learned = wait_for(5, || {
         Lab::ip(&client, &format!("neigh show {vip}")).is_ok_and(|text| text.contains(PORT_MAC))
     });
     let known = Lab::ip(&client, &format!("neigh show {vip}"))?;
-    ensure!(learned, "5 s after the service was added a neighbour still has {known:?}");
+    ensure!(
+        learned,
+        "5 s after the service was added a neighbour still has {known:?}"
+    );
     is_answered_once(&lab, vip)
 }
 
@@ -103,7 +149,10 @@ fn a_dropped_vip_falls_silent() -> Outcome {
     is_answered_once(&lab, VIP)?;
     daemon.ask(&["-D", "-t", &format!("{VIP}:80")])?;
     let heard = answers(&lab, VIP);
-    ensure!(heard.is_empty(), "without its service the VIP was answered for: {heard:?}");
+    ensure!(
+        heard.is_empty(),
+        "without its service the VIP was answered for: {heard:?}"
+    );
     Ok(())
 }
 
@@ -116,6 +165,9 @@ fn the_dip_reaches_the_kernel() -> Outcome {
     let mut client = lab.peer(&lab.client(), &["udp-client", &address, "5"])?;
     let text = crate::lab::run(&mut client)?;
     let want = format!("director {}\n", crate::lab::CLIENT).repeat(5);
-    ensure!(text == want, "5 questions to the director's own address gave {text:?}");
+    ensure!(
+        text == want,
+        "5 questions to the director's own address gave {text:?}"
+    );
     Ok(())
 }

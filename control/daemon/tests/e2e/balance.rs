@@ -9,12 +9,30 @@ use crate::runner::{Failure, Outcome, Test, ensure};
 /// The tests of this file.
 pub(crate) const TESTS: &[Test] = &[
     ("balance::rr_gives_equal_shares", rr_gives_equal_shares),
-    ("balance::wrr_gives_shares_by_weight", wrr_gives_shares_by_weight),
-    ("balance::weight_zero_gets_nothing", weight_zero_gets_nothing),
-    ("balance::wlc_avoids_the_busy_server", wlc_avoids_the_busy_server),
-    ("balance::two_workers_keep_the_shares", two_workers_keep_the_shares),
-    ("balance::udp_datagrams_are_shared", udp_datagrams_are_shared),
-    ("balance::large_upload_and_download", large_upload_and_download),
+    (
+        "balance::wrr_gives_shares_by_weight",
+        wrr_gives_shares_by_weight,
+    ),
+    (
+        "balance::weight_zero_gets_nothing",
+        weight_zero_gets_nothing,
+    ),
+    (
+        "balance::wlc_avoids_the_busy_server",
+        wlc_avoids_the_busy_server,
+    ),
+    (
+        "balance::two_workers_keep_the_shares",
+        two_workers_keep_the_shares,
+    ),
+    (
+        "balance::udp_datagrams_are_shared",
+        udp_datagrams_are_shared,
+    ),
+    (
+        "balance::large_upload_and_download",
+        large_upload_and_download,
+    ),
 ];
 
 const REQUESTS: usize = 1000;
@@ -26,14 +44,26 @@ fn url() -> String {
 /// 1,000 requests give these shares, and the servers saw the client itself.
 fn shares_are(lab: &Lab, want: &[usize]) -> Outcome {
     let answers = lab.fetch(&url(), REQUESTS);
-    ensure!(answers.len() == REQUESTS, "{} of {REQUESTS} requests answered", answers.len());
+    ensure!(
+        answers.len() == REQUESTS,
+        "{} of {REQUESTS} requests answered",
+        answers.len()
+    );
     let shares = lab.shares(&answers);
     ensure!(shares == want, "shares are {shares:?}, not {want:?}");
     for (index, want) in want.iter().enumerate() {
         let visitors = lab.visitors(index + 1);
         let known = visitors.iter().filter(|visitor| *visitor == CLIENT).count();
-        ensure!(visitors.len() == known, "real {}: not the client: {visitors:?}", index + 1);
-        ensure!(known == *want, "real {} logged {known} requests, not {want}", index + 1);
+        ensure!(
+            visitors.len() == known,
+            "real {}: not the client: {visitors:?}",
+            index + 1
+        );
+        ensure!(
+            known == *want,
+            "real {} logged {known} requests, not {want}",
+            index + 1
+        );
     }
     Ok(())
 }
@@ -61,7 +91,16 @@ fn wrr_gives_shares_by_weight() -> Outcome {
 fn weight_zero_gets_nothing() -> Outcome {
     let lab = Lab::with_web(2)?;
     let daemon = Daemon::start(&lab, &Toml::with(web("rr", &[1, 1])))?;
-    daemon.ask(&["-e", "-t", &format!("{VIP}:80"), "-r", "10.83.0.21:80", "-g", "-w", "0"])?;
+    daemon.ask(&[
+        "-e",
+        "-t",
+        &format!("{VIP}:80"),
+        "-r",
+        "10.83.0.21:80",
+        "-g",
+        "-w",
+        "0",
+    ])?;
     let shares = lab.shares(&lab.fetch(&url(), 50));
     ensure!(shares == [0, 50], "shares are {shares:?}");
     Ok(())
@@ -75,16 +114,24 @@ fn wlc_avoids_the_busy_server() -> Outcome {
     let address = format!("{VIP}:80");
     let client = lab.client();
     let weight = |real: &str, weight: &str| {
-        daemon.ask(&["-e", "-t", &address, "-r", real, "-g", "-w", weight]).map(drop)
+        daemon
+            .ask(&["-e", "-t", &address, "-r", real, "-g", "-w", weight])
+            .map(drop)
     };
     weight("10.83.0.21:80", "0")?;
     lab.start_peer(&client, &["tcp-hold", &address, "8"])?;
     weight("10.83.0.21:80", "1")?;
     let listing = daemon.ask(&["-Ln"])?;
-    ensure!(active(&listing) == [0, 8], "after 8 held connections:\n{listing}");
+    ensure!(
+        active(&listing) == [0, 8],
+        "after 8 held connections:\n{listing}"
+    );
     lab.start_peer(&client, &["tcp-hold", &address, "6"])?;
     let listing = daemon.ask(&["-Ln"])?;
-    ensure!(active(&listing) == [6, 8], "6 more should go to the idle server:\n{listing}");
+    ensure!(
+        active(&listing) == [6, 8],
+        "6 more should go to the idle server:\n{listing}"
+    );
     Ok(())
 }
 
@@ -109,12 +156,22 @@ fn two_workers_keep_the_shares() -> Outcome {
         return Err(Failure::CannotRun("one processor only".to_owned()));
     };
     let lab = Lab::with_web(4)?;
-    let toml = Toml { workers: vec![first, second], ..Toml::with(web("rr", &[1, 1, 1, 1])) };
+    let toml = Toml {
+        workers: vec![first, second],
+        ..Toml::with(web("rr", &[1, 1, 1, 1]))
+    };
     let _daemon = Daemon::start(&lab, &toml)?;
     let answers = lab.fetch(&url(), REQUESTS);
     let shares = lab.shares(&answers);
-    ensure!(answers.len() == REQUESTS, "{} of {REQUESTS} requests answered", answers.len());
-    ensure!(shares.iter().all(|share| share.abs_diff(250) <= 2), "shares are {shares:?}");
+    ensure!(
+        answers.len() == REQUESTS,
+        "{} of {REQUESTS} requests answered",
+        answers.len()
+    );
+    ensure!(
+        shares.iter().all(|share| share.abs_diff(250) <= 2),
+        "shares are {shares:?}"
+    );
     Ok(())
 }
 
@@ -122,7 +179,10 @@ fn udp_datagrams_are_shared() -> Outcome {
     let mut lab = Lab::new(2)?;
     let address = format!("{VIP}:5300");
     for index in [1, 2] {
-        lab.start_peer(&lab.real(index), &["udp-server", &address, &format!("real-{index}")])?;
+        lab.start_peer(
+            &lab.real(index),
+            &["udp-server", &address, &format!("real-{index}")],
+        )?;
     }
     let rest = service(&format!("udp {address}"), "rr", &[1, 1]);
     let _daemon = Daemon::start(&lab, &Toml::with(rest))?;
@@ -138,19 +198,38 @@ fn udp_datagrams_are_shared() -> Outcome {
 /// Uploads pass through the director in full-sized frames; downloads only their ACKs.
 fn large_upload_and_download() -> Outcome {
     let lab = Lab::with_web(1)?;
-    let body: Vec<u8> = (0..10_000_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+    let body: Vec<u8> = (0..10_000_000_u32)
+        .map(|n| n.to_le_bytes()[n as usize % 3])
+        .collect();
     let file = lab.file("body");
     let back = lab.file("back");
     fs::write(&file, &body)?;
     let _daemon = Daemon::start(&lab, &Toml::with(web("rr", &[1])))?;
     let curl = |arguments: &[&str]| {
         let mut command = Lab::inside(&lab.client(), "curl");
-        run(command.args(["-sS", "--fail", "--max-time", "30"]).args(arguments))
+        run(command
+            .args(["-sS", "--fail", "--max-time", "30"])
+            .args(arguments))
     };
     let upload = format!("@{}", file.display());
-    let sent = curl(&["--data-binary", &upload, "-H", "Expect:", "-w", "%{size_upload}", &url()])?;
+    let sent = curl(&[
+        "--data-binary",
+        &upload,
+        "-H",
+        "Expect:",
+        "-w",
+        "%{size_upload}",
+        &url(),
+    ])?;
     ensure!(sent == "real-1\n10000000", "the upload gave {sent:?}");
-    curl(&["-o", &back.to_string_lossy(), &format!("{}files/body", url())])?;
-    ensure!(fs::read(&back)? == body, "the download differs from the file");
+    curl(&[
+        "-o",
+        &back.to_string_lossy(),
+        &format!("{}files/body", url()),
+    ])?;
+    ensure!(
+        fs::read(&back)? == body,
+        "the download differs from the file"
+    );
     Ok(())
 }

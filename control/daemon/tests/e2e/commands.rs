@@ -14,15 +14,33 @@ use crate::runner::{Outcome, Test, ensure};
 /// The tests of this file.
 pub(crate) const TESTS: &[Test] = &[
     ("commands::services_come_and_go", services_come_and_go),
-    ("commands::traffic_follows_a_command", traffic_follows_a_command),
+    (
+        "commands::traffic_follows_a_command",
+        traffic_follows_a_command,
+    ),
     ("commands::save_clear_restore", save_clear_restore),
-    ("commands::refusals_say_what_ipvsadm_says", refusals_say_what_ipvsadm_says),
-    ("commands::later_work_is_not_imitated", later_work_is_not_imitated),
+    (
+        "commands::refusals_say_what_ipvsadm_says",
+        refusals_say_what_ipvsadm_says,
+    ),
+    (
+        "commands::later_work_is_not_imitated",
+        later_work_is_not_imitated,
+    ),
     ("commands::no_daemon", no_daemon),
-    ("commands::text_and_json_on_the_socket", text_and_json_on_the_socket),
+    (
+        "commands::text_and_json_on_the_socket",
+        text_and_json_on_the_socket,
+    ),
     ("commands::changes_need_root", changes_need_root),
-    ("commands::a_mute_client_delays_nobody", a_mute_client_delays_nobody),
-    ("commands::every_change_is_in_the_log", every_change_is_in_the_log),
+    (
+        "commands::a_mute_client_delays_nobody",
+        a_mute_client_delays_nobody,
+    ),
+    (
+        "commands::every_change_is_in_the_log",
+        every_change_is_in_the_log,
+    ),
     ("commands::status_counts_packets", status_counts_packets),
     ("commands::check_reads_a_file", check_reads_a_file),
 ];
@@ -41,12 +59,24 @@ fn services_come_and_go() -> Outcome {
     let (_lab, daemon) = empty()?;
     let listing = |rows: &str| -> Outcome {
         let got = daemon.ask(&["-Ln"])?;
-        ensure!(got == format!("{HEAD}{rows}"), "listing is\n{got}not\n{HEAD}{rows}");
+        ensure!(
+            got == format!("{HEAD}{rows}"),
+            "listing is\n{got}not\n{HEAD}{rows}"
+        );
         Ok(())
     };
     listing("")?;
     daemon.ask(&["-A", "-t", "10.83.0.101:80", "-s", "wrr"])?;
-    daemon.ask(&["-a", "-t", "10.83.0.101:80", "-r", "10.83.0.21:80", "-g", "-w", "3"])?;
+    daemon.ask(&[
+        "-a",
+        "-t",
+        "10.83.0.101:80",
+        "-r",
+        "10.83.0.21:80",
+        "-g",
+        "-w",
+        "3",
+    ])?;
     daemon.ask(&["-a", "-t", "10.83.0.101:80", "-r", "10.83.0.22:80"])?;
     let web = "TCP  10.83.0.101:80 wrr\n  \
                -> 10.83.0.21:80                Route   3      0          0         \n";
@@ -97,7 +127,11 @@ fn save_clear_restore() -> Outcome {
         .arg("-R")
         .stdin(Stdio::piped())
         .spawn()?;
-    restore.stdin.take().expect("it was asked for").write_all(saved.as_bytes())?;
+    restore
+        .stdin
+        .take()
+        .expect("it was asked for")
+        .write_all(saved.as_bytes())?;
     ensure!(restore.wait()?.success(), "-R failed");
     let after = daemon.ask(&["-Ln"])?;
     ensure!(after == before, "after -R:\n{after}before:\n{before}");
@@ -108,17 +142,36 @@ fn refusals_say_what_ipvsadm_says() -> Outcome {
     let (_lab, daemon) = empty()?;
     daemon.ask(&["-A", "-t", "10.83.0.101:80"])?;
     let cases: [(&[&str], i32, &str); 5] = [
-        (&["-A", "-t", "10.83.0.101:80"], 255, "Service already exists"),
+        (
+            &["-A", "-t", "10.83.0.101:80"],
+            255,
+            "Service already exists",
+        ),
         (&["-D", "-t", "10.83.0.109:80"], 255, "No such service"),
-        (&["-d", "-t", "10.83.0.101:80", "-r", "10.83.0.21:80"], 255, "No such destination"),
+        (
+            &["-d", "-t", "10.83.0.101:80", "-r", "10.83.0.21:80"],
+            255,
+            "No such destination",
+        ),
         (&["-Ln", "-t", "10.83.0.109:80"], 1, "No such service"),
-        (&["-A", "-t", "10.83.0.101:80", "-w", "1"], 2, "illegal option"),
+        (
+            &["-A", "-t", "10.83.0.101:80", "-w", "1"],
+            2,
+            "illegal option",
+        ),
     ];
     for (arguments, code, part) in cases {
         let output = daemon.sluice(arguments);
         let text = words(&output);
-        ensure!(output.status.code() == Some(code), "{arguments:?}: {}: {text}", output.status);
-        ensure!(text.to_lowercase().contains(&part.to_lowercase()), "{arguments:?}: {text}");
+        ensure!(
+            output.status.code() == Some(code),
+            "{arguments:?}: {}: {text}",
+            output.status
+        );
+        ensure!(
+            text.to_lowercase().contains(&part.to_lowercase()),
+            "{arguments:?}: {text}"
+        );
     }
     Ok(())
 }
@@ -133,15 +186,24 @@ fn later_work_is_not_imitated() -> Outcome {
     for arguments in cases {
         let output = daemon.sluice(arguments);
         let text = words(&output);
-        ensure!(output.status.code() == Some(2), "{arguments:?}: {}: {text}", output.status);
+        ensure!(
+            output.status.code() == Some(2),
+            "{arguments:?}: {}: {text}",
+            output.status
+        );
         ensure!(text.contains("not built yet"), "{arguments:?}: {text}");
     }
-    ensure!(daemon.ask(&["-Ln"])? == HEAD, "a refused command did something");
+    ensure!(
+        daemon.ask(&["-Ln"])? == HEAD,
+        "a refused command did something"
+    );
     Ok(())
 }
 
 fn no_daemon() -> Outcome {
-    let output = Command::new(sluice()).args(["--socket", "/nowhere/sluice.sock", "-Ln"]).output()?;
+    let output = Command::new(sluice())
+        .args(["--socket", "/nowhere/sluice.sock", "-Ln"])
+        .output()?;
     let text = words(&output);
     ensure!(output.status.code() == Some(2), "{}: {text}", output.status);
     ensure!(text.contains("/nowhere/sluice.sock"), "it said: {text}");
@@ -149,12 +211,20 @@ fn no_daemon() -> Outcome {
         .env("SLUICE_SOCKET", "/elsewhere/sluice.sock")
         .arg("-Ln")
         .output()?;
-    ensure!(words(&output).contains("/elsewhere/sluice.sock"), "it said: {}", words(&output));
+    ensure!(
+        words(&output).contains("/elsewhere/sluice.sock"),
+        "it said: {}",
+        words(&output)
+    );
     Ok(())
 }
 
 /// Sends lines and reads until `last` says that a line ends the answer.
-fn converse(daemon: &Daemon, line: &str, last: fn(&str) -> bool) -> Result<Vec<String>, std::io::Error> {
+fn converse(
+    daemon: &Daemon,
+    line: &str,
+    last: fn(&str) -> bool,
+) -> Result<Vec<String>, std::io::Error> {
     let mut stream = UnixStream::connect(daemon.socket())?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(format!("{line}\n").as_bytes())?;
@@ -176,15 +246,27 @@ fn text_and_json_on_the_socket() -> Outcome {
     let answer = converse(&daemon, "-A -t 10.83.0.101:80 -s rr", is_exit)?;
     ensure!(answer == ["exit 0"], "a change gave {answer:?}");
     let answer = converse(&daemon, "-Ln", is_exit)?;
-    ensure!(answer.iter().any(|line| line == "TCP  10.83.0.101:80 rr"), "-Ln gave {answer:?}");
-    ensure!(answer.last().is_some_and(|line| line == "exit 0"), "-Ln gave {answer:?}");
+    ensure!(
+        answer.iter().any(|line| line == "TCP  10.83.0.101:80 rr"),
+        "-Ln gave {answer:?}"
+    );
+    ensure!(
+        answer.last().is_some_and(|line| line == "exit 0"),
+        "-Ln gave {answer:?}"
+    );
     let request = r#"{"v":1,"id":7,"argv":["-Ln"],"stdin":""}"#;
     let answer = converse(&daemon, request, |line| !line.contains("\"more\":true"))?;
     let object: serde_json::Value =
         serde_json::from_str(answer.last().map_or("", String::as_str)).unwrap_or_default();
-    ensure!(object["v"] == 1 && object["id"] == 7 && object["exit"] == 0, "JSON gave {answer:?}");
+    ensure!(
+        object["v"] == 1 && object["id"] == 7 && object["exit"] == 0,
+        "JSON gave {answer:?}"
+    );
     let text = object["stdout"].as_str().unwrap_or_default();
-    ensure!(text.contains("TCP  10.83.0.101:80 rr\n"), "JSON gave {answer:?}");
+    ensure!(
+        text.contains("TCP  10.83.0.101:80 rr\n"),
+        "JSON gave {answer:?}"
+    );
     ensure!(object["generation"].is_u64(), "no generation in {answer:?}");
     Ok(())
 }
@@ -208,7 +290,10 @@ fn changes_need_root() -> Outcome {
     };
     let output = as_nobody(&["-A", "-t", "10.83.0.101:80"])?;
     ensure!(!output.status.success(), "an ordinary user added a service");
-    ensure!(daemon.ask(&["-Ln"])? == HEAD, "an ordinary user added a service");
+    ensure!(
+        daemon.ask(&["-Ln"])? == HEAD,
+        "an ordinary user added a service"
+    );
     Ok(())
 }
 
@@ -225,7 +310,11 @@ fn a_mute_client_delays_nobody() -> Outcome {
         daemon.ask(&["-Ln"])?;
     }
     let took = start.elapsed();
-    ensure!(took < Duration::from_secs(2), "10 listings beside {} mute clients: {took:?}", mute.len());
+    ensure!(
+        took < Duration::from_secs(2),
+        "10 listings beside {} mute clients: {took:?}",
+        mute.len()
+    );
     Ok(())
 }
 
@@ -234,7 +323,10 @@ fn every_change_is_in_the_log() -> Outcome {
     daemon.ask(&["-A", "-t", "10.83.0.101:80", "-s", "rr"])?;
     let log = daemon.words();
     let line = log.lines().find(|line| line.contains("10.83.0.101:80"));
-    ensure!(line.is_some_and(|l| l.contains("uid=0") || l.contains("uid 0")), "the log is\n{log}");
+    ensure!(
+        line.is_some_and(|l| l.contains("uid=0") || l.contains("uid 0")),
+        "the log is\n{log}"
+    );
     Ok(())
 }
 
@@ -248,7 +340,10 @@ fn status_counts_packets() -> Outcome {
     let status: serde_json::Value = serde_json::from_str(&text)
         .map_err(|error| format!("status --json is no JSON ({error}):\n{text}"))?;
     ensure!(status.is_object(), "status --json is no object:\n{text}");
-    ensure!(text.contains("\"rx\"") && text.contains("\"transmit\""), "no counters in\n{text}");
+    ensure!(
+        text.contains("\"rx\"") && text.contains("\"transmit\""),
+        "no counters in\n{text}"
+    );
     Ok(())
 }
 
@@ -264,7 +359,13 @@ fn check_reads_a_file() -> Outcome {
     let (code, text) = check(&good)?;
     ensure!(code == Some(0), "a good file gave {code:?}: {text}");
     let (code, text) = check(&good.replace("weight = 1", "weight = 70000"))?;
-    ensure!(code.is_some_and(|code| code != 0), "a bad file gave {code:?}: {text}");
-    ensure!(text.contains("check.toml:") && text.contains("70000"), "a bad file gave: {text}");
+    ensure!(
+        code.is_some_and(|code| code != 0),
+        "a bad file gave {code:?}: {text}"
+    );
+    ensure!(
+        text.contains("check.toml:") && text.contains("70000"),
+        "a bad file gave: {text}"
+    );
     Ok(())
 }

@@ -59,7 +59,10 @@ impl Default for Toml {
 impl Toml {
     /// With these tables at the end.
     pub(crate) fn with(rest: impl Into<String>) -> Self {
-        Self { rest: rest.into(), ..Self::default() }
+        Self {
+            rest: rest.into(),
+            ..Self::default()
+        }
     }
 
     /// The file's text.
@@ -117,7 +120,10 @@ impl Daemon {
         let director = lab.director();
         let up = lab::wait_for(START_SECONDS, || daemon.ended() || daemon.is_up(&director));
         if !up || daemon.ended() {
-            return Err(Failure::Wrong(format!("sluiced did not come up:\n{}", daemon.words())));
+            return Err(Failure::Wrong(format!(
+                "sluiced did not come up:\n{}",
+                daemon.words()
+            )));
         }
         lab.plug_in()?;
         Ok(daemon)
@@ -148,7 +154,11 @@ impl Daemon {
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()?;
-        Ok(Self { child, socket: lab.file("sluice.sock"), log })
+        Ok(Self {
+            child,
+            socket: lab.file("sluice.sock"),
+            log,
+        })
     }
 
     fn is_up(&self, director: &str) -> bool {
@@ -188,7 +198,9 @@ impl Daemon {
     pub(crate) fn wait(&mut self) -> Result<ExitStatus, Failure> {
         if !lab::wait_for(STOP_SECONDS, || self.ended()) {
             let words = self.words();
-            return Err(Failure::Wrong(format!("sluiced still runs after {STOP_SECONDS} s:\n{words}")));
+            return Err(Failure::Wrong(format!(
+                "sluiced still runs after {STOP_SECONDS} s:\n{words}"
+            )));
         }
         Ok(self.child.wait()?)
     }
@@ -231,7 +243,10 @@ impl Daemon {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let text = words(&output);
-        Err(Failure::Wrong(format!("sluice {arguments:?}: {}: {text}", output.status)))
+        Err(Failure::Wrong(format!(
+            "sluice {arguments:?}: {}: {text}",
+            output.status
+        )))
     }
 }
 

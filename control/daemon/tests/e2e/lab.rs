@@ -49,16 +49,21 @@ pub(crate) fn prepare() -> Result<(), String> {
         return Err("/dev/net/tun is missing".to_owned());
     }
     for tool in ["ip", "nginx", "curl", "arping"] {
-        let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
+        let found = Command::new("sh")
+            .args(["-c", &format!("command -v {tool}")])
+            .output();
         if !found.is_ok_and(|output| output.status.success()) {
-            return Err(format!("{tool} is not installed (scripts/setup --test installs it)"));
+            return Err(format!(
+                "{tool} is not installed (scripts/setup --test installs it)"
+            ));
         }
     }
     sweep();
     let probe = format!("ip netns add {PROBE} && ip netns exec {PROBE} ip tuntap add t0 mode tap");
     let made = run(Command::new("sh").args(["-c", &probe]));
     remove_namespace(PROBE);
-    made.map(drop).map_err(|why| format!("no TAP in a network namespace can be made: {why}"))
+    made.map(drop)
+        .map_err(|why| format!("no TAP in a network namespace can be made: {why}"))
 }
 
 /// Runs a command to its end.
@@ -67,7 +72,9 @@ pub(crate) fn prepare() -> Result<(), String> {
 ///
 /// It could not start, or failed: what it said.
 pub(crate) fn run(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(text);
@@ -92,13 +99,18 @@ pub(crate) fn wait_for(seconds: u64, mut ready: impl FnMut() -> bool) -> bool {
 
 fn namespaces() -> Vec<String> {
     let text = run(Command::new("ip").args(["netns", "list"])).unwrap_or_default();
-    text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    text.lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Removes the namespaces of test runs whose process is gone.
 fn sweep() {
     for name in namespaces() {
-        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        let Some(rest) = name.strip_prefix(PREFIX) else {
+            continue;
+        };
         let maker = rest.split('-').next().unwrap_or_default();
         if !Path::new("/proc").join(maker).exists() {
             remove_namespace(&name);
@@ -140,7 +152,11 @@ impl Lab {
         lab.make_director()?;
         lab.make_host(&lab.client(), "client", CLIENT)?;
         for index in 1..=reals {
-            lab.make_host(&lab.real(index), &format!("real-{index}"), &real_address(index))?;
+            lab.make_host(
+                &lab.real(index),
+                &format!("real-{index}"),
+                &real_address(index),
+            )?;
             lab.make_silent(index)?;
             lab.add_vip(index, VIP)?;
         }
@@ -193,7 +209,9 @@ impl Lab {
     ///
     /// What `ip` said.
     pub(crate) fn ip(namespace: &str, arguments: &str) -> Result<String, String> {
-        run(Command::new("ip").args(["-n", namespace]).args(arguments.split(' ')))
+        run(Command::new("ip")
+            .args(["-n", namespace])
+            .args(arguments.split(' ')))
     }
 
     fn setting(namespace: &str, path: &str, value: u8) -> Result<(), String> {
@@ -214,7 +232,10 @@ impl Lab {
     fn make_director(&self) -> Result<(), String> {
         let name = self.director();
         Self::make_namespace(&name)?;
-        Self::ip(&name, "link add br0 type bridge stp_state 0 mcast_snooping 0 forward_delay 0")?;
+        Self::ip(
+            &name,
+            "link add br0 type bridge stp_state 0 mcast_snooping 0 forward_delay 0",
+        )?;
         Self::ip(&name, "link set br0 arp off up").map(drop)
     }
 
@@ -265,7 +286,12 @@ impl Lab {
         // The workers are another user.
         run(Command::new("chmod").arg("755").arg(self.folder.path()))?;
         let log = self.file(&format!("nginx-{index}.log"));
-        run(Self::inside(&self.real(index), "nginx").arg("-q").arg("-c").arg(path).arg("-e").arg(log))?;
+        run(Self::inside(&self.real(index), "nginx")
+            .arg("-q")
+            .arg("-c")
+            .arg(path)
+            .arg("-e")
+            .arg(log))?;
         Ok(())
     }
 
@@ -280,8 +306,15 @@ impl Lab {
     /// # Errors
     ///
     /// It could not be started.
-    pub(crate) fn start_peer(&mut self, namespace: &str, arguments: &[&str]) -> Result<(), Failure> {
-        let mut child = self.peer(namespace, arguments)?.stdout(Stdio::piped()).spawn()?;
+    pub(crate) fn start_peer(
+        &mut self,
+        namespace: &str,
+        arguments: &[&str],
+    ) -> Result<(), Failure> {
+        let mut child = self
+            .peer(namespace, arguments)?
+            .stdout(Stdio::piped())
+            .spawn()?;
         peer::wait_ready(&mut child)?;
         self.peers.push(child);
         Ok(())
@@ -316,7 +349,10 @@ impl Lab {
             .args(["-s", "--max-time", "10", &format!("{url}?[1-{count}]")])
             .output();
         let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
-        text.unwrap_or_default().lines().map(str::to_owned).collect()
+        text.unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     /// How many of the answers came from each real.
@@ -335,7 +371,11 @@ impl Lab {
         for arguments in [&["-n", &self.director(), "-o", "link"][..], &["-o", "link"]] {
             let links = run(Command::new("ip").args(arguments)).unwrap_or_default();
             let names = links.lines().filter_map(|line| line.split(": ").nth(1));
-            let place = if arguments.len() > 2 { "director" } else { "host" };
+            let place = if arguments.len() > 2 {
+                "director"
+            } else {
+                "host"
+            };
             traces.extend(names.map(|name| format!("{place} interface {name}")));
         }
         for folder in ["/run/dpdk", "/dev/hugepages"] {
@@ -348,7 +388,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for name in namespaces().iter().filter(|name| name.starts_with(&format!("{}-", self.name))) {
+        for name in namespaces()
+            .iter()
+            .filter(|name| name.starts_with(&format!("{}-", self.name)))
+        {
             remove_namespace(name);
         }
         for peer in &mut self.peers {
@@ -361,7 +404,9 @@ impl Drop for Lab {
 /// The processors that this process may use.
 pub(crate) fn cores() -> Vec<u16> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     let mut cores = Vec::new();
     for range in list.unwrap_or("0").trim().split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));

@@ -14,10 +14,19 @@ use crate::runner::{Failure, Outcome, Test, ensure};
 pub(crate) const TESTS: &[Test] = &[
     ("life::stopped_and_restarted", stopped_and_restarted),
     ("life::killed_and_restarted", killed_and_restarted),
-    ("life::killed_and_restarted_on_hugepages", killed_and_restarted_on_hugepages),
+    (
+        "life::killed_and_restarted_on_hugepages",
+        killed_and_restarted_on_hugepages,
+    ),
     ("life::int_stops_too", int_stops_too),
-    ("life::a_second_term_stops_at_once", a_second_term_stops_at_once),
-    ("life::it_forwards_on_for_stop_delay", it_forwards_on_for_stop_delay),
+    (
+        "life::a_second_term_stops_at_once",
+        a_second_term_stops_at_once,
+    ),
+    (
+        "life::it_forwards_on_for_stop_delay",
+        it_forwards_on_for_stop_delay,
+    ),
 ];
 
 fn answers_requests(lab: &Lab) -> Outcome {
@@ -33,13 +42,20 @@ fn nothing_left(lab: &Lab, before: &std::collections::BTreeSet<String>) -> Outco
     let gone: Vec<&String> = before.difference(&after).collect();
     ensure!(left.is_empty(), "left behind: {left:?}");
     ensure!(gone.is_empty(), "no longer there: {gone:?}");
-    ensure!(!lab.file("sluice.sock").exists(), "the socket is left behind");
+    ensure!(
+        !lab.file("sluice.sock").exists(),
+        "the socket is left behind"
+    );
     Ok(())
 }
 
 fn stops_cleanly(daemon: &mut Daemon) -> Outcome {
     let status = daemon.stop()?;
-    ensure!(status.code() == Some(0), "a stop gave {status}:\n{}", daemon.words());
+    ensure!(
+        status.code() == Some(0),
+        "a stop gave {status}:\n{}",
+        daemon.words()
+    );
     Ok(())
 }
 
@@ -59,7 +75,10 @@ fn stopped_and_restarted() -> Outcome {
 /// Killed twice, so that a second crash finds what the first left; then stopped properly.
 fn killed_and_restarted_with(hugepages: &'static str) -> Outcome {
     let lab = Lab::with_web(2)?;
-    let toml = Toml { hugepages, ..Toml::with(web("rr", &[1, 1])) };
+    let toml = Toml {
+        hugepages,
+        ..Toml::with(web("rr", &[1, 1]))
+    };
     let before = lab.traces();
     let free = free_hugepages();
     for _ in 0..2 {
@@ -71,7 +90,11 @@ fn killed_and_restarted_with(hugepages: &'static str) -> Outcome {
     answers_requests(&lab)?;
     stops_cleanly(&mut daemon)?;
     nothing_left(&lab, &before)?;
-    ensure!(free_hugepages() == free, "free hugepages: {free} before, {} after", free_hugepages());
+    ensure!(
+        free_hugepages() == free,
+        "free hugepages: {free} before, {} after",
+        free_hugepages()
+    );
     Ok(())
 }
 
@@ -97,14 +120,18 @@ impl Reserved {
         let path = format!("{HUGEPAGES}/nr_hugepages");
         let before = fs::read_to_string(&path)
             .map_err(|_| Failure::CannotRun("the kernel has no hugepages".to_owned()))?;
-        let reserved = Self { before: before.trim().to_owned() };
+        let reserved = Self {
+            before: before.trim().to_owned(),
+        };
         if free_hugepages() < pages {
             let total = reserved.before.parse::<u64>().unwrap_or(0) + pages;
             fs::write(&path, total.to_string())
                 .map_err(|_| Failure::CannotRun("hugepages cannot be reserved".to_owned()))?;
         }
         if free_hugepages() < pages {
-            return Err(Failure::CannotRun(format!("{pages} hugepages cannot be had")));
+            return Err(Failure::CannotRun(format!(
+                "{pages} hugepages cannot be had"
+            )));
         }
         Ok(reserved)
     }
@@ -127,24 +154,41 @@ fn int_stops_too() -> Outcome {
     let mut daemon = Daemon::start(&lab, &Toml::default())?;
     daemon.signal(Signal::SIGINT)?;
     let status = daemon.wait()?;
-    ensure!(status.code() == Some(0), "INT gave {status}:\n{}", daemon.words());
+    ensure!(
+        status.code() == Some(0),
+        "INT gave {status}:\n{}",
+        daemon.words()
+    );
     nothing_left(&lab, &before)
 }
 
 fn a_second_term_stops_at_once() -> Outcome {
     let lab = Lab::new(0)?;
     let before = lab.traces();
-    let toml = Toml { control: "stop_delay = 60".to_owned(), ..Toml::default() };
+    let toml = Toml {
+        control: "stop_delay = 60".to_owned(),
+        ..Toml::default()
+    };
     let mut daemon = Daemon::start(&lab, &toml)?;
     daemon.signal(Signal::SIGTERM)?;
     std::thread::sleep(Duration::from_millis(500));
-    ensure!(!daemon.ended(), "it did not wait for stop_delay:\n{}", daemon.words());
+    ensure!(
+        !daemon.ended(),
+        "it did not wait for stop_delay:\n{}",
+        daemon.words()
+    );
     let start = Instant::now();
     daemon.signal(Signal::SIGTERM)?;
     let status = daemon.wait()?;
     let took = start.elapsed();
-    ensure!(took < Duration::from_secs(5), "the second TERM took {took:?}");
-    ensure!(status.signal().is_none(), "the second TERM ended it by a signal: {status}");
+    ensure!(
+        took < Duration::from_secs(5),
+        "the second TERM took {took:?}"
+    );
+    ensure!(
+        status.signal().is_none(),
+        "the second TERM ended it by a signal: {status}"
+    );
     nothing_left(&lab, &before)
 }
 
@@ -152,17 +196,31 @@ fn a_second_term_stops_at_once() -> Outcome {
 fn it_forwards_on_for_stop_delay() -> Outcome {
     let lab = Lab::with_web(2)?;
     let before = lab.traces();
-    let toml = Toml { control: "stop_delay = 4".to_owned(), ..Toml::with(web("rr", &[1, 1])) };
+    let toml = Toml {
+        control: "stop_delay = 4".to_owned(),
+        ..Toml::with(web("rr", &[1, 1]))
+    };
     let mut daemon = Daemon::start(&lab, &toml)?;
     answers_requests(&lab)?;
     let start = Instant::now();
     daemon.signal(Signal::SIGTERM)?;
     std::thread::sleep(Duration::from_millis(500));
     let refused = daemon.sluice(&["-A", "-t", "10.83.0.101:80"]);
-    ensure!(!refused.status.success(), "a change was accepted while stopping");
+    ensure!(
+        !refused.status.success(),
+        "a change was accepted while stopping"
+    );
     answers_requests(&lab)?;
     let status = daemon.wait()?;
-    ensure!(status.code() == Some(0), "the stop gave {status}:\n{}", daemon.words());
-    ensure!(start.elapsed() >= Duration::from_secs(4), "it stopped after {:?}", start.elapsed());
+    ensure!(
+        status.code() == Some(0),
+        "the stop gave {status}:\n{}",
+        daemon.words()
+    );
+    ensure!(
+        start.elapsed() >= Duration::from_secs(4),
+        "it stopped after {:?}",
+        start.elapsed()
+    );
     nothing_left(&lab, &before)
 }

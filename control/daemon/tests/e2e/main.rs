@@ -26,6 +26,12 @@ fn main() -> ExitCode {
     if let Some(code) = peer::run(&arguments) {
         return code;
     }
-    let tests = [balance::TESTS, arp::TESTS, life::TESTS, refusals::TESTS, commands::TESTS];
+    let tests = [
+        balance::TESTS,
+        arp::TESTS,
+        life::TESTS,
+        refusals::TESTS,
+        commands::TESTS,
+    ];
     runner::run(&tests.concat(), &arguments)
 }

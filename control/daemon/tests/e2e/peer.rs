@@ -21,7 +21,9 @@ const READY: &str = "ready";
 /// Runs as a peer, if the arguments say so.
 pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let [FLAG, kind, address, last] = words[..] else { return None };
+    let [FLAG, kind, address, last] = words[..] else {
+        return None;
+    };
     let done = match kind {
         "udp-server" => udp_server(address, last),
         "udp-client" => udp_client(address, last.parse().unwrap_or(0)),
@@ -85,8 +87,9 @@ fn udp_client(address: &str, count: usize) -> std::io::Result<()> {
 }
 
 fn tcp_hold(address: &str, count: usize) -> std::io::Result<()> {
-    let _held: Vec<TcpStream> =
-        (0..count).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>()?;
+    let _held: Vec<TcpStream> = (0..count)
+        .map(|_| TcpStream::connect(address))
+        .collect::<Result<_, _>>()?;
     say_ready()?;
     loop {
         std::thread::park();

@@ -15,12 +15,21 @@ pub(crate) const TESTS: &[Test] = &[
     ("refusals::what_is_not_built_yet", what_is_not_built_yet),
     ("refusals::unknown_devices", unknown_devices),
     ("refusals::no_memory_for_the_pools", no_memory_for_the_pools),
-    ("refusals::hugepages_required_but_none", hugepages_required_but_none),
+    (
+        "refusals::hugepages_required_but_none",
+        hugepages_required_but_none,
+    ),
     ("refusals::no_such_core", no_such_core),
     ("refusals::no_permission", no_permission),
-    ("refusals::a_second_daemon_on_the_socket", a_second_daemon_on_the_socket),
+    (
+        "refusals::a_second_daemon_on_the_socket",
+        a_second_daemon_on_the_socket,
+    ),
     ("refusals::a_port_in_use", a_port_in_use),
-    ("refusals::a_socket_that_cannot_be_made", a_socket_that_cannot_be_made),
+    (
+        "refusals::a_socket_that_cannot_be_made",
+        a_socket_that_cannot_be_made,
+    ),
 ];
 
 const USAGE: i32 = 64;
@@ -31,10 +40,16 @@ const CONFIGURATION: i32 = 78;
 fn refused(daemon: &mut Daemon, code: i32, parts: &[&str]) -> Outcome {
     let status = daemon.wait()?;
     let words = daemon.words();
-    ensure!(status.code() == Some(code), "it ended with {status}, not {code}:\n{words}");
+    ensure!(
+        status.code() == Some(code),
+        "it ended with {status}, not {code}:\n{words}"
+    );
     let last = words.lines().last().unwrap_or_default();
     for part in parts {
-        ensure!(last.contains(part), "the last line does not say {part:?}:\n{words}");
+        ensure!(
+            last.contains(part),
+            "the last line does not say {part:?}:\n{words}"
+        );
     }
     ensure!(!words.contains("panicked"), "it panicked:\n{words}");
     Ok(())
@@ -46,8 +61,15 @@ fn refuses(toml: &Toml, code: i32, parts: &[&str]) -> Outcome {
     let before = lab.traces();
     let mut daemon = Daemon::spawn(&lab, toml, "sluiced")?;
     refused(&mut daemon, code, parts)?;
-    ensure!(lab.traces() == before, "left behind: {:?}", lab.traces().difference(&before));
-    ensure!(!lab.file("sluice.sock").exists(), "the socket is left behind");
+    ensure!(
+        lab.traces() == before,
+        "left behind: {:?}",
+        lab.traces().difference(&before)
+    );
+    ensure!(
+        !lab.file("sluice.sock").exists(),
+        "the socket is left behind"
+    );
     Ok(())
 }
 
@@ -55,8 +77,16 @@ fn usage() -> Outcome {
     let lab = Lab::new(0)?;
     let mut daemon = Daemon::spawn_with(&lab, &["--nonsense"], "sluiced")?;
     let status = daemon.wait()?;
-    ensure!(status.code() == Some(USAGE), "it ended with {status}:\n{}", daemon.words());
-    ensure!(daemon.words().contains("--nonsense"), "it said:\n{}", daemon.words());
+    ensure!(
+        status.code() == Some(USAGE),
+        "it ended with {status}:\n{}",
+        daemon.words()
+    );
+    ensure!(
+        daemon.words().contains("--nonsense"),
+        "it said:\n{}",
+        daemon.words()
+    );
     Ok(())
 }
 
@@ -68,57 +98,100 @@ fn no_configuration() -> Outcome {
 
 fn malformed_configuration() -> Outcome {
     let cases = [
-        ("[[service]]\nlisten = \"tcp 10.83.0.100:80\"\nsheduler = \"rr\"", "sheduler"),
-        ("[[service]]\nlisten = \"tcp 10.83.0.300:80\"", "10.83.0.300"),
+        (
+            "[[service]]\nlisten = \"tcp 10.83.0.100:80\"\nsheduler = \"rr\"",
+            "sheduler",
+        ),
+        (
+            "[[service]]\nlisten = \"tcp 10.83.0.300:80\"",
+            "10.83.0.300",
+        ),
         ("[[service\n", "sluiced.toml:"),
-        ("[[route]]\nto = \"10.0.0.0/40\"\nvia = \"10.83.0.1\"", "10.0.0.0/40"),
+        (
+            "[[route]]\nto = \"10.0.0.0/40\"\nvia = \"10.83.0.1\"",
+            "10.0.0.0/40",
+        ),
     ];
     for (rest, part) in cases {
         let lab = Lab::new(0)?;
         let mut daemon = Daemon::spawn(&lab, &Toml::with(rest), "sluiced")?;
         let status = daemon.wait()?;
         let words = daemon.words();
-        ensure!(status.code() == Some(CONFIGURATION), "{rest:?} gave {status}:\n{words}");
-        ensure!(words.contains("sluiced.toml:"), "{rest:?}: no line number in\n{words}");
+        ensure!(
+            status.code() == Some(CONFIGURATION),
+            "{rest:?} gave {status}:\n{words}"
+        );
+        ensure!(
+            words.contains("sluiced.toml:"),
+            "{rest:?}: no line number in\n{words}"
+        );
         ensure!(words.contains(part), "{rest:?}: no {part:?} in\n{words}");
     }
     Ok(())
 }
 
 fn what_is_not_built_yet() -> Outcome {
-    refuses(&Toml::with(web("mh", &[])), CONFIGURATION, &["mh", "not built yet"])
+    refuses(
+        &Toml::with(web("mh", &[])),
+        CONFIGURATION,
+        &["mh", "not built yet"],
+    )
 }
 
 fn unknown_devices() -> Outcome {
     for device in ["net_nonsense0", "0000:ff:1f.7", "net_tap0,nonsense=1"] {
-        let toml = Toml { device: device.to_owned(), ..Toml::default() };
+        let toml = Toml {
+            device: device.to_owned(),
+            ..Toml::default()
+        };
         refuses(&toml, DEVICE, &[device])?;
     }
     Ok(())
 }
 
 fn no_memory_for_the_pools() -> Outcome {
-    let toml = Toml { port: "mbufs = 100_000_000".to_owned(), ..Toml::default() };
+    let toml = Toml {
+        port: "mbufs = 100_000_000".to_owned(),
+        ..Toml::default()
+    };
     refuses(&toml, DEVICE, &["memory"])
 }
 
 fn hugepages_required_but_none() -> Outcome {
     let total = fs::read_to_string("/proc/meminfo")?;
-    let none = total.lines().any(|l| l.starts_with("HugePages_Total:") && l.ends_with(" 0"));
+    let none = total
+        .lines()
+        .any(|l| l.starts_with("HugePages_Total:") && l.ends_with(" 0"));
     if !none {
         return Err(Failure::CannotRun("this machine has hugepages".to_owned()));
     }
-    refuses(&Toml { hugepages: "require", ..Toml::default() }, DEVICE, &["hugepages"])
+    refuses(
+        &Toml {
+            hugepages: "require",
+            ..Toml::default()
+        },
+        DEVICE,
+        &["hugepages"],
+    )
 }
 
 fn no_such_core() -> Outcome {
     let lab = Lab::new(0)?;
-    let toml = Toml { workers: vec![4095], ..Toml::default() };
+    let toml = Toml {
+        workers: vec![4095],
+        ..Toml::default()
+    };
     let mut daemon = Daemon::spawn(&lab, &toml, "sluiced")?;
     let status = daemon.wait()?;
     let words = daemon.words();
-    ensure!([DEVICE, CONFIGURATION].contains(&status.code().unwrap_or(0)), "{status}:\n{words}");
-    ensure!(words.lines().last().is_some_and(|l| l.contains("4095")), "it said:\n{words}");
+    ensure!(
+        [DEVICE, CONFIGURATION].contains(&status.code().unwrap_or(0)),
+        "{status}:\n{words}"
+    );
+    ensure!(
+        words.lines().last().is_some_and(|l| l.contains("4095")),
+        "it said:\n{words}"
+    );
     Ok(())
 }
 
@@ -130,7 +203,11 @@ fn no_permission() -> Outcome {
     fs::copy(sluiced(), &program)?;
     let file = lab.file("nobody.toml");
     fs::write(&file, Toml::default().text(&lab.file("sluice.sock")))?;
-    crate::lab::run(std::process::Command::new("chmod").args(["-R", "777"]).arg(lab.file("")))?;
+    crate::lab::run(
+        std::process::Command::new("chmod")
+            .args(["-R", "777"])
+            .arg(lab.file("")),
+    )?;
     let output = Lab::inside(&lab.director(), "setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(&program)
@@ -138,11 +215,22 @@ fn no_permission() -> Outcome {
         .arg(&file)
         .output()?;
     let words = crate::lab::words(&output);
-    ensure!(output.status.code() == Some(DEVICE), "it ended with {}:\n{words}", output.status);
+    ensure!(
+        output.status.code() == Some(DEVICE),
+        "it ended with {}:\n{words}",
+        output.status
+    );
     let last = words.lines().last().unwrap_or_default();
     let clear = ["root", "permission", "Permission", "not permitted"];
-    ensure!(clear.iter().any(|part| last.contains(part)), "it said:\n{words}");
-    ensure!(lab.traces() == before, "left behind: {:?}", lab.traces().difference(&before));
+    ensure!(
+        clear.iter().any(|part| last.contains(part)),
+        "it said:\n{words}"
+    );
+    ensure!(
+        lab.traces() == before,
+        "left behind: {:?}",
+        lab.traces().difference(&before)
+    );
     Ok(())
 }
 
@@ -150,7 +238,10 @@ fn no_permission() -> Outcome {
 fn still_works(lab: &Lab, first: &Daemon) -> Outcome {
     first.ask(&["-Ln"])?;
     let answers = lab.fetch(&format!("http://{VIP}/"), 4);
-    ensure!(answers.len() == 4, "the first daemon no longer forwards: {answers:?}");
+    ensure!(
+        answers.len() == 4,
+        "the first daemon no longer forwards: {answers:?}"
+    );
     Ok(())
 }
 
@@ -158,11 +249,18 @@ fn a_second_daemon_on_the_socket() -> Outcome {
     let lab = Lab::with_web(1)?;
     let first = Daemon::start(&lab, &Toml::with(web("rr", &[1])))?;
     let before = lab.traces();
-    let toml = Toml { device: "net_tap1,iface=dtap1".to_owned(), ..Toml::default() };
+    let toml = Toml {
+        device: "net_tap1,iface=dtap1".to_owned(),
+        ..Toml::default()
+    };
     let mut second = Daemon::spawn(&lab, &toml, "second")?;
     let socket = lab.file("sluice.sock");
     refused(&mut second, DEVICE, &[&socket.to_string_lossy()])?;
-    ensure!(lab.traces() == before, "left behind: {:?}", lab.traces().difference(&before));
+    ensure!(
+        lab.traces() == before,
+        "left behind: {:?}",
+        lab.traces().difference(&before)
+    );
     still_works(&lab, &first)
 }
 
@@ -174,8 +272,15 @@ fn a_port_in_use() -> Outcome {
     fs::write(&file, Toml::default().text(&lab.file("second.sock")))?;
     let mut second = Daemon::spawn_with(&lab, &["--config", &file.to_string_lossy()], "second")?;
     refused(&mut second, DEVICE, &["lan"])?;
-    ensure!(lab.traces() == before, "left behind: {:?}", lab.traces().difference(&before));
-    ensure!(!lab.file("second.sock").exists(), "the second socket is left behind");
+    ensure!(
+        lab.traces() == before,
+        "left behind: {:?}",
+        lab.traces().difference(&before)
+    );
+    ensure!(
+        !lab.file("second.sock").exists(),
+        "the second socket is left behind"
+    );
     still_works(&lab, &first)
 }
 
@@ -184,12 +289,25 @@ fn a_socket_that_cannot_be_made() -> Outcome {
     let before = lab.traces();
     let file = lab.file("lb.toml");
     // A file is no folder.
-    fs::write(&file, Toml::default().text(&lab.file("lb.toml/sluice.sock")))?;
+    fs::write(
+        &file,
+        Toml::default().text(&lab.file("lb.toml/sluice.sock")),
+    )?;
     let mut daemon = Daemon::spawn_with(&lab, &["--config", &file.to_string_lossy()], "sluiced")?;
     let status = daemon.wait()?;
     let words = daemon.words();
-    ensure!(status.code().is_some_and(|code| code != 0), "it ended with {status}:\n{words}");
-    ensure!(words.lines().last().is_some_and(|l| l.contains("lb.toml/")), "it said:\n{words}");
-    ensure!(lab.traces() == before, "left behind: {:?}", lab.traces().difference(&before));
+    ensure!(
+        status.code().is_some_and(|code| code != 0),
+        "it ended with {status}:\n{words}"
+    );
+    ensure!(
+        words.lines().last().is_some_and(|l| l.contains("lb.toml/")),
+        "it said:\n{words}"
+    );
+    ensure!(
+        lab.traces() == before,
+        "left behind: {:?}",
+        lab.traces().difference(&before)
+    );
     Ok(())
 }

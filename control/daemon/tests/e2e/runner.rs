@@ -63,7 +63,10 @@ pub(crate) fn run(tests: &[Test], arguments: &[String]) -> ExitCode {
     let ready = lab::prepare();
     let mut sums = Sums::default();
     for (name, test) in &chosen {
-        let outcome = ready.clone().map_err(Failure::CannotRun).and_then(|()| guarded(*test));
+        let outcome = ready
+            .clone()
+            .map_err(Failure::CannotRun)
+            .and_then(|()| guarded(*test));
         sums.add(name, outcome);
     }
     sums.report(tests.len() - chosen.len(), start)
@@ -74,7 +77,10 @@ fn guarded(test: fn() -> Outcome) -> Outcome {
     catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(Failure::Wrong(format!("panicked: {}", message.unwrap_or("(no message)"))))
+        Err(Failure::Wrong(format!(
+            "panicked: {}",
+            message.unwrap_or("(no message)")
+        )))
     })
 }
 
@@ -92,13 +98,20 @@ impl Sums {
             }
             Err(Failure::CannotRun(why) | Failure::Wrong(why)) => {
                 self.failed.push(name);
-                println!("test {name} ... FAILED\n    {}", why.trim_end().replace('\n', "\n    "));
+                println!(
+                    "test {name} ... FAILED\n    {}",
+                    why.trim_end().replace('\n', "\n    ")
+                );
             }
         }
     }
 
     fn report(&self, filtered: usize, start: Instant) -> ExitCode {
-        let verdict = if self.failed.is_empty() { "ok" } else { "FAILED" };
+        let verdict = if self.failed.is_empty() {
+            "ok"
+        } else {
+            "FAILED"
+        };
         println!(
             "\ntest result: {verdict}. {} passed; {} failed; {} ignored; 0 measured; {filtered} \
              filtered out; finished in {:.2}s\n",
@@ -107,6 +120,10 @@ impl Sums {
             self.ignored,
             start.elapsed().as_secs_f64()
         );
-        if self.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if self.failed.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }
