@@ -1,1 +1,22 @@
 //! The control thread: model, socket, neighbours, kernel path, publishing.
+//!
+//! Everything that may wait, allocate or fail lives here, so that workers need not. See the
+//! README beside this crate for how a request and a frame pass through it.
+#![forbid(unsafe_code)]
+
+pub mod arena;
+pub mod client;
+pub mod compile;
+pub mod engine;
+pub mod kernel;
+pub mod model;
+pub mod neigh;
+mod netlink;
+pub mod run;
+pub mod server;
+pub mod signals;
+pub mod socket;
+pub mod stats;
+pub mod status;
+pub mod topology;
+pub mod vip;

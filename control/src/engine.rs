@@ -1,0 +1,588 @@
+//! One request, one new model, one publish: the operator's side of control, with no socket,
+//! no device and no clock in it.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use config::model::{Config, Listen};
+use dataplane::conn::timeout::Timeouts;
+use dataplane::port::PortId;
+use dataplane::published::{Publisher, Reader};
+use dataplane::services::{Blocks, PortView, RealId, Settings, Snapshot};
+use proto::command::{Command, ListOptions};
+use proto::errors::{EXIT_NEGATIVE, EXIT_USAGE, Failure};
+use proto::grammar;
+use proto::listing::{Listing, ListingReal, ListingService};
+use proto::message::{Format, Reply, Request};
+use proto::names::Numeric;
+use proto::{help, layout, restore};
+use wire::arp::Arp;
+use wire::ethernet::Mac;
+
+use crate::client::Peer;
+use crate::compile::Compiler;
+use crate::model::{ApplyError, Change, Model, ServiceEntry};
+use crate::neigh::{Action, Instant, Neighbours};
+use crate::server::{Answer, Progress};
+use crate::stats;
+use crate::topology::Topology;
+use crate::vip::{Turn, Vips};
+
+/// The name that messages about a call's words use.
+const PROGRAM: &str = "ipvsadm";
+/// Trashed slots looked at in one go.
+const SWEEP: usize = 1024;
+/// Real servers whose counts are shared between the workers in one go.
+const SHARE: u32 = 8192;
+
+/// Everything that is configured, and the snapshot made of it.
+#[derive(Debug)]
+pub struct Engine {
+    topology: Topology,
+    model: Model,
+    compiler: Compiler,
+    publisher: Publisher<Snapshot>,
+    vips: Vips,
+    neighbours: Neighbours,
+    /// Services that the snapshot in preparation doesn't show yet as the model has them.
+    dirty: HashSet<Listen>,
+    /// Whether the snapshot in preparation differs from the one published last.
+    unpublished: bool,
+    /// Who may change things.
+    administrator: u32,
+    stopping: bool,
+}
+
+impl Progress for Engine {
+    fn laggards(&self, generation: u64) -> Vec<u16> {
+        let behind = self.publisher.laggards(generation);
+        behind.map(|worker| worker.0).collect()
+    }
+}
+
+impl Engine {
+    /// Makes the model of the file and its first snapshot; gives a reader for each worker.
+    /// `administrator` is the user id that may change things.
+    ///
+    /// # Errors
+    /// A service or real server of the file that commands would refuse, too.
+    pub fn new(
+        config: &Config,
+        topology: Topology,
+        workers: u16,
+        administrator: u32,
+    ) -> Result<(Self, Vec<Reader<Snapshot>>), LoadError> {
+        let snapshot = first_snapshot(config, &topology, workers);
+        let (publisher, readers) = Publisher::new(snapshot.clone(), workers);
+        let mut engine = Self {
+            model: Model::default(),
+            compiler: Compiler::new(snapshot),
+            publisher,
+            vips: Vips::from_file(&config.vips, &topology),
+            neighbours: Neighbours::new(&topology),
+            dirty: HashSet::new(),
+            unpublished: true,
+            administrator,
+            stopping: false,
+            topology,
+        };
+        for service in &config.services {
+            let listen = service.listen;
+            let loaded = engine.model.load(service, &engine.topology);
+            let change = loaded.map_err(|error| LoadError { listen, error })?;
+            engine.note(change);
+        }
+        for gateway in engine.topology.gateways().collect::<Vec<_>>() {
+            engine.neighbours.want(gateway, 0);
+        }
+        engine.publish(0);
+        Ok((engine, readers))
+    }
+
+    /// The ports and what is on them.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The services.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The VIPs.
+    pub fn vips(&self) -> &Vips {
+        &self.vips
+    }
+
+    /// The neighbours.
+    pub fn neighbours(&self) -> &Neighbours {
+        &self.neighbours
+    }
+
+    /// The generation published last.
+    pub fn generation(&self) -> u64 {
+        self.publisher.generation()
+    }
+
+    /// Slots of real servers: in use, and in the trash.
+    pub fn real_counts(&self) -> (usize, usize) {
+        self.compiler.real_counts()
+    }
+
+    /// Whether changes are refused because the end is near.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Refuses changes from now on, and answers for no VIP any more. Workers forward on:
+    /// what was on its way when somebody else took over still arrives.
+    pub fn stop(&mut self) -> Vec<Turn> {
+        self.stopping = true;
+        let mut given_up = Vec::new();
+        for (address, vip) in self.vips.iter() {
+            if let (Some(port), true) = (vip.port, vip.held) {
+                let held = false;
+                given_up.push(Turn {
+                    address,
+                    port,
+                    held,
+                });
+                if let IpAddr::V4(v4) = address {
+                    self.neighbours.silence(port, v4);
+                }
+            }
+        }
+        given_up
+    }
+
+    /// Carries one request out. A reply that is marked so is for when every worker runs with
+    /// its change.
+    pub fn handle(
+        &mut self,
+        peer: &Peer,
+        request: &Request,
+        now: Instant,
+        status: impl FnOnce(&Self, bool) -> String,
+    ) -> Answer {
+        let command = match grammar::parse(PROGRAM, &request.argv, &Numeric) {
+            Ok(command) => command,
+            Err(failure) => return self.failed(&failure),
+        };
+        if let Some(failure) = self.refusal(peer, &command) {
+            return self.failed(&failure);
+        }
+        match command {
+            Command::List(options) => self.list(&options, request.format),
+            Command::Save { numeric } => self.save(numeric, request.format),
+            Command::Help => self.said(help::help(PROGRAM)),
+            Command::Version => self.said(help::version(PROGRAM)),
+            Command::Status { json } => self.said(status(self, json)),
+            Command::Restore { .. } => self.restore(peer, &request.stdin, now),
+            change => self.change(peer, &change, &request.argv, now),
+        }
+    }
+
+    /// Why the command is not even tried.
+    fn refusal(&self, peer: &Peer, command: &Command) -> Option<Failure> {
+        if let Some(text) = command.not_built() {
+            return Some(Failure::usage(text));
+        }
+        if !command.changes() {
+            return None;
+        }
+        if peer.uid != self.administrator {
+            return Some(Failure::refused("Permission denied (you must be root)"));
+        }
+        self.stopping
+            .then(|| Failure::refused("sluiced is stopping and takes no changes"))
+    }
+
+    fn failed(&self, failure: &Failure) -> Answer {
+        self.answer(failure.exit, String::new(), format!("{}\n", failure.text))
+    }
+
+    fn said(&self, stdout: String) -> Answer {
+        self.answer(0, stdout, String::new())
+    }
+
+    fn answer(&self, exit: u8, stdout: String, stderr: String) -> Answer {
+        let reply = Reply {
+            exit,
+            stdout,
+            stderr,
+            data: None,
+            generation: self.generation(),
+        };
+        Answer { reply, after: None }
+    }
+
+    fn list(&self, options: &ListOptions, format: Format) -> Answer {
+        let services = match &options.service {
+            None => self.model.services(),
+            Some(listen) => match self.model.get(listen) {
+                Some(entry) => vec![entry],
+                None => {
+                    let text = format!("{}\n", ApplyError::NoSuchService);
+                    return self.answer(EXIT_NEGATIVE, String::new(), text);
+                }
+            },
+        };
+        let listing = self.listing(&services);
+        match format {
+            Format::Text => self.said(layout::list(&listing, options, &Numeric)),
+            Format::Data => self.data(listing),
+        }
+    }
+
+    fn save(&self, numeric: bool, format: Format) -> Answer {
+        let listing = self.listing(&self.model.services());
+        match format {
+            Format::Text => self.said(layout::save(&listing, numeric, &Numeric)),
+            Format::Data => self.data(listing),
+        }
+    }
+
+    fn data(&self, listing: Listing) -> Answer {
+        let mut answer = self.said(String::new());
+        answer.reply.data = Some(listing);
+        answer
+    }
+
+    fn listing(&self, services: &[&ServiceEntry]) -> Listing {
+        Listing {
+            services: services.iter().map(|entry| self.service(entry)).collect(),
+            ..Listing::default()
+        }
+    }
+
+    fn service(&self, entry: &ServiceEntry) -> ListingService {
+        let blocks = &self.compiler.snapshot().blocks;
+        let listen = entry.settings.listen;
+        let mut service = ListingService::new(&entry.settings);
+        if let Some(id) = self.compiler.service_slot(&listen) {
+            let totals = stats::service_totals(blocks, id);
+            service.totals = stats::since(totals, self.compiler.service_base(id));
+        }
+        let slots = self.compiler.real_slots(&listen);
+        let reals = entry.reals.iter().zip(slots);
+        service.reals = reals
+            .map(|(real, &(_, id))| self.real(blocks, ListingReal::new(&real.real), id))
+            .collect();
+        service
+    }
+
+    fn real(&self, blocks: &[Blocks], row: ListingReal, id: RealId) -> ListingReal {
+        let numbers = stats::real_numbers(blocks, id);
+        ListingReal {
+            active: numbers.active,
+            inactive: numbers.inactive,
+            persistent: numbers.persistent,
+            totals: stats::since(numbers.totals, self.compiler.real_base(id)),
+            ..row
+        }
+    }
+
+    /// One command that changes services or real servers.
+    fn change(&mut self, peer: &Peer, command: &Command, argv: &[String], now: Instant) -> Answer {
+        match self.apply(command) {
+            Err(failure) => self.failed(&failure),
+            Ok(()) => {
+                let generation = self.publish(now);
+                audit(peer, &argv.join(" "), generation);
+                self.acknowledged(0, String::new())
+            }
+        }
+    }
+
+    fn acknowledged(&self, exit: u8, stderr: String) -> Answer {
+        let mut answer = self.answer(exit, String::new(), stderr);
+        answer.after = Some(self.generation());
+        answer
+    }
+
+    fn apply(&mut self, command: &Command) -> Result<(), Failure> {
+        match self.model.apply(command, &self.topology) {
+            Some(applied) => {
+                let change = applied?;
+                self.note(change);
+                self.warn(command);
+                Ok(())
+            }
+            // Every command has its arm in `handle` or its word in `not_built`.
+            None => Err(Failure::usage("this command is not built yet")),
+        }
+    }
+
+    fn note(&mut self, change: Change) {
+        match change {
+            Change::Service(listen) => {
+                self.dirty.insert(listen);
+            }
+            Change::Flushed(all) => self.dirty.extend(all),
+        }
+    }
+
+    /// Many commands, one publish. A call whose words are wrong ends it, one that is refused
+    /// is reported and the rest goes on (reference H).
+    fn restore(&mut self, peer: &Peer, stdin: &str, now: Instant) -> Answer {
+        let (mut stdout, mut stderr, mut done) = (String::new(), String::new(), 0usize);
+        let mut exit = 0;
+        for call in restore::calls(stdin) {
+            match self.restore_call(&call.argv) {
+                Ok(text) => {
+                    tracing::debug!(
+                        uid = peer.uid,
+                        pid = peer.pid,
+                        "restore: {}",
+                        call.argv.join(" ")
+                    );
+                    stdout.push_str(&text);
+                    done += 1;
+                }
+                Err(failure) => {
+                    stderr.push_str(&format!("{}\n", failure.text));
+                    if !failure.refusal {
+                        exit = failure.exit;
+                        break;
+                    }
+                }
+            }
+        }
+        if self.dirty.is_empty() {
+            return self.answer(exit, stdout, stderr);
+        }
+        let generation = self.publish(now);
+        audit(peer, &format!("-R ({done} commands)"), generation);
+        let mut answer = self.acknowledged(exit, stderr);
+        answer.reply.stdout = stdout;
+        answer
+    }
+
+    fn restore_call(&mut self, argv: &[String]) -> Result<String, Failure> {
+        let command = grammar::parse(PROGRAM, argv, &Numeric)?;
+        if let Some(text) = command.not_built() {
+            return Err(Failure::usage(text));
+        }
+        if !command.changes() {
+            let answer = self.show(&command);
+            return Ok(answer.reply.stdout);
+        }
+        if let Command::Restore { .. } = command {
+            return Err(Failure::malformed("-R: not allowed inside a restore"));
+        }
+        self.apply(&command)?;
+        Ok(String::new())
+    }
+
+    /// A command of a restore that only shows something.
+    fn show(&self, command: &Command) -> Answer {
+        match command {
+            Command::List(options) => self.list(options, Format::Text),
+            Command::Save { numeric } => self.save(*numeric, Format::Text),
+            _ => self.answer(EXIT_USAGE, String::new(), String::new()),
+        }
+    }
+
+    /// Compiles what changed and publishes it.
+    pub fn publish(&mut self, now: Instant) -> u64 {
+        let next = self.publisher.generation() + 1;
+        for listen in std::mem::take(&mut self.dirty) {
+            self.compile(&listen, next);
+        }
+        self.follow_wants(now);
+        if self.vips.take_changed() {
+            let addresses = self.vips.addresses(&self.topology);
+            self.compiler.snapshot_mut().addresses = addresses;
+        }
+        self.unpublished = false;
+        self.publisher.publish(self.compiler.snapshot().clone())
+    }
+
+    fn compile(&mut self, listen: &Listen, generation: u64) {
+        let entry = self.model.get(listen);
+        let before = self.compiler.service_slot(listen).is_some();
+        self.compiler
+            .update(listen, entry, &self.topology, generation);
+        let Some(address) = listen.address() else {
+            return;
+        };
+        match (before, entry.is_some()) {
+            (false, true) => self.vips.service_added(address, &self.topology),
+            (true, false) => self.vips.service_removed(address),
+            _ => {}
+        }
+    }
+
+    /// Says what is legal and of no use: addresses that no port's subnet contains.
+    fn warn(&self, command: &Command) {
+        if self.topology.ports().next().is_none() {
+            return;
+        }
+        match command {
+            Command::AddService(settings) => {
+                let vip = settings.service.listen.address();
+                let lost = vip.filter(|vip| !self.vips.is_known(vip));
+                if let Some(vip) = lost.filter(|vip| self.topology.port_of(vip).is_none()) {
+                    tracing::warn!("VIP {vip} is on no port's subnet: nobody is told of it");
+                }
+            }
+            Command::AddReal { listen, real } => {
+                let address = real.endpoint.address;
+                if self.topology.on_link(address).is_none() {
+                    tracing::warn!(
+                        "{listen}: real server {address} is on no port's subnet: nothing reaches it"
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells the neighbours who is wanted; a MAC that is known already goes into the snapshot.
+    fn follow_wants(&mut self, now: Instant) {
+        for want in self.compiler.take_wants() {
+            let neighbour = want.neighbour;
+            if !want.wanted {
+                self.neighbours.unwant(neighbour);
+            } else if let Some(mac) = self.neighbours.want(neighbour, now) {
+                self.compiler.set_mac(neighbour, Some(mac));
+            }
+        }
+    }
+
+    /// VIPs that became ours or are no more.
+    pub fn take_turns(&mut self, now: Instant) -> Vec<Turn> {
+        let turns = self.vips.take_turns();
+        for turn in &turns {
+            match turn.address {
+                IpAddr::V4(address) if turn.held && !self.stopping => {
+                    self.neighbours.announce(turn.port, address, now);
+                }
+                IpAddr::V4(address) => self.neighbours.silence(turn.port, address),
+                IpAddr::V6(_) => {} // not built: the file and the commands refuse them
+            }
+        }
+        turns
+    }
+
+    /// Whether we answer ARP for `address` on `port`: an address of the director there, or a
+    /// VIP held there.
+    pub fn is_ours(&self, port: PortId, address: Ipv4Addr) -> bool {
+        let setup = self.topology.port(port);
+        let own = |setup: &crate::topology::PortSetup| {
+            let address = IpAddr::V4(address);
+            setup.addresses.iter().any(|own| own.address == address)
+        };
+        setup.is_some_and(own) || !self.stopping && self.vips.answers(port, address)
+    }
+
+    /// An ARP packet came in.
+    pub fn arp(&mut self, port: PortId, arp: &Arp, now: Instant) {
+        let ours = [arp.sender_ip, arp.target_ip].map(|ip| (ip, self.is_ours(port, ip)));
+        let ours = |ip| ours.iter().any(|&(known, is)| known == ip && is);
+        self.neighbours
+            .received(port, arp, &self.topology, ours, now);
+    }
+
+    /// The next thing that neighbour discovery wants done, after what is due by `now`. MACs
+    /// learned go into the snapshot in preparation.
+    pub fn neighbour_action(&mut self) -> Option<Action> {
+        loop {
+            match self.neighbours.action()? {
+                Action::Learned { neighbour, mac } => {
+                    self.unpublished |= self.compiler.set_mac(neighbour, mac);
+                    log_neighbour(&self.topology, neighbour, mac);
+                }
+                action => return Some(action),
+            }
+        }
+    }
+
+    /// Does what neighbour discovery has due.
+    pub fn tick(&mut self, now: Instant) {
+        self.neighbours.tick(&self.topology, now);
+    }
+
+    /// Publishes what came of itself (a MAC, a group), if anything did.
+    pub fn publish_news(&mut self, now: Instant) {
+        if self.unpublished {
+            self.publish(now);
+        }
+    }
+
+    /// The multicast groups that each port listens to.
+    pub fn set_groups(&mut self, groups: Vec<Vec<Mac>>) {
+        let ports = &self.compiler.snapshot().ports;
+        let same = |(port, groups): (&PortView, &Vec<Mac>)| port.groups[..] == groups[..];
+        if ports.iter().zip(&groups).all(same) {
+            return;
+        }
+        let with = |(port, groups): (&PortView, Vec<Mac>)| PortView {
+            groups: groups.into(),
+            ..port.clone()
+        };
+        let ports = ports.iter().zip(groups).map(with).collect();
+        self.compiler.snapshot_mut().ports = ports;
+        self.unpublished = true;
+    }
+
+    /// Frees what nobody needs any more: old snapshots, slots without connections.
+    pub fn sweep(&mut self, now: Instant) {
+        self.publisher.reclaim();
+        self.compiler.sweep(SWEEP, self.publisher.slowest());
+        self.follow_wants(now);
+    }
+
+    /// Tells each worker what the others count, for a bounded number of real servers.
+    pub fn share_counts(&mut self) {
+        if self.compiler.snapshot().blocks.len() > 1 {
+            self.compiler.share_counts(SHARE);
+        }
+    }
+}
+
+/// A service of the file that can't be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("service {listen}: {error}")]
+pub struct LoadError {
+    /// The service.
+    pub listen: Listen,
+    /// Why.
+    pub error: ApplyError,
+}
+
+fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapshot {
+    let view = |(_, setup): (PortId, &crate::topology::PortSetup)| PortView {
+        mac: setup.mac,
+        mtu: setup.mtu,
+        groups: [].into(),
+    };
+    let times = config.timeouts;
+    let settings = Settings {
+        timeouts: Timeouts::with_set(times.tcp, times.tcp_fin, times.udp),
+        ..Settings::default()
+    };
+    Snapshot {
+        ports: topology.ports().map(view).collect(),
+        settings: settings.into(),
+        blocks: (0..workers).map(|_| Blocks::default()).collect(),
+        ..Snapshot::default()
+    }
+}
+
+fn audit(peer: &Peer, command: &str, generation: u64) {
+    tracing::info!(
+        uid = peer.uid,
+        pid = peer.pid,
+        generation,
+        "change: {command}"
+    );
+}
+
+fn log_neighbour(topology: &Topology, (port, address): (PortId, IpAddr), mac: Option<Mac>) {
+    let port = topology.port(port).map_or("", |setup| setup.name.as_str());
+    match mac {
+        Some(mac) => tracing::info!(port, "neighbour {address} is at {mac}"),
+        None => tracing::warn!(port, "neighbour {address} does not answer any more"),
+    }
+}

@@ -1,0 +1,505 @@
+//! What is configured now: services and real servers, each with its origin.
+//!
+//! [`Model::apply`] is a pure function of the old model and a request: no clock, no socket,
+//! no workers. Its errors are the data plane's errors of ipvsadm, word for word.
+
+use std::collections::HashMap;
+
+use config::built::{self, Feature, NotBuilt};
+use config::model::{Endpoint, Listen, Mode, Real, Service, is_unicast};
+use proto::command::Command;
+use proto::errors::Failure;
+
+use crate::topology::Topology;
+
+/// Who made an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The configuration file.
+    File,
+    /// A command.
+    Command,
+}
+
+/// A real server of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RealEntry {
+    /// Its settings.
+    pub real: Real,
+    /// Who added it.
+    pub origin: Origin,
+    /// When it was added to its service, in a count that only grows.
+    pub order: u32,
+    /// The last weight above 0 that it had; 0 if there was none.
+    pub last_weight: u32,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceEntry {
+    /// Its settings; `reals` in there is empty.
+    pub settings: Service,
+    /// Who added it.
+    pub origin: Origin,
+    /// When it was added, in a count that only grows.
+    pub serial: u64,
+    /// Its real servers, oldest first.
+    pub reals: Vec<RealEntry>,
+    next_order: u32,
+}
+
+impl ServiceEntry {
+    fn position(&self, endpoint: &Endpoint) -> Option<usize> {
+        let mut reals = self.reals.iter();
+        reals.position(|entry| entry.real.endpoint == *endpoint)
+    }
+
+    fn push(&mut self, real: Real, origin: Origin) {
+        let order = self.next_order;
+        self.next_order = self.next_order.wrapping_add(1);
+        let last_weight = real.weight;
+        self.reals.push(RealEntry {
+            real,
+            origin,
+            order,
+            last_weight,
+        });
+    }
+}
+
+/// Why the model refused a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// `-A` of a service that exists.
+    #[error("Service already exists")]
+    ServiceExists,
+    /// `-E` or `-D` of a service that doesn't exist.
+    #[error("No such service")]
+    NoSuchService,
+    /// `-a`, `-e` or `-d` of a service that doesn't exist.
+    #[error("Service not defined")]
+    ServiceNotDefined,
+    /// `-a` of a real server that exists.
+    #[error("Destination already exists")]
+    DestinationExists,
+    /// `-e` or `-d` of a real server that doesn't exist.
+    #[error("No such destination")]
+    NoSuchDestination,
+    /// A persistence engine that nobody knows.
+    #[error("Scheduler or persistence engine not found")]
+    EngineNotFound,
+    /// A lower threshold above the upper one.
+    #[error("Numerical result out of range")]
+    OutOfRange,
+    /// An address that no host can have.
+    #[error("Invalid operation.  Possibly wrong module version, address not unicast, ...")]
+    Invalid,
+    /// Something for a later version.
+    #[error(transparent)]
+    NotBuilt(#[from] NotBuilt),
+}
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::NotBuilt(_) => Self::usage(error.to_string()),
+            _ => Self::refused(error.to_string()),
+        }
+    }
+}
+
+/// What a request changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A service appeared, changed or went, its real servers included.
+    Service(Listen),
+    /// Every one of these services went.
+    Flushed(Vec<Listen>),
+}
+
+/// All services.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    services: HashMap<Listen, ServiceEntry>,
+    next_serial: u64,
+}
+
+impl Model {
+    /// One service.
+    pub fn get(&self, listen: &Listen) -> Option<&ServiceEntry> {
+        self.services.get(listen)
+    }
+
+    /// Every service, in the order in which they were added.
+    pub fn services(&self) -> Vec<&ServiceEntry> {
+        let mut all: Vec<_> = self.services.values().collect();
+        all.sort_by_key(|entry| entry.serial);
+        all
+    }
+
+    /// How many services there are.
+    pub fn len(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Whether there is no service.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+
+    /// Adds a service of the file with its real servers.
+    ///
+    /// # Errors
+    /// As for the commands that would add it.
+    pub fn load(&mut self, service: &Service, topology: &Topology) -> Result<Change, ApplyError> {
+        self.add_service(service, Origin::File)?;
+        for real in &service.reals {
+            self.add_real(&service.listen, real, Origin::File, topology)?;
+        }
+        Ok(Change::Service(service.listen))
+    }
+
+    /// Applies one command that changes services or real servers; on an error nothing changes.
+    /// `None`: the command is not of that kind.
+    pub fn apply(
+        &mut self,
+        command: &Command,
+        topology: &Topology,
+    ) -> Option<Result<Change, ApplyError>> {
+        Some(match command {
+            Command::AddService(settings) => self.add_service(&settings.service, Origin::Command),
+            Command::EditService(settings) => self.edit_service(&settings.service),
+            Command::DeleteService { listen } => self.delete_service(listen),
+            Command::Flush => Ok(self.flush()),
+            Command::AddReal { listen, real } => {
+                self.add_real(listen, real, Origin::Command, topology)
+            }
+            Command::EditReal { listen, real } => self.edit_real(listen, real, topology),
+            Command::DeleteReal { listen, endpoint } => self.delete_real(listen, endpoint),
+            _ => return None,
+        })
+    }
+
+    fn add_service(&mut self, service: &Service, origin: Origin) -> Result<Change, ApplyError> {
+        check_service(service)?;
+        let listen = service.listen;
+        if self.services.contains_key(&listen) {
+            return Err(ApplyError::ServiceExists);
+        }
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let entry = ServiceEntry {
+            settings: Service {
+                reals: Vec::new(),
+                ..service.clone()
+            },
+            origin,
+            serial,
+            reals: Vec::new(),
+            next_order: 0,
+        };
+        self.services.insert(listen, entry);
+        Ok(Change::Service(listen))
+    }
+
+    /// Replaces what the command can say; keeps what it has no word for (reference A.3).
+    fn edit_service(&mut self, new: &Service) -> Result<Change, ApplyError> {
+        let entry = self.services.get_mut(&new.listen);
+        let entry = entry.ok_or(ApplyError::NoSuchService)?;
+        check_service(new)?;
+        let old = &mut entry.settings;
+        old.scheduler = new.scheduler;
+        old.flags = new.flags;
+        old.persistence = new.persistence.clone();
+        old.one_packet = new.one_packet;
+        Ok(Change::Service(new.listen))
+    }
+
+    fn delete_service(&mut self, listen: &Listen) -> Result<Change, ApplyError> {
+        match self.services.remove(listen) {
+            Some(_) => Ok(Change::Service(*listen)),
+            None => Err(ApplyError::NoSuchService),
+        }
+    }
+
+    fn flush(&mut self) -> Change {
+        Change::Flushed(self.services.drain().map(|(listen, _)| listen).collect())
+    }
+
+    fn add_real(
+        &mut self,
+        listen: &Listen,
+        real: &Real,
+        origin: Origin,
+        topology: &Topology,
+    ) -> Result<Change, ApplyError> {
+        let entry = self.for_real(listen)?;
+        check_real(&entry.settings, real, topology)?;
+        if entry.position(&real.endpoint).is_some() {
+            return Err(ApplyError::DestinationExists);
+        }
+        entry.push(real.clone(), origin);
+        Ok(Change::Service(*listen))
+    }
+
+    /// Replaces all settings; its place in the list stays.
+    fn edit_real(
+        &mut self,
+        listen: &Listen,
+        real: &Real,
+        topology: &Topology,
+    ) -> Result<Change, ApplyError> {
+        let entry = self.for_real(listen)?;
+        check_real(&entry.settings, real, topology)?;
+        let at = entry.position(&real.endpoint);
+        let at = at.ok_or(ApplyError::NoSuchDestination)?;
+        let old = &mut entry.reals[at];
+        old.real = real.clone();
+        if real.weight > 0 {
+            old.last_weight = real.weight;
+        }
+        Ok(Change::Service(*listen))
+    }
+
+    fn delete_real(&mut self, listen: &Listen, gone: &Endpoint) -> Result<Change, ApplyError> {
+        let entry = self.for_real(listen)?;
+        let at = entry.position(gone).ok_or(ApplyError::NoSuchDestination)?;
+        entry.reals.remove(at);
+        Ok(Change::Service(*listen))
+    }
+
+    fn for_real(&mut self, listen: &Listen) -> Result<&mut ServiceEntry, ApplyError> {
+        let entry = self.services.get_mut(listen);
+        entry.ok_or(ApplyError::ServiceNotDefined)
+    }
+}
+
+fn check_service(service: &Service) -> Result<(), ApplyError> {
+    let engine = service
+        .persistence
+        .as_ref()
+        .and_then(|p| p.engine.as_deref());
+    if engine.is_some_and(|engine| engine != "sip") {
+        return Err(ApplyError::EngineNotFound);
+    }
+    if service
+        .listen
+        .address()
+        .is_some_and(|vip| !is_unicast(&vip))
+    {
+        return Err(ApplyError::Invalid);
+    }
+    Ok(built::service(service)?)
+}
+
+fn check_real(service: &Service, real: &Real, topology: &Topology) -> Result<(), ApplyError> {
+    if real.lower > real.upper {
+        return Err(ApplyError::OutOfRange);
+    }
+    if !is_unicast(&real.endpoint.address) {
+        return Err(ApplyError::Invalid);
+    }
+    built::real(service, real)?;
+    if real.mode == Mode::Dr && topology.is_own(&real.endpoint.address) {
+        return Err(NotBuilt(Feature::Local).into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::model::{Persistence, PersistenceMask, Protocol, SchedulerKind};
+    use proto::command::{ServiceExtras, ServiceSettings};
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn listen(port: u16) -> Listen {
+        Listen::Address {
+            protocol: Protocol::Tcp,
+            address: IpAddr::from([10, 0, 0, 1]),
+            port,
+        }
+    }
+
+    fn settings(listen: Listen, scheduler: SchedulerKind) -> ServiceSettings {
+        ServiceSettings {
+            service: Service {
+                scheduler,
+                ..Service::new(listen)
+            },
+            extras: ServiceExtras::default(),
+        }
+    }
+
+    fn add(port: u16) -> Command {
+        Command::AddService(settings(listen(port), SchedulerKind::Rr))
+    }
+
+    fn edit(port: u16) -> Command {
+        Command::EditService(settings(listen(port), SchedulerKind::Wlc))
+    }
+
+    fn real(last: u8, weight: u32) -> Real {
+        Real {
+            endpoint: Endpoint {
+                address: IpAddr::from([10, 1, 2, last]),
+                port: 80,
+            },
+            mode: Mode::Dr,
+            weight,
+            upper: 0,
+            lower: 0,
+        }
+    }
+
+    fn add_real(port: u16, real: Real) -> Command {
+        let listen = listen(port);
+        Command::AddReal { listen, real }
+    }
+
+    fn edit_real(port: u16, real: Real) -> Command {
+        let listen = listen(port);
+        Command::EditReal { listen, real }
+    }
+
+    fn delete_real(port: u16, last: u8) -> Command {
+        Command::DeleteReal {
+            listen: listen(port),
+            endpoint: real(last, 1).endpoint,
+        }
+    }
+
+    fn delete(port: u16) -> Command {
+        let listen = listen(port);
+        Command::DeleteService { listen }
+    }
+
+    fn answer(model: &mut Model, command: &Command) -> (String, u8) {
+        let topology = crate::topology::tests::two_ports();
+        match model
+            .apply(command, &topology)
+            .expect("it changes something")
+        {
+            Ok(_) => (String::new(), 0),
+            Err(error) => {
+                let failure = Failure::from(error);
+                (failure.text, failure.exit)
+            }
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_ipvsadms_words_and_changes_nothing() {
+        let nowhere = Real {
+            endpoint: Endpoint {
+                address: IpAddr::V4(Ipv4Addr::BROADCAST),
+                port: 80,
+            },
+            ..real(1, 1)
+        };
+        let own = Real {
+            endpoint: Endpoint {
+                address: IpAddr::from([10, 1, 0, 2]),
+                port: 80,
+            },
+            ..real(1, 1)
+        };
+        let odd = Real {
+            lower: 50,
+            ..real(3, 1)
+        };
+        let nat = Real {
+            mode: Mode::Nat,
+            ..real(3, 1)
+        };
+        let mh = Command::AddService(settings(listen(90), SchedulerKind::Mh));
+        #[rustfmt::skip]
+        let cases = [
+            ("-A twice",              add(80),                         "Service already exists", 255),
+            ("-E of nothing",         edit(81),                        "No such service", 255),
+            ("-D of nothing",         delete(81),                      "No such service", 255),
+            ("-a, no service",        add_real(81, real(1, 1)),        "Service not defined", 255),
+            ("-e, no service",        edit_real(81, real(1, 1)),       "Service not defined", 255),
+            ("-d, no service",        delete_real(81, 1),              "Service not defined", 255),
+            ("-a twice",              add_real(80, real(1, 1)),        "Destination already exists", 255),
+            ("-e of nothing",         edit_real(80, real(9, 1)),       "No such destination", 255),
+            ("-d of nothing",         delete_real(80, 9),              "No such destination", 255),
+            ("-y alone",              add_real(80, odd),               "Numerical result out of range", 255),
+            ("-r broadcast",          add_real(80, nowhere),
+             "Invalid operation.  Possibly wrong module version, address not unicast, ...", 255),
+            ("-s mh",                 mh,                              "scheduler mh: not built yet", 2),
+            ("-m",                    add_real(80, nat),               "mode nat: not built yet", 2),
+            ("-r the director",       add_real(80, own),
+             "local delivery (a real that is the director itself): not built yet", 2),
+        ];
+        let mut model = Model::default();
+        for command in [add(80), add_real(80, real(1, 1))] {
+            assert_eq!(answer(&mut model, &command), (String::new(), 0));
+        }
+        let before = model.services().into_iter().cloned().collect::<Vec<_>>();
+        for (name, command, text, exit) in cases {
+            assert_eq!(
+                answer(&mut model, &command),
+                (text.to_owned(), exit),
+                "{name}"
+            );
+        }
+        let after = model.services().into_iter().cloned().collect::<Vec<_>>();
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn an_unknown_engine_is_not_found() {
+        let mut model = Model::default();
+        let mut new = settings(listen(80), SchedulerKind::Rr);
+        new.service.persistence = Some(Persistence {
+            timeout: 1,
+            mask: PersistenceMask::V4(Ipv4Addr::BROADCAST),
+            engine: Some("quic".to_owned()),
+        });
+        let (text, exit) = answer(&mut model, &Command::AddService(new));
+        assert_eq!(text, "Scheduler or persistence engine not found");
+        assert_eq!(exit, 255);
+    }
+
+    #[test]
+    fn an_edit_keeps_the_place_and_what_it_has_no_word_for() {
+        let mut model = Model::default();
+        for command in [
+            add(80),
+            add_real(80, real(1, 1)),
+            add_real(80, real(2, 2)),
+            edit_real(80, real(1, 7)),
+            edit(80),
+        ] {
+            assert_eq!(answer(&mut model, &command), (String::new(), 0));
+        }
+        let entry = model.get(&listen(80)).expect("added");
+        assert_eq!(entry.settings.scheduler, SchedulerKind::Wlc);
+        let rows: Vec<_> = entry
+            .reals
+            .iter()
+            .map(|r| (r.order, r.real.weight, r.origin))
+            .collect();
+        assert_eq!(rows, [(0, 7, Origin::Command), (1, 2, Origin::Command)]);
+    }
+
+    #[test]
+    fn a_real_that_comes_back_is_the_newest() {
+        let mut model = Model::default();
+        for command in [
+            add(80),
+            add_real(80, real(1, 1)),
+            add_real(80, real(2, 1)),
+            delete_real(80, 1),
+            add_real(80, real(1, 1)),
+        ] {
+            assert_eq!(answer(&mut model, &command), (String::new(), 0));
+        }
+        let entry = model.get(&listen(80)).expect("added");
+        let orders: Vec<_> = entry.reals.iter().map(|r| r.order).collect();
+        assert_eq!(orders, [1, 2]);
+        assert_eq!(answer(&mut model, &Command::Flush).1, 0);
+        assert!(model.is_empty());
+    }
+}

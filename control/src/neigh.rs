@@ -1,0 +1,504 @@
+//! ARP: answers for what is ours, and the MACs of those we send to.
+//!
+//! No socket in here: frames and the time go in, packets to send and MACs learned come out.
+//! A neighbour is resolved when somebody wants it, ahead of traffic, and kept fresh by
+//! unicast probes. Nothing that we didn't ask for creates or changes an entry: a frame that
+//! names another MAC for a known neighbour only makes us ask at once, first the old MAC, then
+//! everybody.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+
+use dataplane::port::PortId;
+use wire::arp::{Arp, Operation};
+use wire::ethernet::Mac;
+
+use crate::topology::{Neighbour, Topology};
+
+/// Milliseconds since the start of the process.
+pub type Instant = u64;
+
+/// How long an answer is trusted (RFC 4861 section 10, REACHABLE_TIME).
+const REACHABLE_MS: u64 = 30_000;
+/// Between two requests for one neighbour (RETRANS_TIMER).
+const RETRY_MS: u64 = 1_000;
+/// The same after a frame that named another MAC: a gateway fails over fast.
+const DOUBT_MS: u64 = 200;
+/// Doubts about one neighbour at most this often.
+const DOUBT_EVERY_MS: u64 = 1_000;
+/// Unicast probes before everybody is asked.
+const UNICAST_TRIES: u32 = 3;
+/// Requests to everybody before the neighbour counts as gone.
+const BROADCAST_TRIES: u32 = 3;
+/// The longest pause between requests for a neighbour that doesn't answer.
+const SLOWEST_RETRY_MS: u64 = 16_000;
+/// Requests and announcements a second, over all neighbours.
+const SENDS_PER_SECOND: u64 = 1_000;
+/// Of these, how many may go at once.
+const SENDS_AT_ONCE: u64 = 100;
+/// Announcements of an address that became ours (RFC 5227 section 2.3 wants two).
+const ANNOUNCEMENTS: u32 = 3;
+/// Between two of them (ANNOUNCE_INTERVAL is 2 s; a client waits for the first one only).
+const ANNOUNCE_EVERY_MS: u64 = 1_000;
+
+/// What is known of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing yet; everybody was asked this often.
+    Incomplete {
+        /// Requests sent.
+        tries: u32,
+    },
+    /// It answered a short while ago.
+    Reachable {
+        /// Its MAC.
+        mac: Mac,
+    },
+    /// Being asked directly whether it is still there.
+    Probe {
+        /// Its MAC so far.
+        mac: Mac,
+        /// Requests sent.
+        tries: u32,
+        /// A frame named another MAC.
+        doubted: bool,
+    },
+    /// Everybody is being asked who it is now.
+    Search {
+        /// Its MAC so far.
+        mac: Mac,
+        /// Requests sent.
+        tries: u32,
+    },
+    /// It doesn't answer; it is asked ever more rarely.
+    Failed {
+        /// Requests sent since.
+        tries: u32,
+    },
+    /// The file says its MAC.
+    Static {
+        /// Its MAC.
+        mac: Mac,
+    },
+}
+
+impl State {
+    /// The MAC to send to, if there is one.
+    pub fn mac(&self) -> Option<Mac> {
+        match *self {
+            Self::Incomplete { .. } | Self::Failed { .. } => None,
+            Self::Reachable { mac }
+            | Self::Probe { mac, .. }
+            | Self::Search { mac, .. }
+            | Self::Static { mac } => Some(mac),
+        }
+    }
+
+    /// The name, as `sluice status` shows it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Incomplete { .. } => "incomplete",
+            Self::Reachable { .. } => "reachable",
+            Self::Probe { .. } => "probe",
+            Self::Search { .. } => "search",
+            Self::Failed { .. } => "failed",
+            Self::Static { .. } => "static",
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send this packet.
+    Send {
+        /// The port to send it by.
+        port: PortId,
+        /// The MAC to send it to.
+        to: Mac,
+        /// The packet.
+        arp: Arp,
+    },
+    /// A neighbour's MAC is known, is another one, or is not known any more.
+    Learned {
+        /// Which.
+        neighbour: Neighbour,
+        /// Its MAC.
+        mac: Option<Mac>,
+    },
+    /// Somebody else says that one of our addresses is his.
+    Conflict {
+        /// The port where he says so.
+        port: PortId,
+        /// The address.
+        address: Ipv4Addr,
+        /// His MAC.
+        mac: Mac,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    state: State,
+    users: usize,
+    due: Option<Instant>,
+    doubted_at: Option<Instant>,
+}
+
+/// Something to do at a certain time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Job {
+    Ask(PortId, IpAddr),
+    Announce(PortId, Ipv4Addr, u32),
+}
+
+/// All neighbours.
+#[derive(Debug)]
+pub struct Neighbours {
+    entries: HashMap<Neighbour, Entry>,
+    due: BTreeSet<(Instant, Job)>,
+    announcing: HashMap<(PortId, Ipv4Addr), (Instant, u32)>,
+    actions: VecDeque<Action>,
+    /// Thousandths of a packet that may be sent now.
+    allowance: u64,
+    filled: Instant,
+}
+
+impl Default for Neighbours {
+    fn default() -> Self {
+        Self {
+            entries: HashMap::new(),
+            due: BTreeSet::new(),
+            announcing: HashMap::new(),
+            actions: VecDeque::new(),
+            allowance: SENDS_AT_ONCE * 1000,
+            filled: 0,
+        }
+    }
+}
+
+impl Neighbours {
+    /// Starts with the static neighbours.
+    pub fn new(topology: &Topology) -> Self {
+        let mut all = Self::default();
+        for (neighbour, mac) in topology.pinned() {
+            let state = State::Static { mac };
+            let (users, due, doubted_at) = (1, None, None);
+            all.entries.insert(
+                neighbour,
+                Entry {
+                    state,
+                    users,
+                    due,
+                    doubted_at,
+                },
+            );
+        }
+        all
+    }
+
+    /// Somebody sends to this neighbour from now on; gives its MAC if that is known already.
+    pub fn want(&mut self, neighbour: Neighbour, now: Instant) -> Option<Mac> {
+        if let Some(entry) = self.entries.get_mut(&neighbour) {
+            entry.users += 1;
+            return entry.state.mac();
+        }
+        let entry = Entry {
+            state: State::Incomplete { tries: 0 },
+            users: 1,
+            due: None,
+            doubted_at: None,
+        };
+        self.entries.insert(neighbour, entry);
+        self.schedule(neighbour, Some(now));
+        None
+    }
+
+    /// One fewer sends to this neighbour; the last forgets it.
+    pub fn unwant(&mut self, neighbour: Neighbour) {
+        let Some(entry) = self.entries.get_mut(&neighbour) else {
+            return;
+        };
+        entry.users = entry.users.saturating_sub(1);
+        if entry.users == 0 {
+            self.schedule(neighbour, None);
+            self.entries.remove(&neighbour);
+        }
+    }
+
+    /// An address became ours: tell everybody, a few times.
+    pub fn announce(&mut self, port: PortId, address: Ipv4Addr, now: Instant) {
+        self.silence(port, address);
+        self.announce_at(port, address, ANNOUNCEMENTS, now);
+    }
+
+    /// An address is ours no more.
+    pub fn silence(&mut self, port: PortId, address: Ipv4Addr) {
+        if let Some((at, left)) = self.announcing.remove(&(port, address)) {
+            self.due.remove(&(at, Job::Announce(port, address, left)));
+        }
+    }
+
+    fn announce_at(&mut self, port: PortId, address: Ipv4Addr, left: u32, at: Instant) {
+        self.announcing.insert((port, address), (at, left));
+        self.due.insert((at, Job::Announce(port, address, left)));
+    }
+
+    /// An ARP packet came in by `port`. `ours` says whether we answer for an address there.
+    pub fn received(
+        &mut self,
+        port: PortId,
+        arp: &Arp,
+        topology: &Topology,
+        ours: impl Fn(Ipv4Addr) -> bool,
+        now: Instant,
+    ) {
+        let Some(our_mac) = topology.port(port).map(|setup| setup.mac) else {
+            return;
+        };
+        if !arp.sender_mac.is_unicast() || arp.sender_mac == our_mac {
+            return;
+        }
+        if !arp.sender_ip.is_unspecified() && ours(arp.sender_ip) {
+            let (address, mac) = (arp.sender_ip, arp.sender_mac);
+            self.actions
+                .push_back(Action::Conflict { port, address, mac });
+            return;
+        }
+        if arp.operation == Operation::Request && ours(arp.target_ip) {
+            let (to, arp) = (arp.sender_mac, arp.reply(our_mac));
+            self.actions.push_back(Action::Send { port, to, arp });
+        }
+        self.heard(port, arp, our_mac, now);
+    }
+
+    /// What a packet says of its sender.
+    fn heard(&mut self, port: PortId, arp: &Arp, our_mac: Mac, now: Instant) {
+        let neighbour = (port, IpAddr::V4(arp.sender_ip));
+        let Some(entry) = self.entries.get_mut(&neighbour) else {
+            return;
+        };
+        let to_us = arp.operation == Operation::Reply && arp.target_mac == our_mac;
+        if to_us && answers(&entry.state, arp.sender_mac) {
+            self.confirm(neighbour, arp.sender_mac, now);
+            return;
+        }
+        let lately = entry.doubted_at.is_some_and(|at| now < at + DOUBT_EVERY_MS);
+        if let State::Reachable { mac } = entry.state
+            && mac != arp.sender_mac
+            && !lately
+        {
+            entry.doubted_at = Some(now);
+            let (tries, doubted) = (0, true);
+            entry.state = State::Probe {
+                mac,
+                tries,
+                doubted,
+            };
+            self.schedule(neighbour, Some(now));
+        }
+    }
+
+    fn confirm(&mut self, neighbour: Neighbour, mac: Mac, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&neighbour) else {
+            return;
+        };
+        let news = entry.state.mac() != Some(mac);
+        entry.state = State::Reachable { mac };
+        self.schedule(neighbour, Some(now + REACHABLE_MS));
+        if news {
+            let mac = Some(mac);
+            self.actions.push_back(Action::Learned { neighbour, mac });
+        }
+    }
+
+    fn schedule(&mut self, neighbour: Neighbour, at: Option<Instant>) {
+        let job = Job::Ask(neighbour.0, neighbour.1);
+        let Some(entry) = self.entries.get_mut(&neighbour) else {
+            return;
+        };
+        if let Some(before) = std::mem::replace(&mut entry.due, at) {
+            self.due.remove(&(before, job));
+        }
+        if let Some(at) = at {
+            self.due.insert((at, job));
+        }
+    }
+
+    /// Does what is due, as far as the rate allows; what it doesn't allow waits.
+    pub fn tick(&mut self, topology: &Topology, now: Instant) {
+        self.refill(now);
+        while self.allowance >= 1000
+            && let Some(&(at, job)) = self.due.first()
+            && at <= now
+        {
+            self.due.pop_first();
+            match job {
+                Job::Ask(port, address) => self.ask((port, address), topology, now),
+                Job::Announce(port, address, left) => {
+                    self.announce_now(port, address, left, topology, now);
+                }
+            }
+        }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let earned = now.saturating_sub(self.filled) * SENDS_PER_SECOND;
+        self.allowance = (self.allowance + earned).min(SENDS_AT_ONCE * 1000);
+        self.filled = now;
+    }
+
+    fn announce_now(
+        &mut self,
+        port: PortId,
+        address: Ipv4Addr,
+        left: u32,
+        topology: &Topology,
+        now: Instant,
+    ) {
+        self.announcing.remove(&(port, address));
+        if let Some(setup) = topology.port(port) {
+            let arp = Arp::announcement(setup.mac, address);
+            self.send(port, Mac::BROADCAST, arp);
+        }
+        if left > 1 {
+            self.announce_at(port, address, left - 1, now + ANNOUNCE_EVERY_MS);
+        }
+    }
+
+    fn send(&mut self, port: PortId, to: Mac, arp: Arp) {
+        self.allowance = self.allowance.saturating_sub(1000);
+        self.actions.push_back(Action::Send { port, to, arp });
+    }
+
+    /// A neighbour's time has come: one more request, or the next state.
+    fn ask(&mut self, neighbour: Neighbour, topology: &Topology, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&neighbour) else {
+            return;
+        };
+        entry.due = None;
+        let before = entry.state;
+        let Some((state, to, wait)) = next(before) else {
+            return;
+        };
+        entry.state = state;
+        self.schedule(neighbour, Some(now + wait));
+        let (port, IpAddr::V4(target)) = neighbour else {
+            return; // IPv6 neighbours are not discovered yet, and not configurable either
+        };
+        if let Some(setup) = topology.port(port) {
+            let source = topology.source_for(port, target);
+            self.send(port, to, Arp::request(setup.mac, source, target));
+        }
+        if before.mac().is_some() && state.mac().is_none() {
+            let mac = None;
+            self.actions.push_back(Action::Learned { neighbour, mac });
+        }
+    }
+
+    /// The next thing to do.
+    pub fn action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Milliseconds until something is due; `None`: nothing is.
+    pub fn wait(&self, now: Instant) -> Option<u64> {
+        self.due.first().map(|&(at, _)| at.saturating_sub(now))
+    }
+
+    /// What is known of one neighbour.
+    pub fn state(&self, neighbour: &Neighbour) -> Option<State> {
+        self.entries.get(neighbour).map(|entry| entry.state)
+    }
+
+    /// All neighbours, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Neighbour, State)> {
+        let mut all: Vec<_> = self.entries.iter().map(|(&n, e)| (n, e.state)).collect();
+        all.sort_by_key(|&(neighbour, _)| neighbour);
+        all.into_iter()
+    }
+}
+
+/// Whether a reply from `sender` answers what we asked in `state`: a probe asked one MAC only.
+fn answers(state: &State, sender: Mac) -> bool {
+    match *state {
+        State::Incomplete { tries } => tries > 0,
+        State::Search { tries, .. } => tries > 0,
+        State::Probe { mac, tries, .. } => tries > 0 && sender == mac,
+        State::Failed { .. } => true,
+        State::Reachable { .. } | State::Static { .. } => false,
+    }
+}
+
+/// What follows when an entry's time has come: the new state, whom to ask, how long to wait
+/// then.
+fn next(state: State) -> Option<(State, Mac, u64)> {
+    let everybody = Mac::BROADCAST;
+    Some(match state {
+        State::Static { .. } => return None,
+        State::Incomplete { tries } if tries < BROADCAST_TRIES => {
+            let tries = tries + 1;
+            (State::Incomplete { tries }, everybody, RETRY_MS)
+        }
+        State::Incomplete { .. } => (State::Failed { tries: 1 }, everybody, backoff(1)),
+        State::Reachable { mac } => {
+            let (tries, doubted) = (1, false);
+            (
+                State::Probe {
+                    mac,
+                    tries,
+                    doubted,
+                },
+                mac,
+                RETRY_MS,
+            )
+        }
+        State::Probe {
+            mac,
+            tries: 0,
+            doubted,
+        } => {
+            let wait = if doubted { DOUBT_MS } else { RETRY_MS };
+            (
+                State::Probe {
+                    mac,
+                    tries: 1,
+                    doubted,
+                },
+                mac,
+                wait,
+            )
+        }
+        State::Probe {
+            mac,
+            tries,
+            doubted: false,
+        } if tries < UNICAST_TRIES => {
+            let (tries, doubted) = (tries + 1, false);
+            (
+                State::Probe {
+                    mac,
+                    tries,
+                    doubted,
+                },
+                mac,
+                RETRY_MS,
+            )
+        }
+        State::Probe { mac, .. } => (State::Search { mac, tries: 1 }, everybody, RETRY_MS),
+        State::Search { mac, tries } if tries < BROADCAST_TRIES => {
+            let tries = tries + 1;
+            (State::Search { mac, tries }, everybody, RETRY_MS)
+        }
+        State::Search { .. } => (State::Failed { tries: 1 }, everybody, backoff(1)),
+        State::Failed { tries } => {
+            let tries = tries.saturating_add(1);
+            (State::Failed { tries }, everybody, backoff(tries))
+        }
+    })
+}
+
+/// 2, 4, 8, 16, 16, ... seconds.
+fn backoff(tries: u32) -> u64 {
+    (RETRY_MS << tries.min(10)).min(SLOWEST_RETRY_MS)
+}

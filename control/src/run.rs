@@ -1,0 +1,481 @@
+//! The control thread: one loop over clients, kernel interfaces, punted frames, signals and
+//! timers. Nothing in it waits for anybody, and a turn is short.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use config::model::Config;
+use dataplane::exchange::Exchange;
+use dataplane::port::PortId;
+use dataplane::published::Reader;
+use dataplane::services::{Snapshot, Unmatched};
+use dataplane::verdict::{Counters, PuntClass};
+use mio::{Events, Poll, Token};
+use wire::arp::{self, Arp, Operation};
+use wire::ethernet::{self, EtherType, Mac};
+
+use crate::engine::{Engine, LoadError};
+use crate::kernel::Kernel;
+use crate::neigh::Action;
+use crate::server::Server;
+use crate::signals::{Signals, Wish};
+use crate::socket::Socket;
+use crate::status::{
+    DeviceReport, NeighbourStatus, PortInfo, PortStatus, Status, VipStatus, WorkerView,
+};
+use crate::topology::Topology;
+use crate::vip::Turn;
+
+const SIGNALS: usize = 0;
+const TAPS: usize = 1;
+/// How long the loop sleeps at most with ports: what workers punt makes no event.
+const WITH_PORTS: Duration = Duration::from_millis(1);
+/// The same without ports.
+const WITHOUT_PORTS: Duration = Duration::from_millis(500);
+/// Punted frames taken in one turn.
+const PUNTED_AT_ONCE: usize = 256;
+/// Frames taken from one kernel interface in one turn.
+const TAP_AT_ONCE: usize = 64;
+/// Between two sums over the workers.
+const SHARE_EVERY_MS: u64 = 10;
+/// Between two looks at what rarely changes.
+const HOUSEKEEPING_MS: u64 = 1_000;
+/// Octets of a frame without padding at least (IEEE 802.3 section 3.2.8, without the FCS).
+const SHORTEST_FRAME: usize = 60;
+/// Between two messages about addresses that others claim.
+const CONFLICT_EVERY_MS: u64 = 10_000;
+
+/// What control is made of.
+pub struct Parts<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The ports as they came out.
+    pub topology: Topology,
+    /// Their kernel interfaces.
+    pub kernel: Kernel,
+    /// The socket, claimed.
+    pub socket: Socket,
+    /// The workers' rings; absent without ports.
+    pub exchange: Option<Box<dyn Exchange>>,
+    /// Each worker's core and counters.
+    pub workers: Vec<(u16, Arc<Counters>)>,
+    /// What each port's device says of itself, in the order of the ports.
+    pub devices: Vec<Box<dyn PortInfo>>,
+    /// The process's signals; absent where somebody else looks after them.
+    pub signals: Option<Signals>,
+    /// The user id that may change things: root's in production.
+    pub administrator: u32,
+}
+
+/// Why control did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The file asks for a service that can't be had.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The system refused.
+    #[error("the control thread could not be set up: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Control.
+pub struct Control {
+    // Fields go in this order: clients and socket last, as the stop order has it.
+    exchange: Option<Box<dyn Exchange>>,
+    devices: Vec<Box<dyn PortInfo>>,
+    kernel: Kernel,
+    engine: Engine,
+    workers: Vec<WorkerView>,
+    signals: Option<Signals>,
+    server: Server,
+    poll: Poll,
+    events: Events,
+    buffer: Vec<u8>,
+    started: Instant,
+    stop_delay_ms: u64,
+    stop_at: Option<u64>,
+    longest_us: u64,
+    frames_lost: u64,
+    share_at: u64,
+    housekeeping_at: u64,
+    conflict_at: u64,
+}
+
+impl Control {
+    /// Sets everything up; gives a reader for each worker. Nothing runs yet.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn new(parts: Parts<'_>) -> Result<(Self, Vec<Reader<Snapshot>>), StartError> {
+        let count = u16::try_from(parts.workers.len()).expect("workers are numbered in 16 bits");
+        let (engine, readers) =
+            Engine::new(parts.config, parts.topology, count, parts.administrator)?;
+        let poll = Poll::new()?;
+        if let Some(signals) = &parts.signals {
+            signals.register(poll.registry(), Token(SIGNALS))?;
+        }
+        parts.kernel.register(poll.registry(), TAPS)?;
+        let ports = engine.topology().ports().count();
+        let server = Server::new(parts.socket, poll.registry(), TAPS + ports)?;
+        let views = parts.workers.into_iter();
+        let control = Self {
+            workers: views
+                .map(|(core, counters)| WorkerView::new(core, counters))
+                .collect(),
+            exchange: parts.exchange,
+            devices: parts.devices,
+            kernel: parts.kernel,
+            engine,
+            signals: parts.signals,
+            server,
+            poll,
+            events: Events::with_capacity(256),
+            buffer: vec![0; usize::from(u16::MAX)],
+            started: Instant::now(),
+            stop_delay_ms: u64::from(parts.config.control.stop_delay) * 1000,
+            stop_at: None,
+            longest_us: 0,
+            frames_lost: 0,
+            share_at: 0,
+            housekeeping_at: 0,
+            conflict_at: 0,
+        };
+        Ok((control, readers))
+    }
+
+    /// Runs until it was told to stop and the time to forward on is over.
+    ///
+    /// # Errors
+    /// The system's event queue fails.
+    pub fn run(&mut self) -> io::Result<()> {
+        while !self.is_done() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the time to stop has come.
+    pub fn is_done(&self) -> bool {
+        self.stop_at.is_some_and(|at| at <= self.now())
+    }
+
+    /// Lets go of the workers' rings and of the devices: to be called when the workers have
+    /// ended, before the devices are closed.
+    pub fn release_ports(&mut self) {
+        self.exchange = None;
+        self.devices.clear();
+    }
+
+    /// Milliseconds since the start.
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// One turn: waits a little for something to happen, and deals with it.
+    ///
+    /// # Errors
+    /// The system's event queue fails.
+    pub fn turn(&mut self) -> io::Result<()> {
+        let wait = self.patience();
+        match self.poll.poll(&mut self.events, Some(wait)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => result?,
+        }
+        let began = Instant::now();
+        let now = self.now();
+        self.heed_events(now);
+        self.heed_workers(now);
+        self.heed_kernel();
+        self.heed_clients(now);
+        self.heed_timers(now);
+        self.follow(now);
+        let spent = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.longest_us = self.longest_us.max(spent);
+        Ok(())
+    }
+
+    /// How long the next turn may wait.
+    fn patience(&self) -> Duration {
+        if self.server.has_more() {
+            return Duration::ZERO;
+        }
+        let most = if self.exchange.is_some() || self.server.is_waiting() {
+            WITH_PORTS
+        } else {
+            WITHOUT_PORTS
+        };
+        let now = self.now();
+        let until = |at: u64| Duration::from_millis(at.saturating_sub(now));
+        let neighbours = self
+            .engine
+            .neighbours()
+            .wait(now)
+            .map(Duration::from_millis);
+        let others = [self.stop_at.map(until), neighbours];
+        others.into_iter().flatten().fold(most, Duration::min).max(
+            // What is overdue waits for its rate, not for us.
+            Duration::from_micros(100),
+        )
+    }
+
+    fn heed_events(&mut self, now: u64) {
+        let first_client = TAPS + self.engine.topology().ports().count();
+        for event in &self.events {
+            let Token(token) = event.token();
+            if token >= first_client {
+                self.server.event(token, self.poll.registry(), now);
+            }
+        }
+        while let Some(wish) = self.signals.as_mut().and_then(Signals::read) {
+            self.obey(wish);
+        }
+    }
+
+    fn obey(&mut self, wish: Wish) {
+        match wish {
+            Wish::Reload => tracing::warn!("reload: not built yet"),
+            Wish::Stop if self.stop_at.is_some() => {
+                tracing::info!("told to stop again: stopping at once");
+                self.stop_at = Some(0);
+            }
+            Wish::Stop => self.stop(),
+        }
+    }
+
+    /// Begins to stop: no more changes, no VIP is ours, and workers forward on for a while.
+    pub fn stop(&mut self) {
+        let delay_ms = self.stop_delay_ms;
+        tracing::info!("stopping; forwarding on for {} s", delay_ms / 1000);
+        for turn in self.engine.stop() {
+            self.kernel.hold(turn.port, turn.address, turn.held);
+        }
+        while self.kernel.work() {}
+        self.stop_at = Some(self.now() + delay_ms);
+    }
+
+    /// Takes what the workers punted.
+    fn heed_workers(&mut self, now: u64) {
+        let Self {
+            exchange,
+            engine,
+            kernel,
+            frames_lost,
+            ..
+        } = self;
+        let Some(exchange) = exchange else {
+            return;
+        };
+        exchange.receive(PUNTED_AT_ONCE, &mut |port, class, frame| {
+            let for_kernel = match class {
+                PuntClass::Neighbour => heed_arp(engine, port, frame, now),
+                _ => true,
+            };
+            if for_kernel && !kernel.write(port, frame) {
+                *frames_lost += 1;
+            }
+        });
+    }
+
+    /// Sends what the kernel wants sent.
+    fn heed_kernel(&mut self) {
+        let Some(exchange) = &mut self.exchange else {
+            return;
+        };
+        for port in self.kernel.ports() {
+            for _ in 0..TAP_AT_ONCE {
+                let Some(len) = self.kernel.read(port, &mut self.buffer) else {
+                    break;
+                };
+                let frame = &self.buffer[..len];
+                if may_leave(frame) && exchange.send(port, frame).is_err() {
+                    self.frames_lost += 1;
+                }
+            }
+        }
+    }
+
+    fn heed_clients(&mut self, now: u64) {
+        let view = StatusView {
+            workers: &self.workers,
+            devices: &self.devices,
+            uptime_s: now / 1000,
+            longest_us: self.longest_us,
+            frames_lost: self.frames_lost,
+        };
+        let engine = &mut self.engine;
+        self.server.work(now, |peer, request| {
+            let status = |engine: &Engine, json: bool| {
+                let status = view.status(engine);
+                if json { status.json() } else { status.text() }
+            };
+            engine.handle(peer, &request, now, status)
+        });
+    }
+
+    fn heed_timers(&mut self, now: u64) {
+        if now >= self.share_at {
+            self.share_at = now + SHARE_EVERY_MS;
+            self.engine.share_counts();
+        }
+        if now >= self.housekeeping_at {
+            self.housekeeping_at = now + HOUSEKEEPING_MS;
+            self.workers.iter_mut().for_each(WorkerView::sample);
+            self.engine.sweep(now);
+            if self.exchange.is_some() {
+                self.engine.set_groups(self.kernel.groups());
+            }
+        }
+        self.engine.tick(now);
+    }
+
+    /// Does what the turn's events led to.
+    fn follow(&mut self, now: u64) {
+        for Turn {
+            address,
+            port,
+            held,
+        } in self.engine.take_turns(now)
+        {
+            self.kernel
+                .hold(port, address, held && !self.engine.is_stopping());
+        }
+        self.kernel.work();
+        while let Some(action) = self.engine.neighbour_action() {
+            self.act(action, now);
+        }
+        self.engine.publish_news(now);
+        self.server.settle(&self.engine, now);
+    }
+
+    fn act(&mut self, action: Action, now: u64) {
+        match action {
+            Action::Send { port, to, arp } => {
+                let frame = arp_frame(&arp, to);
+                let sent = self.exchange.as_mut().map(|e| e.send(port, &frame));
+                if matches!(sent, Some(Err(_))) {
+                    self.frames_lost += 1;
+                }
+            }
+            Action::Conflict { address, mac, .. } if now >= self.conflict_at => {
+                self.conflict_at = now + CONFLICT_EVERY_MS;
+                tracing::warn!("{mac} claims our address {address}");
+            }
+            Action::Conflict { .. } | Action::Learned { .. } => {}
+        }
+    }
+}
+
+/// An ARP frame came in; says whether the kernel may see it: replies, and requests that are
+/// not for us.
+fn heed_arp(engine: &mut Engine, port: PortId, frame: &[u8], now: u64) -> bool {
+    let Some(arp) = arp_of(frame) else {
+        return false;
+    };
+    let for_us = engine.is_ours(port, arp.target_ip);
+    engine.arp(port, &arp, now);
+    arp.operation == Operation::Reply || !for_us
+}
+
+fn arp_of(frame: &[u8]) -> Option<Arp> {
+    let frame = ethernet::Frame::parse(frame).ok()?;
+    if frame.ethertype() != EtherType::ARP {
+        return None;
+    }
+    Arp::parse(frame.payload()).ok()
+}
+
+/// Whether a frame of the kernel's goes out: all but ARP replies, which are ours to give.
+fn may_leave(frame: &[u8]) -> bool {
+    arp_of(frame).is_none_or(|arp| arp.operation == Operation::Request)
+}
+
+fn arp_frame(arp: &Arp, to: Mac) -> [u8; SHORTEST_FRAME] {
+    let mut frame = [0; SHORTEST_FRAME];
+    if let Some(head) = frame.first_chunk_mut::<{ ethernet::LEN }>() {
+        ethernet::emit(head, arp.sender_mac, to, EtherType::ARP);
+    }
+    if let Some(body) = frame[ethernet::LEN..].first_chunk_mut::<{ arp::LEN }>() {
+        arp.emit(body);
+    }
+    frame
+}
+
+/// What `status` shows beside what the engine knows.
+struct StatusView<'a> {
+    workers: &'a [WorkerView],
+    devices: &'a [Box<dyn PortInfo>],
+    uptime_s: u64,
+    longest_us: u64,
+    frames_lost: u64,
+}
+
+impl StatusView<'_> {
+    fn status(&self, engine: &Engine) -> Status {
+        let (reals, reals_in_trash) = engine.real_counts();
+        let workers = self.workers.iter().enumerate();
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: self.uptime_s,
+            generation: engine.generation(),
+            stopping: engine.is_stopping(),
+            services: engine.model().len(),
+            reals,
+            reals_in_trash,
+            control_longest_turn_us: self.longest_us,
+            control_frames_lost: self.frames_lost,
+            workers: workers.map(|(id, view)| view.status(id)).collect(),
+            ports: self.ports(engine.topology()),
+            vips: vips(engine),
+            neighbours: neighbours(engine),
+        }
+    }
+
+    fn ports(&self, topology: &Topology) -> Vec<PortStatus> {
+        let device = |port: PortId| {
+            let device = self.devices.get(usize::from(port.0));
+            device.map_or_else(DeviceReport::default, |device| device.report())
+        };
+        let status = |(id, setup): (PortId, &crate::topology::PortSetup)| PortStatus {
+            name: setup.name.clone(),
+            mac: setup.mac.to_string(),
+            mtu: setup.mtu,
+            addresses: setup.addresses.iter().map(ToString::to_string).collect(),
+            device: device(id),
+        };
+        topology.ports().map(status).collect()
+    }
+}
+
+fn port_name(engine: &Engine, port: PortId) -> String {
+    let setup = engine.topology().port(port);
+    setup.map_or_else(String::new, |setup| setup.name.clone())
+}
+
+fn vips(engine: &Engine) -> Vec<VipStatus> {
+    let unmatched = |unmatched| match unmatched {
+        Unmatched::Drop => "drop",
+        Unmatched::Reject => "reject",
+        Unmatched::Kernel => "kernel",
+    };
+    let all = engine.vips().iter();
+    all.map(|(address, vip)| VipStatus {
+        address: address.to_string(),
+        port: vip.port.map(|port| port_name(engine, port)),
+        held: vip.held && !engine.is_stopping(),
+        unmatched: unmatched(vip.unmatched),
+        source: vip.source(),
+    })
+    .collect()
+}
+
+fn neighbours(engine: &Engine) -> Vec<NeighbourStatus> {
+    let all = engine.neighbours().iter();
+    all.map(|((port, address), state)| NeighbourStatus {
+        address: address.to_string(),
+        port: port_name(engine, port),
+        mac: state.mac().map(|mac| mac.to_string()),
+        state: state.name(),
+    })
+    .collect()
+}

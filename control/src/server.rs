@@ -1,0 +1,274 @@
+//! The Unix socket: many clients, one request at a time each, and nobody waits for another.
+//!
+//! What a request means is the caller's: [`Server::work`] hands it over with the peer that
+//! sent it and takes an [`Answer`]. An answer to a change is held until every worker runs
+//! with it, or for a second.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use proto::errors::{EXIT_REFUSED, EXIT_USAGE};
+use proto::message::{Framing, MAX_JSON_LINE, MAX_TEXT_LINE, MessageError, Reply, Request};
+
+use crate::client::{Client, Peer, Waiting};
+use crate::socket::Socket;
+
+/// Clients at once; one more, and the one that has been silent longest goes.
+const MAX_CLIENTS: usize = 512;
+/// Octets that all clients together may leave untaken; more, and the slowest goes.
+const MAX_PENDING: usize = 64 << 20;
+/// How long a client may leave its reply untaken.
+const SLOWEST_MS: u64 = 30_000;
+/// How long a change may take to reach every worker before its client is told.
+const ACKNOWLEDGE_MS: u64 = 1_000;
+/// Clients taken in before the other work goes on.
+const ACCEPT_AT_ONCE: usize = 64;
+
+/// What a request came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The reply.
+    pub reply: Reply,
+    /// Not to be sent before every worker runs with this generation.
+    pub after: Option<u64>,
+}
+
+/// What the server needs to know of the workers' progress.
+pub trait Progress {
+    /// The workers that don't run with `generation` yet.
+    fn laggards(&self, generation: u64) -> Vec<u16>;
+}
+
+/// The server.
+#[derive(Debug)]
+pub struct Server {
+    /// Declared before the socket: nobody is talked to after it went.
+    clients: BTreeMap<usize, Client>,
+    listener: UnixListener,
+    _socket: Socket,
+    first_token: usize,
+    next: usize,
+    /// Where the round over the clients goes on.
+    turn: usize,
+}
+
+impl Server {
+    /// Serves on `socket`. Its clients get the tokens from `first_token + 1` on, itself
+    /// `first_token`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(socket: Socket, registry: &Registry, first_token: usize) -> io::Result<Self> {
+        let mut listener = UnixListener::from_std(socket.listener()?);
+        registry.register(&mut listener, Token(first_token), Interest::READABLE)?;
+        Ok(Self {
+            clients: BTreeMap::new(),
+            listener,
+            _socket: socket,
+            first_token,
+            next: first_token + 1,
+            turn: 0,
+        })
+    }
+
+    /// The system has news about a token of ours.
+    pub fn event(&mut self, token: usize, registry: &Registry, now: u64) {
+        if token == self.first_token {
+            self.accept(registry, now);
+        } else if let Some(client) = self.clients.get_mut(&token) {
+            client.wake();
+        }
+    }
+
+    fn accept(&mut self, registry: &Registry, now: u64) {
+        for _ in 0..ACCEPT_AT_ONCE {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.welcome(stream, registry, now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::warn!("a client could not be taken in: {error}");
+                    return;
+                }
+            }
+        }
+        // The system tells only once: look again in the next turn.
+        let _ = registry.reregister(
+            &mut self.listener,
+            Token(self.first_token),
+            Interest::READABLE,
+        );
+    }
+
+    fn welcome(&mut self, mut stream: UnixStream, registry: &Registry, now: u64) {
+        let Ok(credentials) = getsockopt(&stream, PeerCredentials) else {
+            return;
+        };
+        let peer = Peer {
+            uid: credentials.uid(),
+            pid: credentials.pid(),
+        };
+        if self.clients.len() >= MAX_CLIENTS {
+            self.drop_quietest();
+        }
+        let token = self.next;
+        self.next += 1;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if registry.register(&mut stream, Token(token), both).is_err() {
+            return;
+        }
+        let limit = if peer.uid == 0 {
+            MAX_JSON_LINE
+        } else {
+            MAX_TEXT_LINE
+        };
+        let client = Client::new(stream, peer, limit, now);
+        self.clients.insert(token, client);
+    }
+
+    /// The client that has done nothing for longest goes; one that waits for us stays, as
+    /// long as there is another.
+    fn drop_quietest(&mut self) {
+        let quietest = |(_, client): &(&usize, &Client)| (client.waiting.is_some(), client.active);
+        let token = self.clients.iter().min_by_key(quietest).map(|(&t, _)| t);
+        if let Some(token) = token {
+            self.clients.remove(&token);
+        }
+    }
+
+    /// One round: each client reads a little, asks at most one thing, takes what it can.
+    pub fn work(&mut self, now: u64, mut answer: impl FnMut(&Peer, Request) -> Answer) {
+        let (before, after): (Vec<usize>, Vec<usize>) =
+            self.clients.keys().partition(|&&token| token < self.turn);
+        for token in after.into_iter().chain(before) {
+            self.turn = token + 1;
+            let Some(client) = self.clients.get_mut(&token) else {
+                continue;
+            };
+            let lasts = serve(client, now, &mut answer).is_ok();
+            let slow = client.pending() > 0 && now.saturating_sub(client.active) > SLOWEST_MS;
+            if !lasts || slow || client.is_done() {
+                self.clients.remove(&token);
+            }
+        }
+        while self.clients.values().map(Client::pending).sum::<usize>() > MAX_PENDING {
+            self.drop_slowest();
+        }
+    }
+
+    fn drop_slowest(&mut self) {
+        let loaded = self.clients.iter().filter(|(_, c)| c.pending() > 0);
+        let slowest = loaded.min_by_key(|(_, client)| client.active);
+        if let Some(token) = slowest.map(|(&token, _)| token) {
+            self.clients.remove(&token);
+        }
+    }
+
+    /// Sends the replies whose change every worker has, and those that waited too long.
+    pub fn settle(&mut self, progress: &impl Progress, now: u64) {
+        for client in self.clients.values_mut() {
+            let Some(waiting) = &client.waiting else {
+                continue;
+            };
+            let behind = progress.laggards(waiting.generation);
+            if !behind.is_empty() && now < waiting.deadline {
+                continue;
+            }
+            let Some(waiting) = client.waiting.take() else {
+                continue;
+            };
+            let mut reply = waiting.reply;
+            if !behind.is_empty() {
+                complain(&mut reply, &behind);
+            }
+            client.reply(waiting.framing, reply);
+            if client.flush(now).is_err() {
+                client.wake(); // its next look at the stream finds that it is gone
+            }
+        }
+    }
+
+    /// Whether there is work that no event will announce.
+    pub fn has_more(&self) -> bool {
+        self.clients.values().any(Client::has_more)
+    }
+
+    /// Whether a reply waits for the workers.
+    pub fn is_waiting(&self) -> bool {
+        self.clients.values().any(|client| client.waiting.is_some())
+    }
+
+    /// Clients connected now.
+    pub fn clients(&self) -> usize {
+        self.clients.len()
+    }
+}
+
+/// The change stays, but somebody doesn't run with it.
+fn complain(reply: &mut Reply, behind: &[u16]) {
+    let names: Vec<_> = behind.iter().map(u16::to_string).collect();
+    let (s, verb) = if behind.len() == 1 {
+        ("", "does")
+    } else {
+        ("s", "do")
+    };
+    reply.stderr.push_str(&format!(
+        "worker{s} {} {verb} not run with generation {} yet; the change stays\n",
+        names.join(", "),
+        reply.generation
+    ));
+    reply.exit = EXIT_REFUSED;
+    tracing::warn!(workers = ?behind, generation = reply.generation, "workers lag behind");
+}
+
+fn serve(
+    client: &mut Client,
+    now: u64,
+    answer: &mut impl FnMut(&Peer, Request) -> Answer,
+) -> io::Result<()> {
+    client.flush(now)?;
+    match client.request(now)? {
+        None => return Ok(()),
+        Some(Err(error)) => {
+            let framing = framing_of(&error);
+            client.reply(framing, refusal(&error));
+        }
+        Some(Ok(request)) => {
+            let framing = request.framing;
+            let Answer { reply, after } = answer(&client.peer, request);
+            match after {
+                None => client.reply(framing, reply),
+                Some(generation) => {
+                    let deadline = now + ACKNOWLEDGE_MS;
+                    let waiting = Waiting {
+                        framing,
+                        reply,
+                        generation,
+                        deadline,
+                    };
+                    client.waiting = Some(waiting);
+                }
+            }
+        }
+    }
+    client.flush(now)
+}
+
+/// Only JSON can be malformed or of another version; all else is answered as text, which
+/// shows in any client.
+fn framing_of(error: &MessageError) -> Framing {
+    match error {
+        MessageError::Malformed(_) | MessageError::Version(_) => Framing::Json { id: 0 },
+        MessageError::TooLong { .. } | MessageError::Encoding => Framing::Text,
+    }
+}
+
+fn refusal(error: &MessageError) -> Reply {
+    Reply {
+        exit: EXIT_USAGE,
+        stderr: format!("{error}\n"),
+        ..Reply::default()
+    }
+}

@@ -1,0 +1,204 @@
+//! Where addresses are: the ports with their subnets, static neighbours and routes.
+//!
+//! Made once at start from the configuration and what the devices say; nothing here changes.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use config::model::{Config, Prefix};
+use dataplane::port::PortId;
+use wire::ethernet::Mac;
+
+/// What control knows of a port.
+#[derive(Clone, Debug)]
+pub struct PortSetup {
+    /// Its name in the configuration, also that of its kernel interface.
+    pub name: String,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Largest IP packet, in octets.
+    pub mtu: u16,
+    /// The director's own addresses with their subnets.
+    pub addresses: Vec<Prefix>,
+}
+
+/// One neighbour on one port.
+pub type Neighbour = (PortId, IpAddr);
+
+/// All of it.
+#[derive(Clone, Debug, Default)]
+pub struct Topology {
+    ports: Vec<PortSetup>,
+    pinned: HashMap<IpAddr, (PortId, Mac)>,
+    routes: Vec<(Prefix, IpAddr)>,
+    own: HashSet<IpAddr>,
+}
+
+impl Topology {
+    /// Puts together the ports, in the order of their numbers, and what the file says of
+    /// neighbours and routes. A neighbour of a port that doesn't exist is left out: the file's
+    /// reader refuses it.
+    pub fn new(ports: Vec<PortSetup>, config: &Config) -> Self {
+        let own = ports
+            .iter()
+            .flat_map(|port| port.addresses.iter().map(|prefix| prefix.address))
+            .collect();
+        let mut topology = Self {
+            ports,
+            own,
+            ..Self::default()
+        };
+        for neighbour in &config.neighbours {
+            if let Some(port) = topology.port_named(&neighbour.port) {
+                let there = (port, Mac(neighbour.mac.0));
+                topology.pinned.insert(neighbour.address, there);
+            }
+        }
+        let hops = |route: &config::model::Route| {
+            let to = route.to;
+            route
+                .via
+                .iter()
+                .map(move |&via| (to, via))
+                .collect::<Vec<_>>()
+        };
+        topology.routes = config.routes.iter().flat_map(hops).collect();
+        topology
+    }
+
+    /// The ports with their numbers.
+    pub fn ports(&self) -> impl Iterator<Item = (PortId, &PortSetup)> {
+        (0u16..).map(PortId).zip(&self.ports)
+    }
+
+    /// One port.
+    pub fn port(&self, port: PortId) -> Option<&PortSetup> {
+        self.ports.get(usize::from(port.0))
+    }
+
+    /// A port by its name.
+    pub fn port_named(&self, name: &str) -> Option<PortId> {
+        let mut ports = self.ports();
+        ports.find(|(_, port)| port.name == name).map(|(id, _)| id)
+    }
+
+    /// The static neighbours.
+    pub fn pinned(&self) -> impl Iterator<Item = (Neighbour, Mac)> {
+        self.pinned
+            .iter()
+            .map(|(&address, &(port, mac))| ((port, address), mac))
+    }
+
+    /// Whether `address` is the director's own.
+    pub fn is_own(&self, address: &IpAddr) -> bool {
+        self.own.contains(address)
+    }
+
+    /// The port whose subnet contains `address`, by the longest prefix; of equal ones the
+    /// first port.
+    pub fn port_of(&self, address: &IpAddr) -> Option<PortId> {
+        let mut best: Option<(u8, PortId)> = None;
+        for (id, port) in self.ports() {
+            for prefix in port.addresses.iter().filter(|p| p.contains(address)) {
+                if best.is_none_or(|(length, _)| prefix.length > length) {
+                    best = Some((prefix.length, id));
+                }
+            }
+        }
+        best.map(|(_, port)| port)
+    }
+
+    /// The neighbour that `address` is itself: a static one, or one on a port's subnet.
+    pub fn on_link(&self, address: IpAddr) -> Option<Neighbour> {
+        let pinned = self.pinned.get(&address).map(|&(port, _)| port);
+        pinned
+            .or_else(|| self.port_of(&address))
+            .map(|port| (port, address))
+    }
+
+    /// The gateways of all routes, as far as they are on a link.
+    pub fn gateways(&self) -> impl Iterator<Item = Neighbour> {
+        self.routes.iter().filter_map(|&(_, via)| self.on_link(via))
+    }
+
+    /// The address to ask from on `port` for the MAC of `target`: the director's own on the
+    /// same subnet, else its first there, else none (0.0.0.0, RFC 5227 section 1.1).
+    pub fn source_for(&self, port: PortId, target: Ipv4Addr) -> Ipv4Addr {
+        let addresses = self.port(port).map_or(&[][..], |port| &port.addresses);
+        let near = addresses.iter().find(|p| p.contains(&IpAddr::V4(target)));
+        let any = addresses.iter().find(|p| p.address.is_ipv4());
+        match near.or(any).map(|prefix| prefix.address) {
+            Some(IpAddr::V4(address)) => address,
+            _ => Ipv4Addr::UNSPECIFIED,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use config::model::{MacAddress, Route};
+
+    /// Port 0 `wan` with 192.0.2.2/24, port 1 `lan` with 10.1.0.2/16 and 10.1.1.2/24.
+    pub(crate) fn two_ports() -> Topology {
+        let port = |name: &str, last, addresses: &[&str]| PortSetup {
+            name: name.to_owned(),
+            mac: Mac([2, 0, 0, 0, 0, last]),
+            mtu: 1500,
+            addresses: addresses
+                .iter()
+                .map(|text| text.parse().expect("a prefix"))
+                .collect(),
+        };
+        let ports = vec![
+            port("wan", 1, &["192.0.2.2/24"]),
+            port("lan", 2, &["10.1.0.2/16", "10.1.1.2/24"]),
+        ];
+        let config = Config {
+            neighbours: vec![config::model::Neighbour {
+                address: IpAddr::from([172, 16, 0, 1]),
+                mac: MacAddress([2, 9, 9, 9, 9, 9]),
+                port: "lan".to_owned(),
+            }],
+            routes: vec![Route {
+                to: "0.0.0.0/0".parse().expect("a prefix"),
+                via: vec![IpAddr::from([192, 0, 2, 1])],
+            }],
+            ..Config::default()
+        };
+        Topology::new(ports, &config)
+    }
+
+    #[test]
+    fn an_address_is_on_the_port_with_the_longest_prefix_or_where_it_is_pinned() {
+        let topology = two_ports();
+        let cases = [
+            ([192, 0, 2, 77], Some(0)),
+            ([10, 1, 0, 9], Some(1)),
+            ([10, 1, 1, 9], Some(1)),
+            ([172, 16, 0, 1], Some(1)),
+            ([172, 16, 0, 2], None),
+        ];
+        for (address, want) in cases {
+            let found = topology.on_link(IpAddr::from(address));
+            assert_eq!(found.map(|(port, _)| port.0), want, "{address:?}");
+        }
+        let gateways: Vec<_> = topology.gateways().collect();
+        assert_eq!(gateways, [(PortId(0), IpAddr::from([192, 0, 2, 1]))]);
+    }
+
+    #[test]
+    fn we_ask_from_the_nearest_address() {
+        let topology = two_ports();
+        let cases = [
+            (1, [10, 1, 1, 9], [10, 1, 0, 2]),
+            (1, [172, 16, 0, 1], [10, 1, 0, 2]),
+            (0, [192, 0, 2, 9], [192, 0, 2, 2]),
+            (7, [192, 0, 2, 9], [0, 0, 0, 0]),
+        ];
+        for (port, target, want) in cases {
+            let source = topology.source_for(PortId(port), Ipv4Addr::from(target));
+            assert_eq!(source, Ipv4Addr::from(want), "{target:?}");
+        }
+    }
+}
