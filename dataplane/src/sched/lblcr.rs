@@ -3,7 +3,7 @@
 //! is overloaded, and shrinks when it was the same for a long time.
 
 use super::cache::{Cache, Key};
-use super::{Known, Pool, lblc, wlc};
+use super::{Counts, Known, Pool, lblc, wlc};
 use crate::time::Millis;
 
 /// Members of all sets together.
@@ -71,7 +71,7 @@ impl Sets {
             return Some(at);
         };
         let places = members.iter(set).filter_map(|known| pool.find(known));
-        let least = pool.lightest(places, |at| pool.overhead(at));
+        let least = pool.lightest(places, Counts::overhead);
         if set.size > 1 && now.since(set.modified) > expiration_ms {
             members.remove_heaviest(set, pool, now);
         }

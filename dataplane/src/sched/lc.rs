@@ -6,7 +6,7 @@ use super::Pool;
 pub(super) fn pick(pool: &Pool<'_>) -> Option<usize> {
     let available = (0..pool.len()).filter(|&at| pool.is_available(at));
     // Of equal ones `min_by_key` takes the first.
-    available.min_by_key(|&at| pool.overhead(at))
+    available.min_by_key(|&at| pool.counts(at).overhead())
 }
 
 #[cfg(test)]

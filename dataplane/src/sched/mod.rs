@@ -37,7 +37,7 @@ use std::net::IpAddr;
 
 use crate::conn::{Address, Key};
 use crate::pages::Pages;
-use crate::services::{Blocks, Candidate, Real, RealId, Service, ServiceBlock};
+use crate::services::{Blocks, Candidate, Others, Real, RealBlock, RealId, Service, ServiceBlock};
 use crate::time::Millis;
 
 pub use memory::{Expirations, Memory};
@@ -69,7 +69,7 @@ enum Rule {
     Fo,
     Ovf,
     Mh(mh::Mh),
-    Twos,
+    Twos(twos::Twos),
 }
 
 /// What a scheduler may look at of the packet that opens a connection.
@@ -167,7 +167,7 @@ pub fn pick<'a, A: Address>(
         Rule::Fo => fo::pick(&pool),
         Rule::Ovf => ovf::pick(&pool),
         Rule::Mh(mh) => mh.pick(&pool, ask.client(*flags), flags.fallback),
-        Rule::Twos => twos::pick(&pool, &mut memory.random),
+        Rule::Twos(twos) => twos.pick(&pool, &mut memory.random),
     };
     at.map(|at| &service.candidates[at])
 }
@@ -227,7 +227,7 @@ struct Pool<'a> {
     blocks: &'a Blocks,
 }
 
-impl Pool<'_> {
+impl<'a> Pool<'a> {
     /// Real servers, available or not.
     #[inline]
     fn len(&self) -> usize {
@@ -242,9 +242,7 @@ impl Pool<'_> {
     /// Whether a threshold keeps new connections away.
     #[inline]
     fn is_overloaded(&self, at: usize) -> bool {
-        let slot = self.candidates[at].real.0;
-        let own = self.blocks.reals.get(slot);
-        own.is_some_and(|own| thresholds::is_overloaded(own, self.blocks.others.get(slot)))
+        self.counts(at).is_overloaded()
     }
 
     #[inline]
@@ -252,31 +250,18 @@ impl Pool<'_> {
         self.weight(at) > 0 && !self.is_overloaded(at)
     }
 
-    /// Active connections, those of the other workers as of their last sum.
     #[inline]
     fn active(&self, at: usize) -> u32 {
-        self.connections(at).0
+        self.counts(at).active()
     }
 
-    /// What `lc` and `wlc` go by: an active connection counts as 256 inactive ones.
     #[inline]
-    fn overhead(&self, at: usize) -> u64 {
-        let (active, inactive) = self.connections(at);
-        (u64::from(active) << 8) + u64::from(inactive)
-    }
-
-    /// Active and inactive connections, those of the other workers as of their last sum.
-    #[inline]
-    fn connections(&self, at: usize) -> (u32, u32) {
+    fn counts(&self, at: usize) -> Counts<'a> {
         let slot = self.candidates[at].real.0;
-        let own = self.blocks.reals.get(slot);
-        let own = own.map_or((0, 0), |own| (own.active.get(), own.inactive.get()));
-        let others = self.blocks.others.get(slot);
-        let others = others.map_or((0, 0), |sum| (sum.active.get(), sum.inactive.get()));
-        (
-            own.0.saturating_add(others.0),
-            own.1.saturating_add(others.1),
-        )
+        Counts {
+            own: self.blocks.reals.get(slot),
+            others: self.blocks.others.get(slot),
+        }
     }
 
     /// The available one with the smallest load per weight, the first of equal ones.
@@ -285,25 +270,27 @@ impl Pool<'_> {
     fn lightest(
         &self,
         among: impl IntoIterator<Item = usize>,
-        load: impl Fn(usize) -> u64,
+        load: impl Fn(Counts<'a>) -> u64,
     ) -> Option<usize> {
-        let mut best: Option<(usize, u64)> = None;
-        for at in among.into_iter().filter(|&at| self.is_available(at)) {
-            let own = load(at);
-            let better = best.is_none_or(|(best, least)| {
-                least * u64::from(self.weight(at)) > own * u64::from(self.weight(best))
-            });
-            if better {
-                best = Some((at, own));
+        let mut best = None;
+        let (mut least, mut its_weight) = (0, 0);
+        for at in among {
+            let (weight, counts) = (u64::from(self.weight(at)), self.counts(at));
+            if weight == 0 || counts.is_overloaded() {
+                continue;
+            }
+            let own = load(counts);
+            if best.is_none() || least * weight > own * its_weight {
+                (best, least, its_weight) = (Some(at), own, weight);
             }
         }
-        best.map(|(at, _)| at)
+        best
     }
 
     /// Whether one real server has more load per weight than another.
     fn is_heavier(&self, at: usize, than: usize) -> bool {
-        self.overhead(than) * u64::from(self.weight(at))
-            < self.overhead(at) * u64::from(self.weight(than))
+        self.counts(than).overhead() * u64::from(self.weight(at))
+            < self.counts(at).overhead() * u64::from(self.weight(than))
     }
 
     /// The one with the highest weight above 0 that `may` be it, the first of equal ones.
@@ -351,5 +338,42 @@ impl Pool<'_> {
             Some(candidate) if is_it(candidate) => Some(at),
             _ => self.candidates.iter().position(is_it),
         }
+    }
+}
+
+/// What is counted for a real server: by the worker itself, and by the others as of their
+/// last sum.
+#[derive(Clone, Copy, Debug)]
+struct Counts<'a> {
+    own: Option<&'a RealBlock>,
+    others: Option<&'a Others>,
+}
+
+impl Counts<'_> {
+    /// Whether a threshold keeps new connections away.
+    #[inline]
+    fn is_overloaded(self) -> bool {
+        let Self { own, others } = self;
+        own.is_some_and(|own| thresholds::is_overloaded(own, others))
+    }
+
+    /// Active connections.
+    #[inline]
+    fn active(self) -> u32 {
+        let own = self.own.map_or(0, |own| own.active.get());
+        own.saturating_add(self.others.map_or(0, |sum| sum.active.get()))
+    }
+
+    /// The other connections.
+    #[inline]
+    fn inactive(self) -> u32 {
+        let own = self.own.map_or(0, |own| own.inactive.get());
+        own.saturating_add(self.others.map_or(0, |sum| sum.inactive.get()))
+    }
+
+    /// What `lc` and `wlc` go by: an active connection counts as 256 inactive ones.
+    #[inline]
+    fn overhead(self) -> u64 {
+        (u64::from(self.active()) << 8) + u64::from(self.inactive())
     }
 }

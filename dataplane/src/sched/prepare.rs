@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::mh::{Member, Mh, Size};
 use super::rr::Rr;
 use super::sh::Sh;
+use super::twos::Twos;
 use super::wrr::Wrr;
 use super::{Rule, Scheduler};
 
@@ -146,7 +147,7 @@ fn rule(spec: &Spec<'_>) -> Rule {
         Kind::Fo => Rule::Fo,
         Kind::Ovf => Rule::Ovf,
         Kind::Mh => Rule::Mh(Mh::of(&members(spec), spec.mh_size)),
-        Kind::Twos => Rule::Twos,
+        Kind::Twos => Rule::Twos(Twos::of(&weights(spec))),
     }
 }
 

@@ -4,13 +4,7 @@
 use super::Pool;
 
 pub(super) fn pick(pool: &Pool<'_>) -> Option<usize> {
-    pool.lightest(0..pool.len(), |at| delay(pool, at))
-}
-
-/// How long a new connection would wait, times the weight.
-#[inline]
-pub(super) fn delay(pool: &Pool<'_>, at: usize) -> u64 {
-    u64::from(pool.active(at)) + 1
+    pool.lightest(0..pool.len(), |counts| u64::from(counts.active()) + 1)
 }
 
 #[cfg(test)]

@@ -1,28 +1,54 @@
 //! Power of two choices (reference B.2): two draws by weight, and the less loaded of them.
 
-use super::Pool;
 use super::random::Random;
+use super::{Counts, Pool};
 
-pub(super) fn pick(pool: &Pool<'_>, random: &mut Random) -> Option<usize> {
-    let available = || (0..pool.len()).filter(|&at| pool.is_available(at));
-    let total: u64 = available().map(|at| u64::from(pool.weight(at))).sum();
-    if total == 0 {
-        return None;
-    }
-    let mut draws = [random.up_to(total), random.up_to(total)];
-    let mut drawn = [None; 2];
-    for at in available() {
-        for (draw, drawn) in draws.iter_mut().zip(&mut drawn) {
-            *draw = draw.saturating_sub(u64::from(pool.weight(at)));
-            if *draw == 0 {
-                drawn.get_or_insert(at);
-            }
-        }
-        if let [Some(first), Some(second)] = drawn {
-            return pool.lightest([first, second], |at| pool.overhead(at));
+/// What control prepares: for each real server the weights up to it and with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Twos {
+    sums: Box<[u64]>,
+}
+
+impl Twos {
+    /// For these weights, newest real server first.
+    pub(super) fn of(weights: &[u32]) -> Self {
+        let add = |sum: &mut u64, &weight: &u32| {
+            *sum += u64::from(weight);
+            Some(*sum)
+        };
+        Self {
+            sums: weights.iter().scan(0, add).collect(),
         }
     }
-    None
+
+    pub(super) fn pick(&self, pool: &Pool<'_>, random: &mut Random) -> Option<usize> {
+        let drawn = [self.draw(pool, random)?, self.draw(pool, random)?];
+        pool.lightest(drawn, Counts::overhead)
+    }
+
+    /// One draw among the available. A draw among all that hits an overloaded one is done
+    /// again among the rest, which leaves everybody's chance as if it had been so at first.
+    fn draw(&self, pool: &Pool<'_>, random: &mut Random) -> Option<usize> {
+        let total = self.sums.last().copied().filter(|&total| total > 0)?;
+        // IPVS draws from 0 to the sum, both included: 0 is the first one's too.
+        let draw = random.up_to(total).max(1);
+        let at = self.sums.partition_point(|&sum| sum < draw);
+        if pool.is_overloaded(at) {
+            draw_available(pool, random)
+        } else {
+            Some(at)
+        }
+    }
+}
+
+fn draw_available(pool: &Pool<'_>, random: &mut Random) -> Option<usize> {
+    let mut available = (0..pool.len()).filter(|&at| pool.is_available(at));
+    let weights = available.clone().map(|at| u64::from(pool.weight(at)));
+    let mut left = random.up_to(weights.sum());
+    available.find(|&at| {
+        left = left.saturating_sub(u64::from(pool.weight(at)));
+        left == 0
+    })
 }
 
 #[cfg(test)]
@@ -57,7 +83,18 @@ mod tests {
     fn nobody_left() {
         assert_eq!(Letters::new(Twos, &[0, 0]).picks(2), "--");
         let mut letters = Letters::new(Twos, &[1, 1]);
+        letters.overload(b'b', true);
+        assert_eq!(letters.picks(8), "aaaaaaaa");
         letters.overload(b'a', true);
-        assert_eq!(letters.picks(4), "bbbb");
+        assert_eq!(letters.picks(2), "--");
+    }
+
+    #[test]
+    fn the_overloaded_leave_their_share_to_the_others() {
+        let mut letters = Letters::new(Twos, &[1, 3, 5]);
+        letters.overload(b'c', true);
+        let word = letters.picks(4000);
+        let share = word.chars().filter(|&c| c == 'b').count();
+        assert!((2960..=3040).contains(&share), "{share}");
     }
 }

@@ -1,10 +1,10 @@
 //! Weighted least connections (reference B.2): the smallest (active * 256 + inactive) per
 //! weight. An active connection counts as 256 inactive ones.
 
-use super::Pool;
+use super::{Counts, Pool};
 
 pub(super) fn pick(pool: &Pool<'_>) -> Option<usize> {
-    pool.lightest(0..pool.len(), |at| pool.overhead(at))
+    pool.lightest(0..pool.len(), Counts::overhead)
 }
 
 #[cfg(test)]
