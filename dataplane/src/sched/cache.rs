@@ -289,9 +289,11 @@ mod tests {
     #[test]
     fn the_longest_unused_makes_room() {
         let mut cache = filled(u64::from(CAPACITY), Millis(0));
+        let room = cache.entries.capacity();
         cache.get(&key(0), Millis(1)).expect("there");
         assert_eq!(cache.insert(key(u64::MAX), 5, Millis(2)), Some(1));
         assert_eq!(cache.live, CAPACITY);
+        assert_eq!(cache.entries.capacity(), room, "nothing was allocated");
         assert_eq!(cache.get(&key(1), Millis(2)), None);
         assert!(cache.get(&key(0), Millis(2)).is_some());
     }

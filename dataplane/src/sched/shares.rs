@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::testing::{CLIENTS, Letters};
 use super::{Flags, Kind, sums, thresholds::Limits};
-use crate::services::RealId;
+use crate::services::{RealBlock, RealId, ServiceBlock};
 
 const PICKS: u32 = 10_000;
 
@@ -38,6 +38,16 @@ fn assert_same(kind: Kind, weights: &[u32]) {
             "{kind:?} {weights:?} {letter}: {points} points"
         );
     }
+}
+
+/// What a worker writes for a real server or a service fills a cache line, or more, alone.
+#[test]
+fn no_line_has_two_writers() {
+    assert_eq!((size_of::<RealBlock>(), align_of::<RealBlock>()), (64, 64));
+    assert_eq!(
+        (size_of::<ServiceBlock>(), align_of::<ServiceBlock>()),
+        (64, 64)
+    );
 }
 
 #[test]
