@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::daemon::{Daemon, Toml, sluice, web};
-use crate::lab::{Lab, VIP, words};
-use crate::runner::{Outcome, Test, ensure};
+use crate::lab::{Lab, VIP, wait_for, words};
+use crate::runner::{Failure, Outcome, Test, ensure};
 
 /// The tests of this file.
 pub(crate) const TESTS: &[Test] = &[
@@ -49,7 +49,7 @@ const HEAD: &str = "IP Virtual Server version 1.2.1 (size=4096)\n\
                     Prot LocalAddress:Port Scheduler Flags\n  \
                     -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n";
 
-fn empty() -> Result<(Lab, Daemon), crate::runner::Failure> {
+fn empty() -> Result<(Lab, Daemon), Failure> {
     let lab = Lab::new(0)?;
     let daemon = Daemon::start(&lab, &Toml::default())?;
     Ok((lab, daemon))
@@ -330,21 +330,52 @@ fn every_change_is_in_the_log() -> Outcome {
     Ok(())
 }
 
-/// What passed shows in `-Ln --stats` or `status`, and the equation of the counters holds.
+/// What passed is counted, and no frame is without a verdict.
 fn status_counts_packets() -> Outcome {
     let lab = Lab::with_web(1)?;
     let daemon = Daemon::start(&lab, &Toml::with(web("rr", &[1])))?;
     let answers = lab.fetch(&format!("http://{VIP}/"), 25);
     ensure!(answers.len() == 25, "{} of 25 answered", answers.len());
+    // A frame may be under way while the counters are read.
+    let mut seen = (0, 0, String::new());
+    let equal = wait_for(3, || match frames_in_and_out(&daemon) {
+        Ok(sums) => {
+            seen = sums;
+            seen.0 == seen.1
+        }
+        Err(_) => false,
+    });
+    let (taken, ended, text) = seen;
+    ensure!(
+        equal,
+        "{taken} frames taken, {ended} with a verdict:\n{text}"
+    );
+    // At the very least SYN, ACK, request and FIN of each.
+    ensure!(taken >= 100, "only {taken} frames taken:\n{text}");
+    Ok(())
+}
+
+/// Over all workers: frames taken, and frames that ended in a verdict; and what status said.
+fn frames_in_and_out(daemon: &Daemon) -> Result<(u64, u64, String), Failure> {
     let text = daemon.ask(&["status", "--json"])?;
     let status: serde_json::Value = serde_json::from_str(&text)
         .map_err(|error| format!("status --json is no JSON ({error}):\n{text}"))?;
-    ensure!(status.is_object(), "status --json is no object:\n{text}");
-    ensure!(
-        text.contains("\"rx\"") && text.contains("\"transmit\""),
-        "no counters in\n{text}"
-    );
-    Ok(())
+    let (mut taken, mut ended) = (0, 0);
+    for worker in status["workers"].as_array().into_iter().flatten() {
+        for counter in worker["counters"].as_array().into_iter().flatten() {
+            let (name, count) = (
+                counter[0].as_str().unwrap_or(""),
+                counter[1].as_u64().unwrap_or(0),
+            );
+            match name {
+                "rx" | "handed-in" | "injected" | "released" => taken += count,
+                "transmit" | "handed-out" | "held" => ended += count,
+                _ if name.starts_with("drop-") || name.starts_with("punt-") => ended += count,
+                _ => {}
+            }
+        }
+    }
+    Ok((taken, ended, text))
 }
 
 fn check_reads_a_file() -> Outcome {
