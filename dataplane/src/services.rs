@@ -16,8 +16,8 @@ use crate::conn::timeout::Timeouts;
 use crate::counter::{Counter, Gauge, Word};
 use crate::pages::{Cells, Pages};
 use crate::port::PortId;
-use crate::sched::{Expirations, Scheduler};
 use crate::sched::thresholds::Limits;
+use crate::sched::{Expirations, Scheduler};
 use crate::verdict::PuntClass;
 
 pub use index::{Key, ServiceIndex};
