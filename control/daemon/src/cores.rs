@@ -1,0 +1,64 @@
+//! The machine's cores: which this process may use, and which the kernel leaves alone.
+
+use std::fs;
+
+use config::model::Idle as Wanted;
+use dataplane::worker::Idle;
+
+/// The cores that this process may use.
+pub(crate) fn allowed() -> Vec<u16> {
+    let ids = core_affinity::get_core_ids().unwrap_or_default();
+    let cores = ids.iter().filter_map(|core| u16::try_from(core.id).ok());
+    cores.collect()
+}
+
+/// Pins the calling thread; `false` if the system refuses.
+pub(crate) fn pin(core: u16) -> bool {
+    let id = usize::from(core);
+    core_affinity::set_for_current(core_affinity::CoreId { id })
+}
+
+/// What a worker on `core` does when it has nothing to do.
+pub(crate) fn idle(wanted: Wanted, core: u16) -> Idle {
+    match wanted {
+        Wanted::Spin => Idle::Spin,
+        Wanted::Pause => Idle::Pause,
+        Wanted::Sleep => Idle::Sleep,
+        Wanted::Auto => {
+            let list = fs::read_to_string("/sys/devices/system/cpu/isolated");
+            if contains(&list.unwrap_or_default(), core) {
+                Idle::Spin
+            } else {
+                Idle::Sleep
+            }
+        }
+    }
+}
+
+/// Whether a list of the form `2-3,5` contains `core`.
+fn contains(list: &str, core: u16) -> bool {
+    list.trim().split(',').any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.parse::<u16>(), last.parse::<u16>()) {
+            (Ok(first), Ok(last)) => (first..=last).contains(&core),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cores() {
+        let isolated = |list| {
+            (0..8)
+                .filter(|&core| contains(list, core))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(isolated("\n"), []);
+        assert_eq!(isolated("1,4-6\n"), [1, 4, 5, 6]);
+        assert_eq!(isolated("7-2,x"), []);
+    }
+}

@@ -1,0 +1,161 @@
+//! From the configuration file to running workers and back, in one order and its reverse.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use config::model::Config;
+use config::toml::{self, Loaded};
+use control::kernel::{Kernel, KernelError};
+use control::run::{Control, Parts, StartError};
+use control::signals::Signals;
+use control::socket::{Socket, SocketError};
+use control::topology::Topology;
+use dataplane::exchange::{Exchange, exchange};
+use dataplane::verdict::Counters;
+
+use crate::cores;
+use crate::exit::Exit;
+use crate::ports::Ports;
+use crate::workers::{Share, Workers};
+
+/// Who may change things.
+const ROOT: u32 = 0;
+
+/// Runs the daemon until it is told to stop.
+pub(crate) fn run(file: &Path, signals: Signals) -> Result<(), Exit> {
+    let config = read(file)?;
+    let path = Path::new(&config.control.socket);
+    let socket = Socket::claim(path, config.control.group.as_deref()).map_err(socket_exit)?;
+    if config.ports.is_empty() {
+        return without_ports(&config, socket, signals);
+    }
+    check_cores(&config)?;
+    for path in dpdk::leftovers::remove() {
+        tracing::info!(
+            "removed {}, left by a sluiced that was killed",
+            path.display()
+        );
+    }
+    let ports = Ports::open(&config)?;
+    let ran = with_ports(&config, &ports, socket, signals);
+    ports.close();
+    ran.map(drop) // kernel interfaces, then the socket
+}
+
+/// Reads the file; whatever is wrong with it goes into one answer.
+fn read(file: &Path) -> Result<Config, Exit> {
+    let Loaded {
+        config,
+        warnings,
+        not_built,
+    } = toml::read_file(file).map_err(Exit::configuration)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    if not_built.is_empty() {
+        return Ok(config);
+    }
+    let lines: Vec<_> = not_built.iter().map(ToString::to_string).collect();
+    Err(Exit::Configuration(lines.join("\n")))
+}
+
+fn socket_exit(error: SocketError) -> Exit {
+    match error {
+        SocketError::NoGroup { .. } | SocketError::NoSocket { .. } => Exit::configuration(error),
+        SocketError::InUse { .. } | SocketError::Refused { .. } => Exit::device(error),
+    }
+}
+
+/// A worker's core must be one that this process may use.
+fn check_cores(config: &Config) -> Result<(), Exit> {
+    let allowed = cores::allowed();
+    let mut workers = config.dataplane.workers.iter();
+    match workers.find(|core| !allowed.contains(core)) {
+        None => Ok(()),
+        Some(core) => Err(Exit::configuration(format_args!(
+            "sluiced: workers: core {core} is not one of those that this process may use: {allowed:?}"
+        ))),
+    }
+}
+
+/// Control alone: nothing of DPDK is touched, and no right is needed.
+fn without_ports(config: &Config, socket: Socket, signals: Signals) -> Result<(), Exit> {
+    let parts = Parts {
+        config,
+        topology: Topology::new(Vec::new(), config),
+        kernel: Kernel::default(),
+        socket,
+        exchange: None,
+        workers: Vec::new(),
+        devices: Vec::new(),
+        signals: Some(signals),
+        administrator: ROOT,
+    };
+    let (mut control, _) = Control::new(parts).map_err(start_exit)?;
+    tracing::info!("ready, with no ports: no packet will come in");
+    control.run().map_err(Exit::internal)
+}
+
+/// Control with workers, which have ended when it comes back. Control is given back so that
+/// devices are closed before kernel interfaces and socket go.
+fn with_ports(
+    config: &Config,
+    ports: &Ports,
+    socket: Socket,
+    signals: Signals,
+) -> Result<Control, Exit> {
+    let topology = ports.topology(config);
+    let kernel = Kernel::make(&topology).map_err(kernel_exit)?;
+    let cores = &config.dataplane.workers;
+    let count = u16::try_from(cores.len()).map_err(Exit::configuration)?;
+    let pool = ports
+        .pool()
+        .ok_or_else(|| Exit::internal("ports without a pool"))?;
+    let (ring, ends) = exchange(count, pool);
+    let ring: Box<dyn Exchange> = Box::new(ring);
+    let workers: Vec<_> = cores
+        .iter()
+        .map(|&core| (core, Arc::<Counters>::default()))
+        .collect();
+    let parts = Parts {
+        config,
+        topology,
+        kernel,
+        socket,
+        exchange: Some(ring),
+        workers: workers.clone(),
+        devices: ports.info(),
+        signals: Some(signals),
+        administrator: ROOT,
+    };
+    let (mut control, readers) = Control::new(parts).map_err(start_exit)?;
+    let mut shares = Vec::new();
+    let each = workers.into_iter().zip(readers).zip(ends);
+    for (worker, (((core, counters), reader), exchange)) in (0u16..).zip(each) {
+        let queues = ports.queues(worker)?;
+        shares.push(Share {
+            core,
+            queues,
+            reader,
+            exchange,
+            counters,
+        });
+    }
+    let mut workers = Workers::start(config, &ports.handle(), shares)?;
+    tracing::info!("ready");
+    let ran = control.run().map_err(Exit::internal);
+    workers.end();
+    control.release_ports();
+    ran.map(|()| control)
+}
+
+fn kernel_exit(error: KernelError) -> Exit {
+    Exit::device(error)
+}
+
+fn start_exit(error: StartError) -> Exit {
+    match error {
+        StartError::Load(error) => Exit::configuration(error),
+        StartError::System(error) => Exit::internal(error),
+    }
+}
