@@ -11,19 +11,29 @@ use crate::names::Names;
 use crate::options::{self, COMMANDS, CommandRow, Flag, Group, OPTIONS, OptionRow, Takes, Verb};
 use crate::popt::{Found, Spelling, WordError, Words};
 
-/// Understands one call.
+/// Understands one call that came over the socket: ipvsadm's grammar, and `status` beside it.
 ///
 /// `program` is what the user called, for messages; `argv` the words behind it. Nothing at all
-/// lists everything, as ipvsadm does; a leading `status` is Sluice's own.
+/// lists everything, as ipvsadm does.
 ///
 /// # Errors
 /// What ipvsadm prints and the code that it exits with.
 pub fn parse(program: &str, argv: &[String], names: &dyn Names) -> Result<Command, Failure> {
     match argv.first().map(String::as_str) {
-        None => Ok(Command::List(Default::default())),
         Some("status") => status(&argv[1..]),
-        Some(_) => call(program, argv, names),
+        _ => ipvsadm(program, argv, names),
     }
+}
+
+/// Understands one call of ipvsadm; see [`parse`].
+///
+/// # Errors
+/// What ipvsadm prints and the code that it exits with.
+pub fn ipvsadm(program: &str, argv: &[String], names: &dyn Names) -> Result<Command, Failure> {
+    if argv.is_empty() {
+        return Ok(Command::List(Default::default()));
+    }
+    call(program, argv, names)
 }
 
 fn status(rest: &[String]) -> Result<Command, Failure> {

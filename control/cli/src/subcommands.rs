@@ -1,0 +1,105 @@
+//! What ipvsadm has no word for.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use proto::command::Command;
+use proto::errors::{EXIT_OK, EXIT_USAGE, Failure};
+use proto::names::Numeric;
+
+use crate::call::send;
+use crate::check;
+use crate::invocation::Invocation;
+use crate::output::{err, out};
+
+/// What the help of ipvsadm's grammar does not say.
+pub(crate) const HELP: &str = "
+Beside ipvsadm's grammar
+  sluice status [--json]  workers, ports, neighbours, counters
+  sluice check FILE       whether a configuration is good
+  sluice --socket PATH ...  where sluiced listens (also SLUICE_SOCKET;
+                          /run/sluice/sluice.sock)
+";
+
+/// Sluice's subcommands; ipvsadm's grammar is read elsewhere.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sluice",
+    version,
+    about = "Talks to sluiced, the load balancer",
+    after_help = "ipvsadm's options work as they are: sluice -Ln, sluice -A -t 10.0.0.1:80 -s rr. \
+                  `sluice -h` lists them."
+)]
+struct Line {
+    /// Where sluiced listens.
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    subcommand: Chosen,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chosen {
+    /// Shows workers, ports, neighbours and counters.
+    Status {
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads a configuration and says what is wrong with it.
+    ///
+    /// Exits with 0 if it is good, 1 if it has errors, 2 if it needs what this version does not do.
+    Check {
+        /// The configuration.
+        file: PathBuf,
+    },
+}
+
+/// Whether the words are a subcommand and not ipvsadm's grammar.
+pub(crate) fn asked(argv: &[String]) -> bool {
+    argv.first().is_some_and(|first| !first.starts_with('-'))
+}
+
+/// Carries out a subcommand; gives the exit code.
+///
+/// # Errors
+/// No daemon.
+pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
+    let words = std::iter::once("sluice").chain(invocation.argv.iter().map(String::as_str));
+    let line = match Line::try_parse_from(words) {
+        Ok(line) => line,
+        Err(error) => return Ok(usage(&error)),
+    };
+    let socket = line.socket.as_ref().unwrap_or(&invocation.socket).clone();
+    let invocation = Invocation {
+        socket,
+        ..invocation.clone()
+    };
+    match line.subcommand {
+        Chosen::Status { json } => send(&invocation, &Command::Status { json }, "", &Numeric),
+        Chosen::Check { file } => Ok(check::run(&file)),
+    }
+}
+
+fn usage(error: &clap::Error) -> u8 {
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        err(&text);
+        EXIT_USAGE
+    } else {
+        out(&text);
+        EXIT_OK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_parser_is_sound() {
+        Line::command().debug_assert();
+    }
+}
