@@ -33,12 +33,8 @@ fn choices(size: mh::Size, reals: &[u32]) -> Vec<u32> {
         weight: 1,
         order: slot,
     };
-    let service = Service {
-        id: ServiceId(0),
-        revision: 1,
-        scheduler: Scheduler::prepare(None, &spec),
-        candidates: reals.iter().map(candidate).collect(),
-    };
+    let candidates = reals.iter().map(candidate).collect();
+    let service = Service::new(ServiceId(0), 1, Scheduler::prepare(None, &spec), candidates);
     let (own, blocks, table) = (ServiceBlock::default(), Blocks::default(), Pages::default());
     let mut memory = Memory::new(WorkerId(0), 1, Millis(0));
     let mut choose = |client| {

@@ -36,12 +36,8 @@ impl Desk {
             weight: slot % 10 + 1,
             order: slot,
         });
-        let service = Service {
-            id: ServiceId(0),
-            revision: 1,
-            scheduler: Scheduler::prepare(None, &spec(kind, mh::Size::DEFAULT, &backends(count))),
-            candidates: candidates.collect(),
-        };
+        let scheduler = Scheduler::prepare(None, &spec(kind, mh::Size::DEFAULT, &backends(count)));
+        let service = Service::new(ServiceId(0), 1, scheduler, candidates.collect());
         Self {
             service,
             own: ServiceBlock::default(),

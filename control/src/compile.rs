@@ -51,11 +51,10 @@ pub fn compile_service(
         revision,
         backends: &backends,
     };
+    let scheduler = Scheduler::prepare(previous, &spec);
     Service {
-        id,
-        revision,
-        scheduler: Scheduler::prepare(previous, &spec),
-        candidates: candidates.collect(),
+        address: entry.settings.listen.address(),
+        ..Service::new(id, revision, scheduler, candidates.collect())
     }
 }
 

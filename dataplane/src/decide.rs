@@ -2,65 +2,47 @@
 //!
 //! ```text
 //!   parsed ──> connection? ── yes ──> state, counters ──> rewrite ──> transmit
-//!                  │ no
+//!                  │ no                                      ^
+//!                  ▼                                         │
+//!              service? ── yes ──> mine? ──> scheduler ──> insert     (miss.rs)
+//!                  │ no              └─ no: hand over
 //!                  ▼
-//!              service? ── yes ──> may it open one? ──> scheduler ──> insert ──┘
-//!                  │ no
-//!                  ▼
-//!              ours? VIP's rule, director: punt
+//!              VIP's rule, director: punt                             (aside.rs)
 //! ```
 //!
 //! A function of the snapshot, the worker's own tables and the time: nothing here sends,
 //! waits or allocates.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod aside;
+mod miss;
+
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use wire::{Protocol, tcp as segment};
 
-use crate::conn::table::New;
 use crate::conn::tcp::{self, Direction, Event};
-use crate::conn::{Address, Entry, Flags, Found, Slot, Table};
-use crate::fwd::{Link, Outer};
-use crate::pages::Pages;
-use crate::parse::{Packet, Parsed, class};
-use crate::port::{Frame, PortId};
+use crate::conn::{Entry, Flags, Found, Key, Side, Slot};
+use crate::fwd::{self, Forwarder, Link};
+use crate::local::LocalPorts;
+use crate::owner::{Steering, Step};
+use crate::parse::{Packet, Parsed, Parses, Shape};
+use crate::port::{Frame, PortId, WorkerId};
 use crate::reply::{Kind, Reply};
-use crate::sched::{self, thresholds};
-use crate::services::{Blocks, Owned, Real, RealBlock, Service, ServiceBlock, Snapshot, Unmatched};
+use crate::services::{Blocks, HopId, Real, RealBlock, ServiceId, Snapshot, Towards};
+use crate::state::{State, Stored, account_end, recount};
 use crate::time::Millis;
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
 
-/// A client's source port that IPVS never schedules: active FTP's data (reference B.1).
-const FTP_DATA: u16 = 20;
-/// Ports whose traffic to the director is a routing protocol's: BGP, and BFD over UDP.
-const BGP: u16 = 179;
-const BFD: [u16; 3] = [3784, 3785, 4784];
-
-/// What a worker's decisions change.
+/// Who a worker is among the others.
 #[derive(Debug)]
-pub struct State {
-    /// IPv4 connections.
-    pub v4: Table<u32>,
-    /// What the schedulers remember.
-    pub sched: sched::Memory,
-}
-
-impl State {
-    /// Fetches the bucket that the look-up will begin with.
-    #[inline]
-    pub fn prefetch_bucket(&self, parsed: &Parsed) {
-        if let Parsed::Flow(packet) = parsed {
-            self.v4.prefetch_bucket(self.v4.hash(&packet.key));
-        }
-    }
-
-    /// Fetches the entry that the look-up will most likely end at.
-    #[inline]
-    pub fn prefetch_entry(&self, parsed: &Parsed) {
-        if let Parsed::Flow(packet) = parsed {
-            self.v4.prefetch_entry(self.v4.hash(&packet.key));
-        }
-    }
+pub struct Identity {
+    /// Its number.
+    pub id: WorkerId,
+    /// Who owns what.
+    pub steering: Arc<Steering>,
+    /// The local ports whose replies come to it.
+    pub locals: LocalPorts,
 }
 
 /// What a decision is made with.
@@ -70,12 +52,23 @@ pub struct Context<'a> {
     pub snapshot: &'a Snapshot,
     /// The worker's counters in it.
     pub blocks: &'a Blocks,
+    /// Who the worker is.
+    pub me: &'a Identity,
     /// The time of this turn.
     pub now: Millis,
     /// The worker's own tables.
     pub state: &'a mut State,
     /// The worker's own totals.
     pub counters: &'a Counters,
+}
+
+/// Where a frame comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The port it came by.
+    pub port: PortId,
+    /// The workers it has been to.
+    pub step: Step,
 }
 
 /// What becomes of a frame, and what else is to be sent.
@@ -107,134 +100,86 @@ impl From<Reason> for Refusal {
     }
 }
 
-/// Decides about `frame`, which came by `port`, and rewrites it.
+/// Decides about `frame`, the one at place `at` of its burst; rewrites it.
 #[inline]
 pub fn decide<F: Frame>(
     frame: &mut F,
-    parsed: Parsed,
-    port: PortId,
+    parses: &Parses,
+    at: usize,
+    origin: Origin,
     context: &mut Context<'_>,
 ) -> Decision {
-    match parsed {
-        Parsed::Flow(packet) => context.flow(frame, &packet),
+    match &parses.frames[at] {
+        Parsed::V4(packet) => context.flow(frame, packet, origin.step),
+        Parsed::V6(place) => context.flow(frame, &parses.v6[usize::from(*place)], origin.step),
         Parsed::Other {
             destination,
             protocol,
-        } => context
-            .other(frame, Ipv4Addr::from_bits(destination), protocol, port)
-            .into(),
-        Parsed::Decided(verdict) => verdict.into(),
+        } => context.other(frame, *destination, *protocol, origin),
+        Parsed::Decided(verdict) => (*verdict).into(),
     }
 }
 
 impl Context<'_> {
     /// TCP or UDP: the one place where a packet meets the connections.
     #[inline]
-    fn flow<F: Frame>(&mut self, frame: &mut F, packet: &Packet<u32>) -> Decision {
-        let destination = IpAddr::V4(Ipv4Addr::from_bits(packet.key.destination));
-        if self.snapshot.addresses.is_not_held(destination) {
+    fn flow<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        step: Step,
+    ) -> Decision {
+        if self
+            .snapshot
+            .addresses
+            .is_not_held(|| packet.key.destination.to_ip())
+        {
             return Verdict::Drop(Reason::VipNotHeld).into();
         }
-        let slot = match self.find(packet) {
-            Some(slot) => slot,
-            None => match self.open(packet, destination) {
-                Ok(Some(slot)) => slot,
-                Ok(None) => return self.unclaimed(packet, destination),
-                Err(refusal) => return refused(refusal, packet),
+        let (slot, side) = match self.find(packet) {
+            Some(found) => found,
+            None => match self.miss(packet, step) {
+                Ok(slot) => (slot, Side::Client),
+                Err(decision) => return decision,
             },
         };
-        match self.pass(frame, packet, slot) {
-            Ok(port) => Verdict::Transmit(port).into(),
-            Err(refusal) => refused(refusal, packet),
+        let passed = match side {
+            Side::Client => self.inbound(frame, packet, slot),
+            Side::Real => self.outbound(frame, packet, slot),
+        };
+        match passed {
+            Ok(verdict) => verdict.into(),
+            Err(refusal) => refused(refusal, &packet.key),
         }
     }
 
     /// The packet's connection, if it has one that may still be used.
     #[inline]
-    fn find(&mut self, packet: &Packet<u32>) -> Option<Slot> {
-        let hash = self.state.v4.hash(&packet.key);
-        match self.state.v4.find(hash, &packet.key, self.now) {
-            Found::Live(slot, _) if starts_over(self.state.v4.entry(slot), packet) => {
-                self.end(slot);
+    fn find<A: Stored>(&mut self, packet: &Packet<A>) -> Option<(Slot, Side)> {
+        let table = A::table(self.state);
+        match table.find(packet.hash, &packet.key, self.now) {
+            Found::Live(slot, Side::Client) if starts_over(table.entry(slot), packet) => {
+                self.end::<A>(slot);
                 None
             }
-            Found::Live(slot, _) => Some(slot),
+            Found::Live(slot, side) => Some((slot, side)),
             Found::Over(slot) => {
-                self.end(slot);
+                self.end::<A>(slot);
                 None
             }
             Found::Nothing => None,
         }
     }
 
-    /// Opens a connection for a packet that has none; `Ok(None)` if no service wants it.
-    #[cold]
-    #[inline(never)]
-    fn open(&mut self, packet: &Packet<u32>, vip: IpAddr) -> Result<Option<Slot>, Refusal> {
-        let key = &packet.key;
-        if key.source_port == FTP_DATA {
-            return Ok(None);
-        }
-        let found = self
-            .snapshot
-            .index
-            .find(0, key.protocol, vip, key.destination_port);
-        let Some(id) = found else { return Ok(None) };
-        if key.protocol == Protocol::TCP.0 && (!packet.flags.syn() || packet.flags.rst()) {
-            return Err(Reason::NoConnection.into());
-        }
-        let service = self.snapshot.services.get(id.0).ok_or(Reason::NoService)?;
-        let own = self.blocks.services.get(id.0).ok_or(Reason::NoService)?;
-        self.schedule(packet, service, own).map(Some)
-    }
-
-    /// Chooses a real server and makes the connection.
-    fn schedule(
-        &mut self,
-        packet: &Packet<u32>,
-        service: &Service,
-        own: &ServiceBlock,
-    ) -> Result<Slot, Refusal> {
-        let nobody = Refusal(Reason::NoReal, Some(Kind::PortUnreachable));
-        let ask = sched::Ask::of(&packet.key, self.now);
-        let (reals, memory) = (&self.snapshot.reals, &mut self.state.sched);
-        let chosen = sched::pick(service, own, self.blocks, reals, &ask, memory).ok_or(nobody)?;
-        let real = self.snapshot.reals.get(chosen.real.0).ok_or(nobody)?;
-        let block = self.blocks.reals.get(chosen.real.0).ok_or(nobody)?;
-        let IpAddr::V4(address) = real.address else {
-            return Err(nobody);
-        };
-        let new = New {
-            key: packet.key,
-            real: (address.to_bits(), real.port),
-            local: (packet.key.source, packet.key.source_port),
-            two_way: false,
-            real_id: chosen.real,
-            service: service.id,
-            timeout_ms: self.snapshot.settings.timeouts.tcp(tcp::State::None),
-        };
-        let slot = self
-            .state
-            .v4
-            .insert(&new, self.now)
-            .map_err(|_| Reason::TableFull)?;
-        block.inactive.up();
-        thresholds::bind(block, self.blocks.others.get(chosen.real.0), real.limits);
-        block.traffic.connections.add(1);
-        own.traffic.connections.add(1);
-        self.counters.connections_made.add(1);
-        Ok(slot)
-    }
-
-    /// Takes a packet through its connection: state, counters, rewrite.
+    /// Takes a client's packet through its connection: state, counters, rewrite.
     #[inline]
-    fn pass<F: Frame>(
+    fn inbound<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
-        packet: &Packet<u32>,
+        packet: &Packet<A>,
         slot: Slot,
-    ) -> Result<PortId, Refusal> {
-        let entry = self.state.v4.entry(slot);
+    ) -> Result<Verdict, Refusal> {
+        let entry = A::table(self.state).entry(slot);
         let (real_id, service) = (entry.real_id, entry.service);
         let real = self
             .snapshot
@@ -249,26 +194,73 @@ impl Context<'_> {
             .reals
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
-        self.advance(slot, packet, block);
-        block.traffic.packets_in.add(1);
-        block.traffic.bytes_in.add(u64::from(packet.length));
+        self.advance(slot, Side::Client, packet, block);
+        block.traffic.inbound(packet.shape.length);
         if let Some(own) = self.blocks.services.get(service.0) {
-            own.traffic.packets_in.add(1);
-            own.traffic.bytes_in.add(u64::from(packet.length));
+            own.traffic.inbound(packet.shape.length);
         }
-        self.forward(frame, packet, real, slot)
+        let Some(hop) = real.forwarder.hop() else {
+            return Ok(Verdict::Punt(PuntClass::Local));
+        };
+        let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
+        if packet.flags.syn() {
+            self.clamp::<A, F>(frame, service, &real.forwarder, way.mtu);
+        }
+        let outer = self.outer(&real.forwarder);
+        let entry = A::table(self.state).entry(slot);
+        real.forwarder.to_real(frame, entry, way.link, outer)?;
+        Ok(Verdict::Transmit(way.port))
+    }
+
+    /// Takes a real server's packet back through its connection.
+    #[inline]
+    fn outbound<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        slot: Slot,
+    ) -> Result<Verdict, Refusal> {
+        let entry = A::table(self.state).entry(slot);
+        let (real_id, service, client) = (entry.real_id, entry.service, entry.client.to_ip());
+        let real = self
+            .snapshot
+            .reals
+            .get(real_id.0)
+            .ok_or(Reason::RealRemoved)?;
+        let block = self
+            .blocks
+            .reals
+            .get(real_id.0)
+            .ok_or(Reason::RealRemoved)?;
+        self.advance(slot, Side::Real, packet, block);
+        block.traffic.outbound(packet.shape.length);
+        if let Some(own) = self.blocks.services.get(service.0) {
+            own.traffic.outbound(packet.shape.length);
+        }
+        let hop = self.towards(client, u32::from(packet.key.destination_port))?;
+        let way = way(self.snapshot, packet.shape, hop, 0)?;
+        real.forwarder
+            .to_client(frame, A::table(self.state).entry(slot), way.link)?;
+        Ok(Verdict::Transmit(way.port))
     }
 
     /// Moves the connection's state on and restarts its time.
     #[inline]
-    fn advance(&mut self, slot: Slot, packet: &Packet<u32>, block: &RealBlock) {
+    fn advance<A: Stored>(
+        &mut self,
+        slot: Slot,
+        side: Side,
+        packet: &Packet<A>,
+        block: &RealBlock,
+    ) {
         let timeouts = &self.snapshot.settings.timeouts;
-        let entry = self.state.v4.entry_mut(slot);
+        let table = A::table(self.state);
+        let entry = table.entry_mut(slot);
         entry.last_seen = self.now;
         entry.packets = entry.packets.saturating_add(1);
         let timeout_ms = if packet.key.protocol == Protocol::TCP.0 {
             let before = tcp::State::ALL[usize::from(entry.state)];
-            let state = tcp::next(before, Direction::InputOnly, event(packet.flags));
+            let state = tcp::next(before, direction(entry, side), event(packet.flags));
             if state != before {
                 entry.state = state as u8;
                 recount(entry, state.is_active(), block);
@@ -278,122 +270,117 @@ impl Context<'_> {
             timeouts.udp
         };
         if timeout_ms != entry.timeout_ms {
-            self.state.v4.set_timeout(slot, self.now, timeout_ms);
+            table.set_timeout(slot, self.now, timeout_ms);
         }
     }
 
-    /// Checks what every mode checks, then rewrites the frame for the real server.
+    /// The hop towards a client.
     #[inline]
-    fn forward<F: Frame>(
+    fn towards(&self, client: IpAddr, flow: u32) -> Result<HopId, Refusal> {
+        match self.snapshot.routes.find(client, flow) {
+            Some(Towards::Hop(hop)) => Ok(hop),
+            Some(Towards::Unknown(_)) => Err(Reason::NoNeighbour.into()),
+            None => Err(Reason::NoRoute.into()),
+        }
+    }
+
+    /// Lowers the MSS of a SYN where its service says so and the mode takes room.
+    #[cold]
+    fn clamp<A: Stored, F: Frame>(
         &self,
         frame: &mut F,
-        packet: &Packet<u32>,
-        real: &Real,
-        slot: Slot,
-    ) -> Result<PortId, Refusal> {
-        if packet.ttl <= 1 {
-            return Err(Refusal(Reason::TtlExceeded, Some(Kind::TimeExceeded)));
-        }
-        let hop = self
-            .snapshot
-            .hops
-            .get(real.forwarder.hop().ok_or(Reason::NoNeighbour)?.0)
-            .ok_or(Reason::NoNeighbour)?;
-        let next = hop.destination.ok_or(Reason::NoNeighbour)?;
-        let view = self
-            .snapshot
-            .ports
-            .get(usize::from(hop.port.0))
-            .ok_or(Reason::NoPort)?;
-        if packet.length > view.mtu {
-            return Err(too_large(packet, view.mtu));
-        }
-        let link = Link {
-            ours: hop.source,
-            next,
-        };
-        let outer = Outer {
-            id: 0,
-            pmtu_disc: true,
-        };
-        let entry = self.state.v4.entry(slot);
-        real.forwarder.to_real(frame, entry, link, outer)?;
-        Ok(hop.port)
-    }
-
-    /// A flow that no service takes: the VIP's rule, or the director's own business.
-    #[cold]
-    #[inline(never)]
-    fn unclaimed(&self, packet: &Packet<u32>, destination: IpAddr) -> Decision {
-        match self.snapshot.addresses.get(destination) {
-            Some(Owned::Vip {
-                unmatched: Unmatched::Kernel,
-                ..
-            }) => Verdict::Punt(PuntClass::Unmatched).into(),
-            Some(Owned::Vip {
-                unmatched: Unmatched::Reject,
-                ..
-            }) => refused(
-                Refusal(Reason::NoService, Some(Kind::PortUnreachable)),
-                packet,
-            ),
-            Some(Owned::Vip {
-                unmatched: Unmatched::Drop,
-                ..
-            }) => Verdict::Drop(Reason::NoService).into(),
-            Some(Owned::Director) => Verdict::Punt(local_class(packet)).into(),
-            None => Verdict::Punt(PuntClass::Other).into(),
+        service: ServiceId,
+        forwarder: &Forwarder,
+        mtu: u16,
+    ) {
+        let service = self.snapshot.services.get(service.0);
+        if forwarder.overhead() > 0 && service.is_some_and(|service| service.mss_clamp) {
+            fwd::clamp_mss::<A, F>(frame, forwarder.mss::<A>(mtu));
         }
     }
 
-    /// IPv4 that no service can take.
-    #[cold]
-    #[inline(never)]
-    fn other<F: Frame>(
-        &self,
-        frame: &mut F,
-        destination: Ipv4Addr,
-        protocol: Protocol,
-        port: PortId,
-    ) -> Verdict {
-        match self.snapshot.addresses.get(IpAddr::V4(destination)) {
-            Some(Owned::Vip { held: false, .. }) => Verdict::Drop(Reason::VipNotHeld),
-            Some(Owned::Vip { unmatched, .. }) => {
-                if protocol == Protocol::ICMP && crate::reply::echo(frame) {
-                    return Verdict::Transmit(port);
-                }
-                match unmatched {
-                    Unmatched::Kernel => Verdict::Punt(PuntClass::Unmatched),
-                    Unmatched::Drop | Unmatched::Reject => Verdict::Drop(Reason::NoService),
-                }
-            }
-            Some(Owned::Director) => Verdict::Punt(class(protocol, true)),
-            None => Verdict::Punt(class(protocol, false)),
+    /// What a tunnel needs beside the packet.
+    #[inline]
+    fn outer(&mut self, forwarder: &Forwarder) -> fwd::Outer {
+        let pmtu_disc = self.snapshot.settings.pmtu_disc;
+        match forwarder {
+            Forwarder::Tun { .. } => self.state.outer(pmtu_disc),
+            _ => fwd::Outer { id: 0, pmtu_disc },
         }
     }
 
-    /// Ends connections whose time is up, looking at no more than `budget`.
+    /// Ends connections whose time is up, looking at no more than `budget` of each family.
     pub fn expire(&mut self, budget: u32) {
         let (reals, blocks, counters) = (&self.snapshot.reals, self.blocks, self.counters);
-        self.state.v4.expire(self.now, budget, |entry| {
+        let state = &mut *self.state;
+        state.v4.expire(self.now, budget, |entry| {
             account_end(entry, reals, blocks, counters)
         });
-        let expirations = self.snapshot.settings.expirations;
-        self.state.sched.expire(self.now, expirations, budget);
+        state.v6.expire(self.now, budget, |entry| {
+            account_end(entry, reals, blocks, counters)
+        });
+        state
+            .sched
+            .expire(self.now, self.snapshot.settings.expirations, budget);
     }
 
-    fn end(&mut self, slot: Slot) {
-        let (reals, blocks) = (&self.snapshot.reals, self.blocks);
-        account_end(&self.state.v4.remove(slot), reals, blocks, self.counters);
+    fn end<A: Stored>(&mut self, slot: Slot) {
+        let entry = A::table(self.state).remove(slot);
+        account_end(&entry, &self.snapshot.reals, self.blocks, self.counters);
     }
+}
+
+/// How a packet leaves.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    port: PortId,
+    link: Link,
+    mtu: u16,
+}
+
+/// The way by `hop`, after the checks that every mode needs: hops left, and room in the link
+/// for the packet and `overhead` more octets.
+#[inline]
+fn way(snapshot: &Snapshot, shape: Shape, hop: HopId, overhead: u16) -> Result<Way, Refusal> {
+    if shape.ttl <= 1 {
+        return Err(Refusal(Reason::TtlExceeded, Some(Kind::TimeExceeded)));
+    }
+    let hop = snapshot.hops.get(hop.0).ok_or(Reason::NoNeighbour)?;
+    let next = hop.destination.ok_or(Reason::NoNeighbour)?;
+    let view = snapshot
+        .ports
+        .get(usize::from(hop.port.0))
+        .ok_or(Reason::NoPort)?;
+    let room = view.mtu.saturating_sub(overhead);
+    if shape.length > u32::from(room) {
+        return Err(too_large(shape, room));
+    }
+    Ok(Way {
+        port: hop.port,
+        link: Link {
+            ours: hop.source,
+            next,
+        },
+        mtu: view.mtu,
+    })
 }
 
 /// Whether a SYN finds its connection closed, so that a new one is scheduled
 /// (`conn_reuse_mode = 1`, reference B.7).
 #[inline]
-fn starts_over(entry: &Entry<u32>, packet: &Packet<u32>) -> bool {
+fn starts_over<A>(entry: &Entry<A>, packet: &Packet<A>) -> bool {
     const OVER: [u8; 2] = [tcp::State::TimeWait as u8, tcp::State::Close as u8];
     packet.flags.syn() && OVER.contains(&entry.state)
+}
+
+/// Which of IPVS's tables a segment moves the state by.
+#[inline]
+fn direction<A>(entry: &Entry<A>, side: Side) -> Direction {
+    match side {
+        Side::Real => Direction::Output,
+        Side::Client if entry.flags.has(Flags::TWO_WAY) => Direction::Input,
+        Side::Client => Direction::InputOnly,
+    }
 }
 
 /// What moves the state: RST, else SYN, else FIN, else ACK.
@@ -412,38 +399,10 @@ fn event(flags: segment::Flags) -> Option<Event> {
     }
 }
 
-/// Counts a connection as active or inactive, if that changed.
-fn recount<A>(entry: &mut Entry<A>, active: bool, block: &RealBlock) {
-    if entry.flags.has(Flags::ACTIVE) == active {
-        return;
-    }
-    entry.flags.put(Flags::ACTIVE, active);
-    let (up, down) = if active {
-        (&block.active, &block.inactive)
-    } else {
-        (&block.inactive, &block.active)
-    };
-    up.up();
-    down.down();
-}
-
-fn account_end<A>(entry: &Entry<A>, reals: &Pages<Real>, blocks: &Blocks, counters: &Counters) {
-    counters.connections_ended.add(1);
-    if let Some(block) = blocks.reals.get(entry.real_id.0) {
-        if entry.flags.has(Flags::ACTIVE) {
-            block.active.down()
-        } else {
-            block.inactive.down()
-        }
-        let limits = reals.get(entry.real_id.0).map(|real| real.limits);
-        let others = blocks.others.get(entry.real_id.0);
-        thresholds::unbind(block, others, limits.unwrap_or_default());
-    }
-}
-
+/// What is said comes from whom the packet was for: the VIP.
 #[cold]
-fn refused(Refusal(reason, kind): Refusal, packet: &Packet<u32>) -> Decision {
-    let source = packet.key.destination.to_ip();
+fn refused<A: Stored>(Refusal(reason, kind): Refusal, key: &Key<A>) -> Decision {
+    let source = key.destination.to_ip();
     Decision {
         verdict: Verdict::Drop(reason),
         reply: kind.map(|kind| Reply { kind, source }),
@@ -451,8 +410,8 @@ fn refused(Refusal(reason, kind): Refusal, packet: &Packet<u32>) -> Decision {
 }
 
 #[cold]
-fn too_large(packet: &Packet<u32>, mtu: u16) -> Refusal {
-    if packet.dont_fragment {
+fn too_large(shape: Shape, mtu: u16) -> Refusal {
+    if shape.dont_fragment {
         Refusal(
             Reason::NeedsFragmentation,
             Some(Kind::FragmentationNeeded { mtu }),
@@ -462,16 +421,10 @@ fn too_large(packet: &Packet<u32>, mtu: u16) -> Refusal {
     }
 }
 
-fn local_class(packet: &Packet<u32>) -> PuntClass {
-    let Packet { key, .. } = packet;
-    let ports = [key.source_port, key.destination_port];
-    let routing = match Protocol(key.protocol) {
-        Protocol::TCP => ports.contains(&BGP),
-        _ => BFD.contains(&key.destination_port),
-    };
-    if routing {
-        PuntClass::Routing
-    } else {
-        PuntClass::Local
-    }
+/// The service's real server that a connection is on, if both are still there.
+fn real_of<A>(snapshot: &Snapshot, entry: &Entry<A>) -> Result<Real, Refusal> {
+    Ok(*snapshot
+        .reals
+        .get(entry.real_id.0)
+        .ok_or(Reason::RealRemoved)?)
 }

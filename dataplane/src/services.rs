@@ -6,6 +6,7 @@
 //! to one worker.
 
 mod index;
+mod routes;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use wire::ethernet::Mac;
 
 use crate::conn::timeout::Timeouts;
 use crate::counter::{Counter, Gauge, Word};
+use crate::local::LocalAddresses;
+use crate::owner::{Fields, MAX_FIELDS, Owners};
 use crate::pages::{Cells, Pages};
 use crate::port::PortId;
 use crate::sched::thresholds::Limits;
@@ -21,6 +24,7 @@ use crate::sched::{Expirations, Scheduler};
 use crate::verdict::PuntClass;
 
 pub use index::{Key, ServiceIndex};
+pub use routes::{Route, Routes, Target, Towards};
 
 /// A service's slot. Control reuses a slot only when no worker has a connection on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -47,6 +51,10 @@ pub struct Snapshot {
     pub hops: Pages<Hop>,
     /// The addresses that are ours.
     pub addresses: Addresses,
+    /// How clients are reached.
+    pub routes: Routes,
+    /// Whose a NAT real server's packets are.
+    pub nat_reals: NatReals,
     /// Ports by [`PortId`].
     pub ports: Arc<[PortView]>,
     /// Timeouts, limits and switches.
@@ -63,10 +71,39 @@ pub struct Service {
     /// Changes whenever the service or one of its real servers is added, removed or edited:
     /// schedulers start over as IPVS's do. Only grows, from 1.
     pub revision: u64,
+    /// Its virtual address; a mark has none.
+    pub address: Option<IpAddr>,
+    /// Which worker owns its connections.
+    pub owners: Owners,
+    /// FULLNAT's source addresses.
+    pub locals: LocalAddresses,
+    /// Whether the MSS of a SYN is lowered to what a real server's tunnel leaves.
+    pub mss_clamp: bool,
     /// How it chooses.
     pub scheduler: Scheduler,
     /// The real servers, newest first: the order in which IPVS walks them.
     pub candidates: Box<[Candidate]>,
+}
+
+impl Service {
+    /// A service whose connections any worker may own by their tuple, without local addresses.
+    pub fn new(
+        id: ServiceId,
+        revision: u64,
+        scheduler: Scheduler,
+        candidates: Box<[Candidate]>,
+    ) -> Self {
+        Self {
+            id,
+            revision,
+            address: None,
+            owners: Owners::new(Fields::Tuple),
+            locals: LocalAddresses::default(),
+            mss_clamp: false,
+            scheduler,
+            candidates,
+        }
+    }
 }
 
 /// One real server, as a scheduler sees it.
@@ -124,6 +161,8 @@ pub struct PortView {
 pub enum Owned {
     /// The director's own address on a port.
     Director,
+    /// A source address of FULLNAT.
+    Local,
     /// A VIP.
     Vip {
         /// Whether we answer for it now.
@@ -142,6 +181,37 @@ pub enum Unmatched {
     Reject,
     /// Given to the kernel.
     Kernel,
+}
+
+/// The services that have a NAT real server, by that server's protocol, address and port: the
+/// only ones whose reply may be waiting on another worker.
+#[derive(Clone, Debug, Default)]
+pub struct NatReals(Arc<[(NatReal, ServiceId)]>);
+
+/// Protocol, address and port of a NAT real server.
+pub type NatReal = (u8, IpAddr, u16);
+
+impl NatReals {
+    /// Takes them in any order; a real server may belong to several services.
+    pub fn new(mut all: Vec<(NatReal, ServiceId)>) -> Self {
+        all.sort_unstable();
+        Self(all.into())
+    }
+
+    /// The services that have this real server.
+    pub fn find(
+        &self,
+        protocol: u8,
+        address: IpAddr,
+        port: u16,
+    ) -> impl Iterator<Item = ServiceId> {
+        let wanted = (protocol, address, port);
+        let start = self.0.partition_point(|&(real, _)| real < wanted);
+        let same = self.0[start..]
+            .iter()
+            .take_while(move |&&(real, _)| real == wanted);
+        same.map(|&(_, service)| service)
+    }
 }
 
 /// The addresses that are ours, sorted for a binary search.
@@ -174,10 +244,11 @@ impl Addresses {
         found.ok().map(|at| self.sorted[at].1)
     }
 
-    /// Whether `address` is a VIP that somebody else holds now.
+    /// Whether an address is a VIP that somebody else holds now. It is only asked for where
+    /// there are such VIPs.
     #[inline]
-    pub fn is_not_held(&self, address: IpAddr) -> bool {
-        self.any_not_held && matches!(self.get(address), Some(Owned::Vip { held: false, .. }))
+    pub fn is_not_held(&self, address: impl FnOnce() -> IpAddr) -> bool {
+        self.any_not_held && matches!(self.get(address()), Some(Owned::Vip { held: false, .. }))
     }
 
     /// Every address, in ascending order.
@@ -187,14 +258,28 @@ impl Addresses {
 }
 
 /// Timeouts, limits and switches.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Connection timeouts by state.
     pub timeouts: Timeouts,
     /// Limits on what is punted.
     pub punt_limits: PuntLimits,
+    /// Whether a tunnel's outer header copies DF, so that path MTUs are discovered
+    /// (`pmtu_disc`).
+    pub pmtu_disc: bool,
     /// How long schedulers remember destinations.
     pub expirations: Expirations,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            timeouts: Timeouts::default(),
+            punt_limits: PuntLimits::default(),
+            pmtu_disc: true,
+            expirations: Expirations::default(),
+        }
+    }
 }
 
 /// Frames a second that one worker may punt, by class; a tenth of a second's worth may come
@@ -243,7 +328,7 @@ pub struct RealBlock {
     pub traffic: Traffic,
 }
 
-/// What one worker counts for one service: a line of its own.
+/// What one worker counts for one service: lines of its own. A packet touches the first.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct ServiceBlock {
@@ -253,6 +338,10 @@ pub struct ServiceBlock {
     pub revision: Word,
     /// The scheduler's own words.
     pub words: [Gauge; 2],
+    /// Connections by the listed fields that they were made under.
+    pub made_under: [Gauge; MAX_FIELDS],
+    /// FULLNAT's place in the rotation of local addresses.
+    pub local_turn: Gauge,
 }
 
 /// What the other workers count for one real server, as of the last sum.
@@ -283,4 +372,20 @@ pub struct Traffic {
     pub bytes_in: Counter,
     /// Octets to clients.
     pub bytes_out: Counter,
+}
+
+impl Traffic {
+    /// Counts a packet from a client.
+    #[inline]
+    pub fn inbound(&self, octets: u32) {
+        self.packets_in.add(1);
+        self.bytes_in.add(u64::from(octets));
+    }
+
+    /// Counts a packet to a client.
+    #[inline]
+    pub fn outbound(&self, octets: u32) {
+        self.packets_out.add(1);
+        self.bytes_out.add(u64::from(octets));
+    }
 }

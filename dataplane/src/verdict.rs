@@ -5,7 +5,8 @@
 //! Frames of our own making (ICMP errors, say) count apart: `made = made_sent + made_dropped`.
 
 use crate::counter::Counter;
-use crate::port::PortId;
+use crate::owner::Step;
+use crate::port::{PortId, WorkerId};
 
 /// The one way a packet leaves the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Verdict {
     Transmit(PortId),
     /// For control, and perhaps the kernel.
     Punt(PuntClass),
+    /// For another worker, which may own its connection; with the way it has come.
+    HandOver(WorkerId, Step),
     /// Gone, for this reason.
     Drop(Reason),
 }
@@ -141,6 +144,10 @@ reasons! {
     Astray => "drop-astray",
     /// No room for a new connection.
     TableFull => "drop-table-full",
+    /// A chain of IPv6 extension headers that is too long, or ends nowhere.
+    HeaderChain => "drop-header-chain",
+    /// No route leads to the client.
+    NoRoute => "drop-no-route",
     /// The next hop's MAC is not known (yet).
     NoNeighbour => "drop-no-neighbour",
     /// TTL or hop limit used up.
@@ -153,6 +160,8 @@ reasons! {
     PuntLimit => "drop-punt-limit",
     /// Control doesn't keep up with what is punted.
     PuntFull => "drop-punt-full",
+    /// The worker that may own its connection doesn't keep up.
+    HandOverFull => "drop-hand-over-full",
     /// The transmit queue refused it.
     TxFull => "drop-tx-full",
     /// Control sent it to a port that doesn't exist.

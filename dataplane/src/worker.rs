@@ -13,14 +13,18 @@ use arrayvec::ArrayVec;
 
 use crate::bucket::TokenBucket;
 use crate::conn::{Hasher, Table};
-use crate::decide::{Context, Decision, State, decide};
+use crate::decide::{Context, Decision, Identity, Origin, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
-use crate::parse::{Parsed, parse};
+use crate::handover::{Flushed, Handed, Peers};
+use crate::local::{LocalPorts, ReplyHash};
+use crate::owner::{Steering, Step};
+use crate::parse::Parses;
 use crate::port::{BURST, Burst, Frame, Port, PortId, WorkerId};
 use crate::published::Reader;
 use crate::reply::Reply;
 use crate::sched;
 use crate::services::{PuntLimits, Snapshot};
+use crate::state::State;
 use crate::time::{Clock, Millis};
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
 
@@ -42,14 +46,22 @@ pub struct Parts<P: Port> {
     pub reader: Reader<Snapshot>,
     /// The way to control and back.
     pub exchange: WorkerEnd<P::Frame>,
+    /// The way to the other workers and back.
+    pub peers: Peers<P::Frame>,
+    /// Who owns what: the same for all workers.
+    pub steering: Arc<Steering>,
     /// What it counts into.
     pub counters: Arc<Counters>,
     /// IPv4 connections.
     pub connections: u32,
+    /// IPv6 connections.
+    pub connections_v6: u32,
     /// What pages the tables should lie on.
     pub pages: Pages,
     /// Key of the connection hash: random, secret, the same for all workers.
     pub hash_key: [u64; 2],
+    /// Fixes whatever else is chosen at random and shows: local ports, identifications.
+    pub seed: u64,
     /// The time now.
     pub now: Millis,
 }
@@ -57,12 +69,15 @@ pub struct Parts<P: Port> {
 /// One worker.
 #[derive(Debug)]
 pub struct Worker<P: Port> {
-    id: WorkerId,
+    me: Identity,
     reader: Reader<Snapshot>,
     exchange: WorkerEnd<P::Frame>,
+    peers: Peers<P::Frame>,
     counters: Arc<Counters>,
     lanes: Vec<Lane<P>>,
     burst: Burst<P::Frame>,
+    origins: ArrayVec<Origin, BURST>,
+    parses: Parses,
     state: State,
     punts: [TokenBucket; PuntClass::ALL.len()],
     replies: TokenBucket,
@@ -73,6 +88,8 @@ pub struct Worker<P: Port> {
 struct Lane<P: Port> {
     port: P,
     out: Burst<P::Frame>,
+    /// Octets in `out`.
+    octets: u64,
     made: Burst<P::Frame>,
 }
 
@@ -87,18 +104,33 @@ impl<P: Port> Worker<P> {
         let lane = |port| Lane {
             port,
             out: Burst::new(),
+            octets: 0,
             made: Burst::new(),
         };
         Ok(Self {
-            id: parts.id,
+            me: Identity {
+                id: parts.id,
+                locals: LocalPorts::new(
+                    parts.steering.clone(),
+                    parts.id,
+                    ReplyHash::Tuple,
+                    parts.seed,
+                ),
+                steering: parts.steering,
+            },
             reader: parts.reader,
             exchange: parts.exchange,
+            peers: parts.peers,
             counters: parts.counters,
             lanes: parts.ports.into_iter().map(lane).collect(),
             burst: Burst::new(),
+            origins: ArrayVec::new(),
+            parses: Parses::default(),
             state: State {
                 v4: Table::new(parts.connections, parts.pages, hasher, parts.now)?,
-                sched: sched::Memory::new(parts.id, parts.hash_key[0], parts.now),
+                v6: Table::new(parts.connections_v6, parts.pages, hasher, parts.now)?,
+                sched: sched::Memory::new(parts.id, parts.seed, parts.now),
+                outer_id: seeded_id(parts.seed, parts.id),
             },
             punts: limits.map(|per_second| TokenBucket::new(per_second, parts.now)),
             replies: TokenBucket::new(REPLIES_PER_SECOND, parts.now),
@@ -121,12 +153,13 @@ impl<P: Port> Worker<P> {
     /// there was anything to do.
     pub fn turn(&mut self, now: Millis) -> bool {
         let snapshot = self.reader.refresh();
-        let Some(blocks) = snapshot.blocks.get(usize::from(self.id.0)) else {
+        let Some(blocks) = snapshot.blocks.get(usize::from(self.me.id.0)) else {
             return false;
         };
         let mut turn = Turn {
             snapshot,
             exchange: &self.exchange,
+            peers: &mut self.peers,
             counters: &self.counters,
             lanes: &mut self.lanes,
             punts: &mut self.punts,
@@ -136,13 +169,22 @@ impl<P: Port> Worker<P> {
         let mut context = Context {
             snapshot,
             blocks,
+            me: &self.me,
             now,
             state: &mut self.state,
             counters: &self.counters,
         };
+        let mut burst = BurstOf {
+            frames: &mut self.burst,
+            origins: &mut self.origins,
+            parses: &mut self.parses,
+        };
         let mut busy = turn.inject();
+        for source in 0..turn.peers.sources() {
+            busy |= turn.take_over(source, &mut burst, &mut context);
+        }
         for port in 0..turn.lanes.len() {
-            busy |= turn.receive(port, &mut self.burst, &mut context);
+            busy |= turn.receive(port, &mut burst, &mut context);
         }
         turn.flush();
         context.expire(EXPIRE_PER_TURN);
@@ -173,10 +215,24 @@ impl<P: Port> Worker<P> {
     }
 }
 
+/// The first identification of a worker's outer packets.
+#[expect(clippy::cast_possible_truncation, reason = "16 bits of many")]
+fn seeded_id(seed: u64, id: WorkerId) -> u16 {
+    (seed >> 16) as u16 ^ id.0.rotate_right(4)
+}
+
+/// The scratch memory of a burst: frames, where they come from, what they are.
+struct BurstOf<'a, F> {
+    frames: &'a mut Burst<F>,
+    origins: &'a mut ArrayVec<Origin, BURST>,
+    parses: &'a mut Parses,
+}
+
 /// What one turn works with.
 struct Turn<'a, P: Port> {
     snapshot: &'a Snapshot,
     exchange: &'a WorkerEnd<P::Frame>,
+    peers: &'a mut Peers<P::Frame>,
     counters: &'a Counters,
     lanes: &'a mut [Lane<P>],
     punts: &'a mut [TokenBucket; PuntClass::ALL.len()],
@@ -198,45 +254,75 @@ impl<P: Port> Turn<'_, P> {
         sent > 0
     }
 
-    /// Takes one burst through the passes: fetch, parse, look up, decide. The first three only
-    /// bring memory closer; each frame is decided in its order against the table as it then
-    /// is, so two packets of one new flow in a burst make one connection.
+    /// Takes over what another worker found to be ours, or at least not its own.
+    fn take_over(
+        &mut self,
+        source: usize,
+        burst: &mut BurstOf<'_, P::Frame>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let BurstOf {
+            frames, origins, ..
+        } = burst;
+        self.peers.take(source, |Handed { frame, port, step }| {
+            frames.push(frame);
+            origins.push(Origin { port, step });
+        });
+        if frames.is_empty() {
+            return false;
+        }
+        self.counters.handed_in.add(frames.len() as u64);
+        self.process(burst, context);
+        true
+    }
+
+    /// Takes one burst from a port.
     fn receive(
         &mut self,
         port: usize,
-        burst: &mut Burst<P::Frame>,
+        burst: &mut BurstOf<'_, P::Frame>,
         context: &mut Context<'_>,
     ) -> bool {
-        let taken = self.lanes[port].port.rx_burst(burst);
+        let taken = self.lanes[port].port.rx_burst(burst.frames);
         if taken == 0 {
             return false;
         }
         let port = PortId(u16::try_from(port).expect("ports are numbered in 16 bits"));
-        let Some(view) = self.snapshot.ports.get(usize::from(port.0)) else {
-            // A port that no snapshot names yet: nothing can be for us.
-            self.count_received(burst);
-            burst.clear();
-            self.counters.drop[Reason::NoPort as usize].add(taken as u64);
-            return true;
+        let origin = Origin {
+            port,
+            step: Step(0),
         };
-        burst.iter().for_each(Frame::prefetch);
-        self.count_received(burst);
-        let parsed: ArrayVec<Parsed, BURST> =
-            burst.iter().map(|frame| parse(frame, view)).collect();
-        for packet in &parsed {
-            context.state.prefetch_bucket(packet);
-        }
-        parsed
-            .iter()
-            .for_each(|parsed| context.state.prefetch_entry(parsed));
-        for (mut frame, parsed) in burst.drain(..).zip(parsed) {
-            let Decision { verdict, reply } = decide(&mut frame, parsed, port, context);
-            if let Some(reply) = reply {
-                self.reply(&frame, port, &reply);
-            }
-            self.finish(frame, port, verdict);
-        }
+        burst.origins.extend(std::iter::repeat_n(origin, taken));
+        burst.frames.iter().for_each(Frame::prefetch);
+        self.count_received(burst.frames);
+        self.process(burst, context);
         true
+    }
+
+    /// Takes a burst through the passes: parse, look up, decide. The first two only bring
+    /// memory closer; each frame is decided in its order against the table as it then is, so
+    /// two packets of one new flow in a burst make one connection.
+    fn process(&mut self, burst: &mut BurstOf<'_, P::Frame>, context: &mut Context<'_>) {
+        let BurstOf {
+            frames,
+            origins,
+            parses,
+        } = burst;
+        parses.clear();
+        for (frame, origin) in frames.iter().zip(origins.iter()) {
+            parses.push(frame, self.snapshot.ports.get(usize::from(origin.port.0)));
+        }
+        context.state.locate(parses);
+        context.state.prefetch_entries(parses);
+        for (at, mut frame) in frames.drain(..).enumerate() {
+            let origin = origins[at];
+            let Decision { verdict, reply } = decide(&mut frame, parses, at, origin, context);
+            if let Some(reply) = reply {
+                self.reply(&frame, origin.port, &reply);
+            }
+            self.finish(frame, origin.port, verdict);
+        }
+        origins.clear();
     }
 
     fn count_received(&self, burst: &Burst<P::Frame>) {
@@ -250,6 +336,17 @@ impl<P: Port> Turn<'_, P> {
         match verdict {
             Verdict::Transmit(port) => self.transmit(frame, port),
             Verdict::Punt(class) => self.punt(frame, from, class),
+            Verdict::HandOver(to, step) => {
+                let flushed = self.peers.hand(
+                    to,
+                    Handed {
+                        frame,
+                        port: from,
+                        step,
+                    },
+                );
+                self.count_handed(flushed);
+            }
             Verdict::Drop(reason) => self.counters.drop[reason as usize].add(1),
         }
     }
@@ -262,6 +359,7 @@ impl<P: Port> Turn<'_, P> {
         if lane.out.is_full() {
             lane.flush(self.counters);
         }
+        lane.octets += frame.bytes().len() as u64;
         lane.out.push(frame);
     }
 
@@ -302,7 +400,14 @@ impl<P: Port> Turn<'_, P> {
         reply.write(frame.bytes(), &mut made).then_some(made)
     }
 
+    fn count_handed(&self, Flushed { sent, refused }: Flushed) {
+        self.counters.handed_out.add(sent);
+        self.counters.drop[Reason::HandOverFull as usize].add(refused);
+    }
+
     fn flush(&mut self) {
+        let flushed = self.peers.flush();
+        self.count_handed(flushed);
         for lane in &mut *self.lanes {
             lane.flush(self.counters);
             lane.flush_made(self.counters);
@@ -316,14 +421,15 @@ impl<P: Port> Lane<P> {
         if self.out.is_empty() {
             return;
         }
-        let octets = octets(&self.out);
         let sent = self.port.tx_burst(&mut self.out);
+        let refused = octets(&self.out);
         counters.transmit.add(sent as u64);
-        counters
-            .transmit_bytes
-            .add(octets - self::octets(&self.out));
-        counters.drop[Reason::TxFull as usize].add(self.out.len() as u64);
-        self.out.clear();
+        counters.transmit_bytes.add(self.octets - refused);
+        self.octets = 0;
+        if !self.out.is_empty() {
+            counters.drop[Reason::TxFull as usize].add(self.out.len() as u64);
+            self.out.clear();
+        }
     }
 
     /// The same for what we made ourselves.

@@ -2,6 +2,7 @@
 
 use super::key::{Address, Key};
 use super::table::Side;
+use crate::owner::{FieldsSlot, MAX_FIELDS};
 use crate::services::{RealId, ServiceId};
 use crate::time::Millis;
 
@@ -16,6 +17,19 @@ impl Flags {
     pub const ACTIVE: u8 = 2;
     /// Replies pass us: the connection is found from both sides.
     pub const TWO_WAY: u8 = 4;
+
+    const FIELDS_SHIFT: u32 = 6;
+
+    /// Which of its service's listed fields the connection was made under.
+    pub fn fields(self) -> FieldsSlot {
+        FieldsSlot(self.0 >> Self::FIELDS_SHIFT)
+    }
+
+    /// Says which of its service's listed fields the connection was made under.
+    #[must_use]
+    pub fn made_under(self, slot: FieldsSlot) -> Self {
+        Self(self.0 | slot.0 << Self::FIELDS_SHIFT)
+    }
 
     /// Exactly these bits.
     pub fn new(bits: u8) -> Self {
@@ -84,6 +98,7 @@ pub struct Entry<A> {
     pub flags: Flags,
 }
 
+const _: () = assert!(MAX_FIELDS == 4, "a slot fits two bits of the flags");
 const _: () = assert!(size_of::<Entry<u32>>() == 64 && size_of::<Entry<u128>>() == 128);
 
 impl<A: Address> Entry<A> {
@@ -101,6 +116,21 @@ impl<A: Address> Entry<A> {
             destination_port,
             protocol: self.protocol,
         }
+    }
+
+    /// Whether packets with this tuple arrive on `side`. All fields at once: a tag rarely
+    /// lies, so there is nothing to save by stopping early.
+    #[inline]
+    pub(super) fn matches(&self, side: Side, key: &Key<A>) -> bool {
+        let (from, to) = match side {
+            Side::Client => ((self.client, self.client_port), (self.vip, self.vip_port)),
+            Side::Real => ((self.real, self.real_port), (self.local, self.local_port)),
+        };
+        (from.0 == key.source)
+            & (to.0 == key.destination)
+            & (from.1 == key.source_port)
+            & (to.1 == key.destination_port)
+            & (self.protocol == key.protocol)
     }
 
     /// Whether its deadline has come.

@@ -6,6 +6,7 @@ use super::entry::{Entry, Flags};
 use super::index::Index;
 use super::key::{Address, Hash, Hasher, Key};
 use super::wheel::{NIL, Wheel};
+use crate::owner::FieldsSlot;
 use crate::services::{RealId, ServiceId};
 use crate::time::Millis;
 
@@ -52,6 +53,8 @@ pub struct New<A> {
     pub real_id: RealId,
     /// Whose it is.
     pub service: ServiceId,
+    /// Which of the service's listed fields it is made under.
+    pub fields: FieldsSlot,
     /// How long it may be silent, in milliseconds.
     pub timeout_ms: u32,
 }
@@ -141,7 +144,7 @@ impl<A: Address> Table<A> {
     pub fn find(&self, hash: Hash, key: &Key<A>, now: Millis) -> Found {
         let found = self
             .index
-            .find(hash, |slot, side| self.entry(slot).key(side) == *key);
+            .find(hash, |slot, side| self.entry(slot).matches(side, key));
         match found {
             Some((slot, _)) if self.entry(slot).is_over(now) => Found::Over(slot),
             Some((slot, side)) => Found::Live(slot, side),
@@ -246,7 +249,7 @@ impl<A: Address> Table<A> {
 }
 
 fn entry_of<A: Address>(new: &New<A>, now: Millis) -> Entry<A> {
-    let mut flags = Flags::new(Flags::LIVE);
+    let mut flags = Flags::new(Flags::LIVE).made_under(new.fields);
     flags.put(Flags::TWO_WAY, new.two_way);
     Entry {
         client: new.key.source,
@@ -299,6 +302,7 @@ mod tests {
             two_way,
             real_id: RealId(0),
             service: ServiceId(0),
+            fields: FieldsSlot(0),
             timeout_ms,
         }
     }

@@ -46,7 +46,7 @@ fn no_line_has_two_writers() {
     assert_eq!((size_of::<RealBlock>(), align_of::<RealBlock>()), (64, 64));
     assert_eq!(
         (size_of::<ServiceBlock>(), align_of::<ServiceBlock>()),
-        (64, 64)
+        (128, 64)
     );
 }
 

@@ -63,12 +63,8 @@ impl Letters {
         let mut blocks = Blocks::default();
         blocks.reals.grow(26);
         blocks.others.grow(26);
-        let service = Service {
-            id: ServiceId(0),
-            revision: 1,
-            scheduler: Scheduler::prepare(None, &spec(kind, flags, workers, 1, &[])),
-            candidates: [].into(),
-        };
+        let scheduler = Scheduler::prepare(None, &spec(kind, flags, workers, 1, &[]));
+        let service = Service::new(ServiceId(0), 1, scheduler, [].into());
         let mut letters = Self {
             service,
             flags,

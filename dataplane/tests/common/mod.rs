@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use dataplane::exchange::{ControlEnd, exchange};
 use dataplane::fwd::Forwarder;
+use dataplane::handover::mesh;
 use dataplane::memory::{MemoryPort, Recycler};
+use dataplane::owner::Steering;
 use dataplane::port::{Frame, PortId, WorkerId};
 use dataplane::published::Publisher;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec, mh};
@@ -70,9 +72,13 @@ impl Lab {
             reader: readers.remove(0),
             exchange: ends.remove(0),
             counters: counters.clone(),
+            peers: mesh(1).remove(0),
+            steering: Arc::new(Steering::seeded(1, 128, 1).expect("one worker")),
             connections,
+            connections_v6: connections,
             pages: arch::Pages::Off,
             hash_key: [1, 2],
+            seed: 1,
             now,
         });
         Self {
@@ -146,12 +152,7 @@ impl Lab {
             backends: &backends,
         };
         let scheduler = Scheduler::prepare(None, &spec);
-        let service = Service {
-            id,
-            revision: 1,
-            scheduler,
-            candidates: candidates.into_boxed_slice(),
-        };
+        let service = Service::new(id, 1, scheduler, candidates.into_boxed_slice());
         self.snapshot.services.set(id.0, Arc::new(service));
         self.vip(vip, true, Unmatched::Drop);
         id

@@ -1,0 +1,158 @@
+//! What a worker's decisions change: its connections, one table a family.
+
+use std::net::IpAddr;
+
+use crate::conn::{Entry, Flags, Table};
+use crate::fwd::{Family, Outer};
+use crate::local::LocalAddresses;
+use crate::pages::Pages;
+use crate::parse::{Parsed, Parses};
+use crate::sched::{self, thresholds};
+use crate::services::{Blocks, Real, RealBlock};
+use crate::verdict::Counters;
+
+/// A worker's own tables.
+#[derive(Debug)]
+pub struct State {
+    /// IPv4 connections.
+    pub v4: Table<u32>,
+    /// IPv6 connections.
+    pub v6: Table<u128>,
+    /// What schedulers remember.
+    pub sched: sched::Memory,
+    /// The identification of the next outer packet that may be fragmented.
+    pub outer_id: u16,
+}
+
+impl State {
+    /// What the next tunnelled packet is told beside its inner packet.
+    #[inline]
+    pub fn outer(&mut self, pmtu_disc: bool) -> Outer {
+        self.outer_id = self.outer_id.wrapping_add(1);
+        Outer {
+            id: self.outer_id,
+            pmtu_disc,
+        }
+    }
+
+    /// Sets the packets' hashes and fetches the buckets that their look-ups will begin with.
+    #[inline]
+    pub fn locate(&self, parses: &mut Parses) {
+        for parsed in &mut parses.frames {
+            if let Parsed::V4(packet) = parsed {
+                packet.hash = self.v4.hash(&packet.key);
+                self.v4.prefetch_bucket(packet.hash);
+            }
+        }
+        for packet in &mut parses.v6 {
+            packet.hash = self.v6.hash(&packet.key);
+            self.v6.prefetch_bucket(packet.hash);
+        }
+    }
+
+    /// Fetches the entries that the look-ups will most likely end at.
+    #[inline]
+    pub fn prefetch_entries(&self, parses: &Parses) {
+        for parsed in &parses.frames {
+            if let Parsed::V4(packet) = parsed {
+                self.v4.prefetch_entry(packet.hash);
+            }
+        }
+        for packet in &parses.v6 {
+            self.v6.prefetch_entry(packet.hash);
+        }
+    }
+}
+
+/// A family that has a table.
+pub trait Stored: Family {
+    /// Its connections.
+    fn table(state: &mut State) -> &mut Table<Self>;
+
+    /// The address, if it is of this family.
+    fn from_ip(address: IpAddr) -> Option<Self>;
+
+    /// A service's local addresses of this family.
+    fn locals(addresses: &LocalAddresses) -> &[Self];
+}
+
+impl Stored for u32 {
+    #[inline]
+    fn table(state: &mut State) -> &mut Table<Self> {
+        &mut state.v4
+    }
+
+    #[inline]
+    fn from_ip(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V4(v4) => Some(v4.to_bits()),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    fn locals(addresses: &LocalAddresses) -> &[Self] {
+        &addresses.v4
+    }
+}
+
+impl Stored for u128 {
+    #[inline]
+    fn table(state: &mut State) -> &mut Table<Self> {
+        &mut state.v6
+    }
+
+    #[inline]
+    fn from_ip(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(v6.to_bits()),
+        }
+    }
+
+    fn locals(addresses: &LocalAddresses) -> &[Self] {
+        &addresses.v6
+    }
+}
+
+/// Counts a connection as active or inactive, if that changed.
+pub(crate) fn recount<A>(entry: &mut Entry<A>, active: bool, block: &RealBlock) {
+    if entry.flags.has(Flags::ACTIVE) == active {
+        return;
+    }
+    entry.flags.put(Flags::ACTIVE, active);
+    let (up, down) = if active {
+        (&block.active, &block.inactive)
+    } else {
+        (&block.inactive, &block.active)
+    };
+    up.up();
+    down.down();
+}
+
+/// Counts a connection that has ended.
+pub(crate) fn account_end<A>(
+    entry: &Entry<A>,
+    reals: &Pages<Real>,
+    blocks: &Blocks,
+    counters: &Counters,
+) {
+    counters.connections_ended.add(1);
+    if let Some(own) = blocks.services.get(entry.service.0) {
+        own.made_under[usize::from(entry.flags.fields().0)].down();
+    }
+    let Some(block) = blocks.reals.get(entry.real_id.0) else {
+        return;
+    };
+    let active = entry.flags.has(Flags::ACTIVE);
+    let gauge = if active {
+        &block.active
+    } else {
+        &block.inactive
+    };
+    gauge.down();
+    let limits = reals
+        .get(entry.real_id.0)
+        .map(|real| real.limits)
+        .unwrap_or_default();
+    thresholds::unbind(block, blocks.others.get(entry.real_id.0), limits);
+}
