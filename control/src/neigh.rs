@@ -31,7 +31,7 @@ const UNICAST_TRIES: u32 = 3;
 /// Requests to everybody before the neighbour counts as gone.
 const BROADCAST_TRIES: u32 = 3;
 /// The longest pause between requests for a neighbour that doesn't answer.
-const SLOWEST_RETRY_MS: u64 = 16_000;
+const SLOWEST_RETRY_MS: u64 = 4_000;
 /// Requests and announcements a second, over all neighbours.
 const SENDS_PER_SECOND: u64 = 1_000;
 /// Of these, how many may go at once.
@@ -498,7 +498,292 @@ fn next(state: State) -> Option<(State, Mac, u64)> {
     })
 }
 
-/// 2, 4, 8, 16, 16, ... seconds.
+/// 2, 4, 4, ... seconds.
 fn backoff(tries: u32) -> u64 {
     (RETRY_MS << tries.min(10)).min(SLOWEST_RETRY_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::tests::two_ports;
+
+    const LAN: PortId = PortId(1);
+    const OURS: Mac = Mac([2, 0, 0, 0, 0, 2]);
+    const OLD: Mac = Mac([2, 0, 0, 0, 0, 0xa]);
+    const NEW: Mac = Mac([2, 0, 0, 0, 0, 0xb]);
+    const THEM: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 9);
+    const DIP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
+    const VIP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 100);
+    const WHO: Neighbour = (LAN, IpAddr::V4(THEM));
+
+    /// Neighbours with `state` for [`WHO`], nothing due.
+    fn given(state: State) -> Neighbours {
+        let mut all = Neighbours::default();
+        all.want(WHO, 0);
+        all.schedule(WHO, None);
+        all.entries.get_mut(&WHO).expect("wanted").state = state;
+        all
+    }
+
+    fn hear(all: &mut Neighbours, arp: Arp, now: Instant) {
+        let ours = |address| address == DIP || address == VIP;
+        all.received(LAN, &arp, &two_ports(), ours, now);
+    }
+
+    fn reply(mac: Mac) -> Arp {
+        Arp {
+            operation: Operation::Reply,
+            sender_mac: mac,
+            sender_ip: THEM,
+            target_mac: OURS,
+            target_ip: DIP,
+        }
+    }
+
+    /// What happened, in short: `?>MAC` for a request sent, `!MAC` for a reply sent, `=MAC`
+    /// for a MAC learned, `=-` for one lost, `conflict`.
+    fn happened(all: &mut Neighbours) -> String {
+        let name = |mac: Mac| match mac {
+            Mac::BROADCAST => "all",
+            OLD => "old",
+            NEW => "new",
+            _ => "?",
+        };
+        let mut words = Vec::new();
+        while let Some(action) = all.action() {
+            words.push(match action {
+                Action::Send { to, arp, .. } if arp.operation == Operation::Request => {
+                    assert_eq!((arp.sender_mac, arp.target_mac), (OURS, Mac::ZERO));
+                    format!("?>{}", name(to))
+                }
+                Action::Send { to, .. } => format!("!{}", name(to)),
+                Action::Learned { mac, .. } => format!("={}", mac.map_or("-", name)),
+                Action::Conflict { .. } => "conflict".to_owned(),
+            });
+        }
+        words.join(" ")
+    }
+
+    fn probe(tries: u32, doubted: bool) -> State {
+        let mac = OLD;
+        State::Probe {
+            mac,
+            tries,
+            doubted,
+        }
+    }
+
+    fn search(tries: u32) -> State {
+        State::Search { mac: OLD, tries }
+    }
+
+    const REACHABLE: State = State::Reachable { mac: OLD };
+    const STATIC: State = State::Static { mac: OLD };
+
+    #[test]
+    fn every_state_when_its_time_has_come() {
+        #[rustfmt::skip]
+        let cases = [
+            (State::Incomplete { tries: 0 }, State::Incomplete { tries: 1 }, "?>all",    1_000),
+            (State::Incomplete { tries: 2 }, State::Incomplete { tries: 3 }, "?>all",    1_000),
+            (State::Incomplete { tries: 3 }, State::Failed { tries: 1 },     "?>all",    2_000),
+            (REACHABLE,                      probe(1, false),                "?>old",    1_000),
+            (probe(0, true),                 probe(1, true),                 "?>old",      200),
+            (probe(1, true),                 search(1),                      "?>all",    1_000),
+            (probe(1, false),                probe(2, false),                "?>old",    1_000),
+            (probe(2, false),                probe(3, false),                "?>old",    1_000),
+            (probe(3, false),                search(1),                      "?>all",    1_000),
+            (search(1),                      search(2),                      "?>all",    1_000),
+            (search(3),                      State::Failed { tries: 1 },     "?>all =-", 2_000),
+            (State::Failed { tries: 1 },     State::Failed { tries: 2 },     "?>all",    4_000),
+            (State::Failed { tries: 99 },    State::Failed { tries: 100 },   "?>all",    4_000),
+        ];
+        for (before, after, did, wait) in cases {
+            let mut all = given(before);
+            all.schedule(WHO, Some(50));
+            all.tick(&two_ports(), 49);
+            assert_eq!(happened(&mut all), "", "{before:?}: too early");
+            all.tick(&two_ports(), 50);
+            assert_eq!(happened(&mut all), did, "{before:?}");
+            assert_eq!(all.state(&WHO), Some(after), "{before:?}");
+            assert_eq!(all.wait(50), Some(wait), "{before:?}");
+        }
+        assert_eq!(next(STATIC), None);
+    }
+
+    #[test]
+    fn every_state_when_a_reply_to_us_comes() {
+        let reachable = |mac| State::Reachable { mac };
+        #[rustfmt::skip]
+        let cases = [
+            ("not asked yet",     State::Incomplete { tries: 0 }, NEW, State::Incomplete { tries: 0 }, ""),
+            ("asked",             State::Incomplete { tries: 1 }, NEW, reachable(NEW), "=new"),
+            ("gone",              State::Failed { tries: 3 },     NEW, reachable(NEW), "=new"),
+            ("the same, unasked", REACHABLE,                      OLD, REACHABLE,      ""),
+            ("another, unasked",  REACHABLE,                      NEW, probe(0, true), ""),
+            ("the one asked",     probe(1, false),                OLD, REACHABLE,      ""),
+            ("not the one asked", probe(1, false),                NEW, probe(1, false), ""),
+            ("asked in doubt",    probe(1, true),                 OLD, REACHABLE,      ""),
+            ("doubted again",     probe(1, true),                 NEW, probe(1, true), ""),
+            ("everybody asked",   search(1),                      OLD, REACHABLE,      ""),
+            ("failed over",       search(1),                      NEW, reachable(NEW), "=new"),
+            ("static",            STATIC,                         NEW, STATIC,         ""),
+        ];
+        for (name, before, from, after, did) in cases {
+            let mut all = given(before);
+            hear(&mut all, reply(from), 1_000);
+            assert_eq!(all.state(&WHO), Some(after), "{name}");
+            assert_eq!(happened(&mut all), did, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_we_did_not_ask_for_changes_nothing_or_makes_us_ask() {
+        let states = [
+            State::Incomplete { tries: 1 },
+            probe(1, false),
+            search(1),
+            State::Failed { tries: 1 },
+            STATIC,
+        ];
+        let gratuitous = Arp::announcement(NEW, THEM);
+        let to_somebody = Arp {
+            target_mac: NEW,
+            ..reply(NEW)
+        };
+        let for_somebody = Arp::request(NEW, THEM, Ipv4Addr::new(10, 1, 0, 50));
+        for arp in [gratuitous, to_somebody, for_somebody] {
+            for state in states {
+                let mut all = given(state);
+                hear(&mut all, arp, 1_000);
+                assert_eq!(all.state(&WHO), Some(state), "{arp:?}");
+                assert_eq!(happened(&mut all), "", "{arp:?}");
+            }
+            let mut all = given(REACHABLE);
+            hear(&mut all, arp, 1_000);
+            assert_eq!(all.state(&WHO), Some(probe(0, true)), "{arp:?}");
+            all.tick(&two_ports(), 1_000);
+            assert_eq!(happened(&mut all), "?>old", "asked at once");
+        }
+        let mut nobody = Neighbours::default();
+        hear(&mut nobody, reply(NEW), 0);
+        hear(&mut nobody, gratuitous, 0);
+        assert_eq!(nobody.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_gateway_that_fails_over_is_found_within_half_a_second() {
+        let mut all = given(REACHABLE);
+        hear(&mut all, Arp::announcement(NEW, THEM), 10_000);
+        all.tick(&two_ports(), 10_000);
+        all.tick(&two_ports(), 10_200);
+        assert_eq!(happened(&mut all), "?>old ?>all");
+        hear(&mut all, reply(NEW), 10_210);
+        assert_eq!(happened(&mut all), "=new");
+    }
+
+    #[test]
+    fn doubts_are_rare() {
+        let mut all = given(REACHABLE);
+        for now in [5_000, 5_010, 5_020] {
+            hear(&mut all, Arp::announcement(NEW, THEM), now);
+            all.tick(&two_ports(), now);
+            hear(&mut all, reply(OLD), now);
+        }
+        assert_eq!(
+            happened(&mut all),
+            "?>old",
+            "one probe for three lies in 20 ms"
+        );
+        assert_eq!(all.state(&WHO), Some(REACHABLE));
+    }
+
+    #[test]
+    fn questions_about_us() {
+        let ask = |target| Arp::request(NEW, THEM, target);
+        #[rustfmt::skip]
+        let cases = [
+            ("the director",          ask(DIP),                          "!new"),
+            ("a held VIP",            ask(VIP),                          "!new"),
+            ("somebody else",         ask(Ipv4Addr::new(10, 1, 0, 77)),  ""),
+            ("a probe for our VIP",   Arp::probe(NEW, VIP),              "!new"),
+            ("who claims our VIP",    Arp::announcement(NEW, VIP),       "conflict"),
+            ("from our own MAC",      Arp::request(OURS, THEM, VIP),     ""),
+            ("from a group's MAC",    Arp::request(Mac::BROADCAST, THEM, VIP), ""),
+            ("a reply for our VIP",   Arp { target_ip: VIP, ..reply(NEW) },    ""),
+        ];
+        for (name, arp, did) in cases {
+            let mut all = Neighbours::default();
+            hear(&mut all, arp, 0);
+            assert_eq!(happened(&mut all), did, "{name}");
+            assert_eq!(
+                all.iter().count(),
+                0,
+                "{name}: nobody is learned from a question"
+            );
+        }
+        let mut all = Neighbours::default();
+        all.received(PortId(7), &ask(VIP), &two_ports(), |_| true, 0);
+        assert_eq!(happened(&mut all), "", "no such port");
+    }
+
+    #[test]
+    fn an_address_is_announced_a_few_times_and_not_after_it_went() {
+        let mut all = Neighbours::default();
+        all.announce(LAN, VIP, 0);
+        let announced = |all: &mut Neighbours, until| {
+            (0..until).for_each(|ms| all.tick(&two_ports(), ms * 10));
+            happened(all)
+        };
+        assert_eq!(announced(&mut all, 1_000), "?>all ?>all ?>all");
+        assert_eq!(all.wait(0), None);
+        all.announce(LAN, VIP, 20_000);
+        all.announce(LAN, VIP, 20_000);
+        all.silence(LAN, VIP);
+        all.tick(&two_ports(), 30_000);
+        assert_eq!(happened(&mut all), "");
+    }
+
+    #[test]
+    fn ten_thousand_neighbours_are_asked_at_a_bounded_rate() {
+        let mut all = Neighbours::default();
+        for low in 0..10_000u32 {
+            let address = Ipv4Addr::from_bits(0x0a01_2000 + low);
+            all.want((LAN, IpAddr::V4(address)), 0);
+        }
+        let mut sent = 0;
+        for now in 0..=1_000 {
+            all.tick(&two_ports(), now);
+            while all.action().is_some() {
+                sent += 1;
+            }
+        }
+        assert!(
+            (1_000..=1_200).contains(&sent),
+            "{sent} in the first second"
+        );
+    }
+
+    #[test]
+    fn a_neighbour_is_kept_while_somebody_wants_it() {
+        let mut all = given(REACHABLE);
+        assert_eq!(all.want(WHO, 0), Some(OLD), "known at once");
+        all.unwant(WHO);
+        assert_eq!(all.state(&WHO), Some(REACHABLE));
+        all.unwant(WHO);
+        assert_eq!(all.state(&WHO), None);
+        assert_eq!(all.wait(0), None);
+        all.unwant(WHO);
+    }
+
+    #[test]
+    fn static_neighbours_are_there_from_the_start() {
+        let mut all = Neighbours::new(&two_ports());
+        let pinned = (LAN, IpAddr::from([172, 16, 0, 1]));
+        assert_eq!(all.want(pinned, 0), Some(Mac([2, 9, 9, 9, 9, 9])));
+        all.unwant(pinned);
+        assert!(all.state(&pinned).is_some());
+        assert_eq!(all.wait(0), None, "nobody asks");
+    }
 }
