@@ -23,6 +23,7 @@ use wire::{Protocol, tcp as segment};
 
 use crate::conn::tcp::{self, Direction, Event};
 use crate::conn::{Entry, Flags, Found, Key, Side, Slot};
+use crate::fragments::Transport;
 use crate::fwd::{self, Forwarder, Link};
 use crate::local::LocalPorts;
 use crate::owner::{Steering, Step};
@@ -69,6 +70,8 @@ pub struct Origin {
     pub port: PortId,
     /// The workers it has been to.
     pub step: Step,
+    /// What its packet's first fragment said, once it is known.
+    pub gathered: Option<Transport>,
 }
 
 /// What becomes of a frame, and what else is to be sent.
@@ -117,6 +120,8 @@ pub fn decide<F: Frame>(
             protocol,
         } => context.other(frame, *destination, *protocol, origin),
         Parsed::Decided(verdict) => (*verdict).into(),
+        // The worker gathers fragments before it asks.
+        Parsed::Fragment(_) => Verdict::Drop(Reason::NoConnection).into(),
     }
 }
 
@@ -258,7 +263,9 @@ impl Context<'_> {
         let entry = table.entry_mut(slot);
         entry.last_seen = self.now;
         entry.packets = entry.packets.saturating_add(1);
-        let timeout_ms = if packet.key.protocol == Protocol::TCP.0 {
+        let timeout_ms = if packet.later {
+            entry.timeout_ms
+        } else if packet.key.protocol == Protocol::TCP.0 {
             let before = tcp::State::ALL[usize::from(entry.state)];
             let state = tcp::next(before, direction(entry, side), event(packet.flags));
             if state != before {

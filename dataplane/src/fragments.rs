@@ -66,6 +66,13 @@ impl Datagram<u128> {
     }
 }
 
+impl<A> Datagram<A> {
+    /// The addresses, as a tuple whose ports mean nothing.
+    pub fn key(&self) -> &Key<A> {
+        &self.0
+    }
+}
+
 /// What only the first fragment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Transport {

@@ -5,6 +5,7 @@
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use crate::fragments::Transport;
 use crate::owner::Step;
 use crate::port::{BURST, Burst, PortId, WorkerId};
 
@@ -20,6 +21,8 @@ pub struct Handed<F> {
     pub port: PortId,
     /// How far it has come.
     pub step: Step,
+    /// What its packet's first fragment said, if it is a fragment.
+    pub gathered: Option<Transport>,
 }
 
 /// One worker's ends of the rings to and from all others.
@@ -148,6 +151,7 @@ mod tests {
             frame,
             port: PortId(0),
             step: Step(0),
+            gathered: None,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod decide;
 pub mod exchange;
 pub mod fragments;
 pub mod fwd;
+pub mod gather;
 pub mod handover;
 pub mod local;
 pub mod memory;

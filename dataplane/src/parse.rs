@@ -7,9 +7,11 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 use wire::ethernet::{self, EtherType, Mac};
+use wire::segment::Segment;
 use wire::{Protocol, ipv4, ipv6, tcp, udp};
 
 use crate::conn::{Hash, Key};
+use crate::fragments::{Datagram, Extent, Piece, Transport};
 use crate::port::{BURST, Frame, RxFlags};
 use crate::services::PortView;
 use crate::verdict::{PuntClass, Reason, Verdict};
@@ -25,6 +27,9 @@ pub struct Packet<A> {
     pub shape: Shape,
     /// TCP's control bits; none for UDP.
     pub flags: tcp::Flags,
+    /// Whether it is a later fragment: it goes where its packet's first one went, opens
+    /// nothing, and says nothing of the connection's state.
+    pub later: bool,
 }
 
 /// What decides whether a packet may take one more hop.
@@ -46,6 +51,9 @@ pub enum Parsed {
     /// TCP or UDP over IPv6: the packet at this place of [`Parses::v6`]. Kept apart, so that
     /// its 64 octets don't travel with every IPv4 packet (measured: 36 instructions).
     V6(u8),
+    /// A fragment of TCP or UDP that has not met its packet's first one: that at this place of
+    /// [`Parses::fragments`].
+    Fragment(u8),
     /// IP that belongs to no flow of its own.
     Other {
         /// Its destination.
@@ -64,6 +72,28 @@ pub struct Parses {
     pub frames: ArrayVec<Parsed, BURST>,
     /// The packets of IPv6 flows among them.
     pub v6: ArrayVec<Packet<u128>, BURST>,
+    /// The fragments among them.
+    pub fragments: ArrayVec<Fragment, BURST>,
+}
+
+/// A fragment of TCP or UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Whose part it is.
+    pub of: Whole,
+    /// Which part.
+    pub piece: Piece,
+    /// What the first fragment says.
+    pub transport: Option<Transport>,
+}
+
+/// A packet that came in fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// Of IPv4.
+    V4(Datagram<u32>),
+    /// Of IPv6.
+    V6(Datagram<u128>),
 }
 
 impl Parses {
@@ -71,13 +101,20 @@ impl Parses {
     pub fn clear(&mut self) {
         self.frames.clear();
         self.v6.clear();
+        self.fragments.clear();
     }
 
     /// Parses `frame`, which came by the port of `view`: at most [`BURST`] frames. Without a
-    /// view nothing can be for us: no snapshot names the port yet.
+    /// view nothing can be for us: no snapshot names the port yet. `gathered` is what the first
+    /// fragment said of the packet that `frame` is a fragment of.
     #[inline]
-    pub fn push<F: Frame>(&mut self, frame: &F, view: Option<&PortView>) {
-        let parsed = match view.map(|view| classify(frame, view, &mut self.v6)) {
+    pub fn push<F: Frame>(
+        &mut self,
+        frame: &F,
+        view: Option<&PortView>,
+        gathered: Option<Transport>,
+    ) {
+        let parsed = match view.map(|view| self.classify(frame, view, gathered)) {
             Some(Ok(parsed)) => parsed,
             Some(Err(verdict)) => Parsed::Decided(verdict),
             None => Parsed::Decided(drop(Reason::NoPort)),
@@ -86,129 +123,240 @@ impl Parses {
     }
 }
 
-type V6 = ArrayVec<Packet<u128>, BURST>;
+impl Parses {
+    #[inline]
+    fn classify<F: Frame>(
+        &mut self,
+        frame: &F,
+        view: &PortView,
+        gathered: Option<Transport>,
+    ) -> Result<Parsed, Verdict> {
+        let ethernet = ethernet::Frame::parse(frame.bytes());
+        let ethernet = ethernet.map_err(|_| drop(Reason::ShortFrame))?;
+        let destination = ethernet.dst();
+        if destination != view.mac && !is_shared(destination, view) {
+            return Err(drop(Reason::NotOurMac));
+        }
+        let flags = frame.rx_flags();
+        if flags.any(RxFlags::VLAN_STRIPPED) {
+            return Err(drop(Reason::Vlan));
+        }
+        let is_ip = matches!(ethernet.ethertype(), EtherType::IPV4 | EtherType::IPV6);
+        if is_ip && flags.any(RxFlags::SEGMENTED) {
+            return Err(drop(Reason::Oversize));
+        }
+        let link = Arrival {
+            view,
+            shared: destination != view.mac,
+            gathered,
+        };
+        match ethernet.ethertype() {
+            EtherType::IPV4 => self.ipv4(ethernet.into_payload(), &link),
+            EtherType::IPV6 => self.ipv6(ethernet.into_payload(), &link),
+            EtherType::ARP => Err(Verdict::Punt(PuntClass::Neighbour)),
+            EtherType::VLAN | EtherType::QINQ => Err(drop(Reason::Vlan)),
+            _ => Err(Verdict::Punt(PuntClass::Other)),
+        }
+    }
 
-#[inline]
-fn classify<F: Frame>(frame: &F, view: &PortView, v6: &mut V6) -> Result<Parsed, Verdict> {
-    let ethernet = ethernet::Frame::parse(frame.bytes());
-    let ethernet = ethernet.map_err(|_| drop(Reason::ShortFrame))?;
-    let destination = ethernet.dst();
-    if destination != view.mac && !is_shared(destination, view) {
-        return Err(drop(Reason::NotOurMac));
+    #[inline]
+    fn ipv4(&mut self, bytes: &[u8], link: &Arrival<'_>) -> Result<Parsed, Verdict> {
+        let ip = ipv4::Packet::parse(bytes).map_err(|error| drop(malformed_v4(error)))?;
+        if ip.total_len() > usize::from(link.view.mtu) {
+            return Err(drop(Reason::Oversize));
+        }
+        if !ip.verify_checksum() {
+            return Err(drop(Reason::BadChecksum));
+        }
+        if is_nobody_v4(ip.src().octets()) {
+            return Err(drop(Reason::BadSource));
+        }
+        let protocol = ip.protocol();
+        if link.shared {
+            // Shared frames never belong to a service (RFC 1122 §3.2.1.3, §4.1.3.6, §4.2.3.10).
+            return Err(Verdict::Punt(class(protocol, false)));
+        }
+        if !matches!(protocol, Protocol::TCP | Protocol::UDP) {
+            return Ok(Parsed::Other {
+                destination: ip.dst().into(),
+                protocol,
+            });
+        }
+        let (ports, flags) = if ip.is_fragment() {
+            match link.gathered {
+                Some(gathered) => {
+                    after_first(gathered, protocol, ip.payload(), ip.fragment_offset())?
+                }
+                None => return self.fragment_v4(&ip),
+            }
+        } else {
+            transport(protocol, ip.payload())?
+        };
+        Ok(Parsed::V4(Packet {
+            key: Key {
+                source: ip.src().to_bits(),
+                destination: ip.dst().to_bits(),
+                source_port: ports.0,
+                destination_port: ports.1,
+                protocol: protocol.0,
+            },
+            hash: Hash::default(),
+            shape: Shape {
+                length: len32(ip.total_len()),
+                ttl: ip.ttl(),
+                dont_fragment: ip.dont_fragment(),
+            },
+            flags,
+            later: ip.fragment_offset() != 0,
+        }))
     }
-    let flags = frame.rx_flags();
-    if flags.any(RxFlags::VLAN_STRIPPED) {
-        return Err(drop(Reason::Vlan));
+
+    fn ipv6(&mut self, bytes: &[u8], link: &Arrival<'_>) -> Result<Parsed, Verdict> {
+        let ip = ipv6::Packet::parse(bytes).map_err(|error| drop(malformed_v6(error)))?;
+        if ip.total_len() > usize::from(link.view.mtu) {
+            return Err(drop(Reason::Oversize));
+        }
+        if ip.src().is_multicast() || ip.src().is_loopback() {
+            return Err(drop(Reason::BadSource));
+        }
+        let upper = ip.upper().map_err(|error| drop(malformed_v6(error)))?;
+        let (protocol, payload) = (upper.protocol, ip.upper_payload(&upper));
+        if link.shared {
+            return Err(Verdict::Punt(shared_v6(protocol, payload)));
+        }
+        if !matches!(protocol, Protocol::TCP | Protocol::UDP) {
+            if is_discovery(protocol, payload) {
+                return Err(Verdict::Punt(PuntClass::Neighbour));
+            }
+            return Ok(Parsed::Other {
+                destination: ip.dst().into(),
+                protocol,
+            });
+        }
+        // One that is first and last is a whole packet (RFC 6946).
+        let part = upper.fragment.filter(|part| part.offset != 0 || part.more);
+        let (ports, flags) = match (part, link.gathered) {
+            (None, _) => transport(protocol, payload)?,
+            (Some(part), Some(gathered)) => after_first(gathered, protocol, payload, part.offset)?,
+            (Some(part), None) => return self.fragment_v6(&ip, &upper, &part),
+        };
+        let place = u8::try_from(self.v6.len()).expect("a burst is small");
+        self.v6.push(Packet {
+            key: Key {
+                source: ip.src().to_bits(),
+                destination: ip.dst().to_bits(),
+                source_port: ports.0,
+                destination_port: ports.1,
+                protocol: protocol.0,
+            },
+            hash: Hash::default(),
+            shape: Shape {
+                length: len32(ip.total_len()),
+                ttl: ip.hop_limit(),
+                dont_fragment: true,
+            },
+            flags,
+            later: part.is_some_and(|part| part.offset != 0),
+        });
+        Ok(Parsed::V6(place))
     }
-    let is_ip = matches!(ethernet.ethertype(), EtherType::IPV4 | EtherType::IPV6);
-    if is_ip && flags.any(RxFlags::SEGMENTED) {
-        return Err(drop(Reason::Oversize));
+
+    #[cold]
+    fn fragment_v4(&mut self, ip: &ipv4::Packet<&[u8]>) -> Result<Parsed, Verdict> {
+        let extent = Extent {
+            headers: ip.header_len(),
+            offset: ip.fragment_offset(),
+            length: ip.payload().len(),
+            extensions: 0,
+            more: ip.more_fragments(),
+        };
+        let (source, destination) = (ip.src().to_bits(), ip.dst().to_bits());
+        let datagram = Datagram::v4(source, destination, ip.protocol().0, ip.id());
+        self.fragment(Whole::V4(datagram), ip.protocol(), &extent, ip.payload())
     }
-    match ethernet.ethertype() {
-        EtherType::IPV4 => ipv4(ethernet.into_payload(), view, destination),
-        EtherType::IPV6 => ipv6(ethernet.into_payload(), view, destination, v6),
-        EtherType::ARP => Err(Verdict::Punt(PuntClass::Neighbour)),
-        EtherType::VLAN | EtherType::QINQ => Err(drop(Reason::Vlan)),
-        _ => Err(Verdict::Punt(PuntClass::Other)),
+
+    #[cold]
+    fn fragment_v6(
+        &mut self,
+        ip: &ipv6::Packet<&[u8]>,
+        upper: &ipv6::Upper,
+        part: &ipv6::FragmentInfo,
+    ) -> Result<Parsed, Verdict> {
+        let data = part.header_offset + ipv6::FRAGMENT_LEN;
+        let extent = Extent {
+            headers: part.header_offset,
+            offset: part.offset,
+            length: ip.payload().len().saturating_sub(data),
+            extensions: upper.offset.saturating_sub(data),
+            more: part.more,
+        };
+        let datagram = Datagram::v6(ip.src().to_bits(), ip.dst().to_bits(), part.id);
+        self.fragment(
+            Whole::V6(datagram),
+            upper.protocol,
+            &extent,
+            ip.upper_payload(upper),
+        )
     }
+
+    fn fragment(
+        &mut self,
+        of: Whole,
+        protocol: Protocol,
+        extent: &Extent,
+        payload: &[u8],
+    ) -> Result<Parsed, Verdict> {
+        let piece = Piece::new(protocol, extent).map_err(drop)?;
+        let transport = if piece.is_first() {
+            let segment = Segment::parse_first_fragment(protocol, payload);
+            let (source_port, destination_port) =
+                segment.map_err(|_| drop(Reason::FragmentTiny))?.ports();
+            Some(Transport {
+                source_port,
+                destination_port,
+                protocol: protocol.0,
+            })
+        } else {
+            None
+        };
+        let place = u8::try_from(self.fragments.len()).expect("a burst is small");
+        self.fragments.push(Fragment {
+            of,
+            piece,
+            transport,
+        });
+        Ok(Parsed::Fragment(place))
+    }
+}
+
+/// How a frame came.
+struct Arrival<'a> {
+    view: &'a PortView,
+    /// Not for us alone.
+    shared: bool,
+    gathered: Option<Transport>,
+}
+
+/// Ports of a fragment whose packet's first one is known, and TCP's control bits if it is the
+/// first itself.
+fn after_first(
+    gathered: Transport,
+    protocol: Protocol,
+    payload: &[u8],
+    offset: usize,
+) -> Result<((u16, u16), tcp::Flags), Verdict> {
+    let ports = (gathered.source_port, gathered.destination_port);
+    if offset != 0 || protocol != Protocol::TCP {
+        return Ok((ports, tcp::Flags::default()));
+    }
+    let segment = tcp::Packet::parse(payload).map_err(|_| drop(Reason::FragmentTiny))?;
+    Ok((ports, segment.flags()))
 }
 
 /// Whether frames for this MAC are for us and others: broadcast, and the groups we joined.
 #[cold]
 fn is_shared(destination: Mac, view: &PortView) -> bool {
     destination.is_broadcast() || view.groups.binary_search(&destination).is_ok()
-}
-
-#[inline]
-fn ipv4(bytes: &[u8], view: &PortView, to: Mac) -> Result<Parsed, Verdict> {
-    let ip = ipv4::Packet::parse(bytes).map_err(|error| drop(malformed_v4(error)))?;
-    if ip.total_len() > usize::from(view.mtu) {
-        return Err(drop(Reason::Oversize));
-    }
-    if !ip.verify_checksum() {
-        return Err(drop(Reason::BadChecksum));
-    }
-    if is_nobody_v4(ip.src().octets()) {
-        return Err(drop(Reason::BadSource));
-    }
-    let protocol = ip.protocol();
-    if to != view.mac {
-        // Shared frames never belong to a service (RFC 1122 §3.2.1.3, §4.1.3.6, §4.2.3.10).
-        return Err(Verdict::Punt(class(protocol, false)));
-    }
-    if !matches!(protocol, Protocol::TCP | Protocol::UDP) {
-        return Ok(Parsed::Other {
-            destination: ip.dst().into(),
-            protocol,
-        });
-    }
-    if ip.is_fragment() {
-        return Err(drop(Reason::Fragment));
-    }
-    let (ports, flags) = transport(protocol, ip.payload())?;
-    Ok(Parsed::V4(Packet {
-        key: Key {
-            source: ip.src().to_bits(),
-            destination: ip.dst().to_bits(),
-            source_port: ports.0,
-            destination_port: ports.1,
-            protocol: protocol.0,
-        },
-        hash: Hash::default(),
-        shape: Shape {
-            length: len32(ip.total_len()),
-            ttl: ip.ttl(),
-            dont_fragment: ip.dont_fragment(),
-        },
-        flags,
-    }))
-}
-
-fn ipv6(bytes: &[u8], view: &PortView, to: Mac, v6: &mut V6) -> Result<Parsed, Verdict> {
-    let ip = ipv6::Packet::parse(bytes).map_err(|error| drop(malformed_v6(error)))?;
-    if ip.total_len() > usize::from(view.mtu) {
-        return Err(drop(Reason::Oversize));
-    }
-    if ip.src().is_multicast() || ip.src().is_loopback() {
-        return Err(drop(Reason::BadSource));
-    }
-    let upper = ip.upper().map_err(|error| drop(malformed_v6(error)))?;
-    let protocol = upper.protocol;
-    if to != view.mac {
-        return Err(Verdict::Punt(shared_v6(protocol, ip.upper_payload(&upper))));
-    }
-    let is_flow = matches!(protocol, Protocol::TCP | Protocol::UDP);
-    if is_flow && upper.fragment.is_some() {
-        return Err(drop(Reason::Fragment));
-    }
-    if !is_flow {
-        if is_discovery(protocol, ip.upper_payload(&upper)) {
-            return Err(Verdict::Punt(PuntClass::Neighbour));
-        }
-        return Ok(Parsed::Other {
-            destination: ip.dst().into(),
-            protocol,
-        });
-    }
-    let (ports, flags) = transport(protocol, ip.upper_payload(&upper))?;
-    let place = u8::try_from(v6.len()).expect("a burst is small");
-    v6.push(Packet {
-        key: Key {
-            source: ip.src().to_bits(),
-            destination: ip.dst().to_bits(),
-            source_port: ports.0,
-            destination_port: ports.1,
-            protocol: protocol.0,
-        },
-        hash: Hash::default(),
-        shape: Shape {
-            length: len32(ip.total_len()),
-            ttl: ip.hop_limit(),
-            dont_fragment: true,
-        },
-        flags,
-    });
-    Ok(Parsed::V6(place))
 }
 
 /// Ports, and TCP's control bits.

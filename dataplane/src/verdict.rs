@@ -111,8 +111,6 @@ reasons! {
     ShortTransport => "drop-short-transport",
     /// A source address that no host may have (multicast, broadcast, loopback).
     BadSource => "drop-bad-source",
-    /// A fragment, which this version doesn't reassemble.
-    Fragment => "drop-fragment",
     /// A first fragment without the whole transport header, or a later one that reaches into
     /// it (RFC 1858, RFC 3128).
     FragmentTiny => "drop-fragment-tiny",

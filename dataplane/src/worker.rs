@@ -15,15 +15,17 @@ use crate::bucket::TokenBucket;
 use crate::conn::{Hasher, Table};
 use crate::decide::{Context, Decision, Identity, Origin, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
+use crate::fragments::{Fate, Transport};
+use crate::gather::{Gathered, Gathering};
 use crate::handover::{Flushed, Handed, Peers};
 use crate::local::{LocalPorts, ReplyHash};
-use crate::owner::{Steering, Step};
-use crate::parse::Parses;
+use crate::owner::{Fields, Steering, Step};
+use crate::parse::{Fragment, Parsed, Parses, Whole};
 use crate::port::{BURST, Burst, Frame, Port, PortId, WorkerId};
 use crate::published::Reader;
 use crate::reply::Reply;
 use crate::sched;
-use crate::services::{PuntLimits, Snapshot};
+use crate::services::{PortView, PuntLimits, Snapshot};
 use crate::state::State;
 use crate::time::{Clock, Millis};
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
@@ -75,6 +77,7 @@ pub struct Worker<P: Port> {
     peers: Peers<P::Frame>,
     counters: Arc<Counters>,
     lanes: Vec<Lane<P>>,
+    gathering: Gathering<P::Frame>,
     burst: Burst<P::Frame>,
     origins: ArrayVec<Origin, BURST>,
     parses: Parses,
@@ -123,6 +126,7 @@ impl<P: Port> Worker<P> {
             peers: parts.peers,
             counters: parts.counters,
             lanes: parts.ports.into_iter().map(lane).collect(),
+            gathering: Gathering::new(hasher),
             burst: Burst::new(),
             origins: ArrayVec::new(),
             parses: Parses::default(),
@@ -160,6 +164,7 @@ impl<P: Port> Worker<P> {
             snapshot,
             exchange: &self.exchange,
             peers: &mut self.peers,
+            gathering: &mut self.gathering,
             counters: &self.counters,
             lanes: &mut self.lanes,
             punts: &mut self.punts,
@@ -186,6 +191,7 @@ impl<P: Port> Worker<P> {
         for port in 0..turn.lanes.len() {
             busy |= turn.receive(port, &mut burst, &mut context);
         }
+        turn.expire_fragments(&mut context);
         turn.flush();
         context.expire(EXPIRE_PER_TURN);
         self.counters.turns.add(1);
@@ -233,6 +239,7 @@ struct Turn<'a, P: Port> {
     snapshot: &'a Snapshot,
     exchange: &'a WorkerEnd<P::Frame>,
     peers: &'a mut Peers<P::Frame>,
+    gathering: &'a mut Gathering<P::Frame>,
     counters: &'a Counters,
     lanes: &'a mut [Lane<P>],
     punts: &'a mut [TokenBucket; PuntClass::ALL.len()],
@@ -248,7 +255,12 @@ impl<P: Port> Turn<'_, P> {
             && let Some(Injected { frame, port }) = self.exchange.injected()
         {
             self.counters.injected.add(1);
-            self.finish(frame, port, Verdict::Transmit(port));
+            let origin = Origin {
+                port,
+                step: Step(0),
+                gathered: None,
+            };
+            self.finish(frame, origin, Verdict::Transmit(port));
             sent += 1;
         }
         sent > 0
@@ -264,10 +276,22 @@ impl<P: Port> Turn<'_, P> {
         let BurstOf {
             frames, origins, ..
         } = burst;
-        self.peers.take(source, |Handed { frame, port, step }| {
-            frames.push(frame);
-            origins.push(Origin { port, step });
-        });
+        self.peers.take(
+            source,
+            |Handed {
+                 frame,
+                 port,
+                 step,
+                 gathered,
+             }| {
+                frames.push(frame);
+                origins.push(Origin {
+                    port,
+                    step,
+                    gathered,
+                });
+            },
+        );
         if frames.is_empty() {
             return false;
         }
@@ -291,6 +315,7 @@ impl<P: Port> Turn<'_, P> {
         let origin = Origin {
             port,
             step: Step(0),
+            gathered: None,
         };
         burst.origins.extend(std::iter::repeat_n(origin, taken));
         burst.frames.iter().for_each(Frame::prefetch);
@@ -310,19 +335,107 @@ impl<P: Port> Turn<'_, P> {
         } = burst;
         parses.clear();
         for (frame, origin) in frames.iter().zip(origins.iter()) {
-            parses.push(frame, self.snapshot.ports.get(usize::from(origin.port.0)));
+            parses.push(frame, self.view(origin.port), origin.gathered);
         }
         context.state.locate(parses);
         context.state.prefetch_entries(parses);
-        for (at, mut frame) in frames.drain(..).enumerate() {
-            let origin = origins[at];
-            let Decision { verdict, reply } = decide(&mut frame, parses, at, origin, context);
-            if let Some(reply) = reply {
-                self.reply(&frame, origin.port, &reply);
+        for (at, frame) in frames.drain(..).enumerate() {
+            match parses.frames[at] {
+                Parsed::Fragment(place) => {
+                    let part = parses.fragments[usize::from(place)];
+                    self.gather(frame, &part, origins[at].port, context);
+                }
+                _ => self.settle(frame, parses, at, origins[at], context),
             }
-            self.finish(frame, origin.port, verdict);
         }
         origins.clear();
+    }
+
+    fn view(&self, port: PortId) -> Option<&PortView> {
+        self.snapshot.ports.get(usize::from(port.0))
+    }
+
+    /// Decides about a frame and does it.
+    #[inline]
+    fn settle(
+        &mut self,
+        mut frame: P::Frame,
+        parses: &Parses,
+        at: usize,
+        origin: Origin,
+        context: &mut Context<'_>,
+    ) {
+        let Decision { verdict, reply } = decide(&mut frame, parses, at, origin, context);
+        if let Some(reply) = reply {
+            self.reply(&frame, origin.port, &reply);
+        }
+        self.finish(frame, origin, verdict);
+    }
+
+    /// Brings a fragment to where its packet is gathered, and to what its first one says.
+    #[cold]
+    #[inline(never)]
+    fn gather(
+        &mut self,
+        frame: P::Frame,
+        part: &Fragment,
+        port: PortId,
+        context: &mut Context<'_>,
+    ) {
+        let gatherer = match &part.of {
+            Whole::V4(of) => context.me.steering.owner(Fields::Addresses, of.key()),
+            Whole::V6(of) => context.me.steering.owner(Fields::Addresses, of.key()),
+        };
+        if gatherer != context.me.id {
+            let origin = Origin {
+                port,
+                step: Step(0),
+                gathered: None,
+            };
+            return self.finish(frame, origin, Verdict::HandOver(gatherer, Step(0)));
+        }
+        match self.gathering.add(frame, port, part, self.now) {
+            Gathered::Follow(frame, transport) => self.follow(frame, port, transport, context),
+            Gathered::Held => self.counters.held.add(1),
+            Gathered::Drop(reason) => self.counters.drop[reason as usize].add(1),
+        }
+        self.let_go(context);
+    }
+
+    /// Sends a fragment the way that its packet's first one showed.
+    fn follow(
+        &mut self,
+        frame: P::Frame,
+        port: PortId,
+        transport: Transport,
+        context: &mut Context<'_>,
+    ) {
+        let origin = Origin {
+            port,
+            step: Step(0),
+            gathered: Some(transport),
+        };
+        let mut parses = Parses::default();
+        parses.push(&frame, self.view(port), origin.gathered);
+        context.state.locate(&mut parses);
+        self.settle(frame, &parses, 0, origin, context);
+    }
+
+    /// Deals with the fragments that are held no longer.
+    fn let_go(&mut self, context: &mut Context<'_>) {
+        while let Some((frame, port, fate)) = self.gathering.released() {
+            self.counters.released.add(1);
+            match fate {
+                Fate::Follow(transport) => self.follow(frame, port, transport, context),
+                Fate::Drop(reason) => self.counters.drop[reason as usize].add(1),
+            }
+        }
+    }
+
+    /// Forgets fragments that waited too long.
+    fn expire_fragments(&mut self, context: &mut Context<'_>) {
+        self.gathering.expire(self.now, EXPIRE_PER_TURN);
+        self.let_go(context);
     }
 
     fn count_received(&self, burst: &Burst<P::Frame>) {
@@ -332,17 +445,19 @@ impl<P: Port> Turn<'_, P> {
     }
 
     /// Does with a frame what was decided, and counts it.
-    fn finish(&mut self, frame: P::Frame, from: PortId, verdict: Verdict) {
+    fn finish(&mut self, frame: P::Frame, origin: Origin, verdict: Verdict) {
         match verdict {
             Verdict::Transmit(port) => self.transmit(frame, port),
-            Verdict::Punt(class) => self.punt(frame, from, class),
+            Verdict::Punt(class) => self.punt(frame, origin.port, class),
             Verdict::HandOver(to, step) => {
+                let Origin { port, gathered, .. } = origin;
                 let flushed = self.peers.hand(
                     to,
                     Handed {
                         frame,
-                        port: from,
+                        port,
                         step,
+                        gathered,
                     },
                 );
                 self.count_handed(flushed);

@@ -272,7 +272,6 @@ fn frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("from everybody",         from([255, 255, 255, 255]),                             "drop-bad-source"),
         ("an endless chain",       rx(&ip(CLIENT6, VIP6).raw(Protocol::HOP_BY_HOP, vec![0, 9])), "drop-header-chain"),
         ("IPv6, another port",     rx(&ip(CLIENT6, VIP6).with(tcp(1, 80).syn())),          "punt-other"),
-        ("a fragment",             rx(&ip(CLIENT, VIP).fragment(0, true).with(udp(1, 80).payload(vec![0; 8]))), "drop-fragment"),
         ("somebody else's VIP",    rx(&ip(CLIENT, OTHER_VIP).with(tcp(1, 80).syn())),      "drop-vip-not-held"),
         ("echo to it",             rx(&ip(CLIENT, OTHER_VIP).with(echo_request(1, 1))),    "drop-vip-not-held"),
         ("another port",           rx(&ip(CLIENT, VIP).with(tcp(1, 82).syn())),            "drop-no-service"),

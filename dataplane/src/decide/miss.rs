@@ -108,7 +108,7 @@ impl<'a> Context<'a> {
     /// Opens a connection, if a packet like this may.
     fn open<A: Stored>(&mut self, packet: &Packet<A>, service: &Service) -> Result<Slot, Refusal> {
         let is_tcp = packet.key.protocol == Protocol::TCP.0;
-        if is_tcp && (!packet.flags.syn() || packet.flags.rst()) {
+        if packet.later || is_tcp && (!packet.flags.syn() || packet.flags.rst()) {
             return Err(Reason::NoConnection.into());
         }
         let own = self
