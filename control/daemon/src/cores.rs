@@ -52,13 +52,10 @@ mod tests {
 
     #[test]
     fn lists_of_cores() {
-        let isolated = |list| {
-            (0..8)
-                .filter(|&core| contains(list, core))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(isolated("\n"), []);
-        assert_eq!(isolated("1,4-6\n"), [1, 4, 5, 6]);
-        assert_eq!(isolated("7-2,x"), []);
+        let cases: [(&str, &[u16]); 3] = [("\n", &[]), ("1,4-6\n", &[1, 4, 5, 6]), ("7-2,x", &[])];
+        for (list, want) in cases {
+            let isolated: Vec<u16> = (0..8).filter(|&core| contains(list, core)).collect();
+            assert_eq!(isolated, want, "{list:?}");
+        }
     }
 }

@@ -6,7 +6,9 @@ use config::model::{Config, Hugepages, Port};
 use control::status::{DeviceReport, PortInfo};
 use control::topology::{PortSetup, Topology};
 use dataplane::exchange::RING;
-use dpdk::rss::{KEY_LEN, RssConfig};
+use dataplane::handover;
+use dataplane::owner::Steering;
+use dpdk::rss::RssConfig;
 use dpdk::{Device, DeviceConfig, DeviceSpec, Eal, EalConfig, Handle, Pool, PoolConfig, Queue};
 use wire::ethernet::Mac;
 
@@ -19,8 +21,6 @@ const DESCRIPTORS: u16 = 1024;
 const AROUND: u16 = 26;
 /// Octets in a buffer at least.
 const SMALLEST_BUFFER: u16 = 2048;
-/// Entries of the table that spreads packets over the queues.
-const RSS_TABLE: u16 = 128;
 
 /// All ports. Fields go in this order.
 pub(crate) struct Ports {
@@ -32,8 +32,8 @@ pub(crate) struct Ports {
 
 impl Ports {
     /// Starts DPDK and every port of the file, with one queue pair for each worker.
-    pub(crate) fn open(config: &Config) -> Result<Self, Exit> {
-        let workers = u16::try_from(config.dataplane.workers.len()).map_err(Exit::configuration)?;
+    pub(crate) fn open(config: &Config, steering: &Steering) -> Result<Self, Exit> {
+        let workers = steering.workers();
         let specs = config
             .ports
             .iter()
@@ -51,9 +51,8 @@ impl Ports {
             pools: Vec::new(),
             eal,
         };
-        let key = random()?;
         for ((port, spec), size) in config.ports.iter().zip(specs).zip(sizes) {
-            ports.add(port, spec, size, workers, key)?;
+            ports.add(port, spec, size, steering)?;
         }
         if !ports.eal.hugepages() {
             tracing::info!(
@@ -68,12 +67,15 @@ impl Ports {
         port: &Port,
         spec: DeviceSpec,
         size: PoolConfig,
-        workers: u16,
-        key: [u8; KEY_LEN],
+        steering: &Steering,
     ) -> Result<(), Exit> {
         let handle = self.eal.handle();
         let pool = Pool::new(&handle, size).map_err(Exit::device)?;
-        let table = (0..RSS_TABLE).map(|at| at % workers).collect();
+        let workers = steering.workers();
+        let rss = RssConfig {
+            key: *steering.key(),
+            table: steering.table().to_vec(),
+        };
         let config = DeviceConfig {
             queues: workers,
             rx_descriptors: DESCRIPTORS,
@@ -81,7 +83,7 @@ impl Ports {
             mtu: port.mtu,
             mac: port.mac.map(|mac| mac.0),
             all_multicast: true,
-            rss: (workers > 1).then_some(RssConfig { key, table }),
+            rss: (workers > 1).then_some(rss),
             ..DeviceConfig::new(&port.name, &pool)
         };
         self.pools.push(pool);
@@ -161,9 +163,10 @@ fn spec(port: &Port) -> Result<DeviceSpec, Exit> {
 }
 
 fn size(port: &Port, workers: u16) -> PoolConfig {
-    let ring = u32::try_from(RING).expect("a small constant");
+    let [to_control, to_peer] =
+        [RING, handover::RING].map(|ring| u32::try_from(ring).expect("a small constant"));
     let pairs = u32::from(workers);
-    let held = 2 * ring * pairs;
+    let held = pairs.saturating_mul(2 * to_control + to_peer * pairs.saturating_sub(1));
     let computed = PoolConfig::for_ports(1, pairs, u32::from(DESCRIPTORS), held);
     let enough = port.mtu.saturating_add(AROUND).max(SMALLEST_BUFFER);
     PoolConfig {
@@ -192,12 +195,6 @@ fn eal_config(config: &Config, specs: &[DeviceSpec], sizes: &[PoolConfig]) -> Ea
         pci: pci.collect(),
         ..EalConfig::default()
     }
-}
-
-fn random() -> Result<[u8; KEY_LEN], Exit> {
-    let mut key = [0; KEY_LEN];
-    crate::workers::randomize(&mut key)?;
-    Ok(key)
 }
 
 /// What spreads packets over the queues, as far as it is known.

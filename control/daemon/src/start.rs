@@ -5,19 +5,22 @@ use std::sync::Arc;
 
 use config::model::Config;
 use config::toml::{self, Loaded};
-use control::kernel::{Kernel, KernelError};
+use control::kernel::Kernel;
 use control::run::{Control, Parts, StartError};
 use control::signals::Signals;
 use control::socket::{Socket, SocketError};
 use control::topology::Topology;
 use dataplane::exchange::{Exchange, exchange};
-use dataplane::verdict::Counters;
+use dataplane::handover::mesh;
+use dataplane::owner::Steering;
 
 use crate::cores;
 use crate::exit::Exit;
 use crate::ports::Ports;
-use crate::workers::{Share, Workers};
+use crate::workers::{Share, Workers, random};
 
+/// Entries of the table that names the owner of a hash.
+const STEERING_TABLE: usize = 512;
 /// Who may change things.
 const ROOT: u32 = 0;
 
@@ -36,8 +39,9 @@ pub(crate) fn run(file: &Path, signals: Signals) -> Result<(), Exit> {
             path.display()
         );
     }
-    let ports = Ports::open(&config)?;
-    let ran = with_ports(&config, &ports, socket, signals);
+    let steering = Arc::new(steering(&config)?);
+    let ports = Ports::open(&config, &steering)?;
+    let ran = with_ports(&config, &ports, &steering, socket, signals);
     ports.close();
     ran.map(drop) // kernel interfaces, then the socket
 }
@@ -78,6 +82,12 @@ fn check_cores(config: &Config) -> Result<(), Exit> {
     }
 }
 
+/// Who owns what: one random key and one table for every port and worker.
+fn steering(config: &Config) -> Result<Steering, Exit> {
+    let workers = u16::try_from(config.dataplane.workers.len()).map_err(Exit::configuration)?;
+    Steering::seeded(random()?, STEERING_TABLE, workers).map_err(Exit::configuration)
+}
+
 /// Control alone: nothing of DPDK is touched, and no right is needed.
 fn without_ports(config: &Config, socket: Socket, signals: Signals) -> Result<(), Exit> {
     let parts = Parts {
@@ -101,22 +111,18 @@ fn without_ports(config: &Config, socket: Socket, signals: Signals) -> Result<()
 fn with_ports(
     config: &Config,
     ports: &Ports,
+    steering: &Arc<Steering>,
     socket: Socket,
     signals: Signals,
 ) -> Result<Control, Exit> {
     let topology = ports.topology(config);
-    let kernel = Kernel::make(&topology).map_err(kernel_exit)?;
-    let cores = &config.dataplane.workers;
-    let count = u16::try_from(cores.len()).map_err(Exit::configuration)?;
-    let pool = ports
-        .pool()
-        .ok_or_else(|| Exit::internal("ports without a pool"))?;
+    let kernel = Kernel::make(&topology).map_err(Exit::device)?;
+    let count = steering.workers();
+    let pool = ports.pool().ok_or_else(no_pool)?;
     let (ring, ends) = exchange(count, pool);
     let ring: Box<dyn Exchange> = Box::new(ring);
-    let workers: Vec<_> = cores
-        .iter()
-        .map(|&core| (core, Arc::<Counters>::default()))
-        .collect();
+    let cores = config.dataplane.workers.iter();
+    let workers: Vec<_> = cores.map(|&core| (core, Arc::default())).collect();
     let parts = Parts {
         config,
         topology,
@@ -129,19 +135,20 @@ fn with_ports(
         administrator: ROOT,
     };
     let (mut control, readers) = Control::new(parts).map_err(start_exit)?;
+    let rings = ends.into_iter().zip(mesh(count));
     let mut shares = Vec::new();
-    let each = workers.into_iter().zip(readers).zip(ends);
-    for (worker, (((core, counters), reader), exchange)) in (0u16..).zip(each) {
-        let queues = ports.queues(worker)?;
+    let each = workers.into_iter().zip(readers).zip(rings);
+    for (worker, (((core, counters), reader), (exchange, peers))) in (0u16..).zip(each) {
         shares.push(Share {
             core,
-            queues,
+            queues: ports.queues(worker)?,
             reader,
             exchange,
+            peers,
             counters,
         });
     }
-    let mut workers = Workers::start(config, &ports.handle(), shares)?;
+    let mut workers = Workers::start(config, &ports.handle(), steering, shares)?;
     tracing::info!("ready");
     let ran = control.run().map_err(Exit::internal);
     workers.end();
@@ -149,8 +156,8 @@ fn with_ports(
     ran.map(|()| control)
 }
 
-fn kernel_exit(error: KernelError) -> Exit {
-    Exit::device(error)
+fn no_pool() -> Exit {
+    Exit::internal("there are ports, but no pool of frame buffers")
 }
 
 fn start_exit(error: StartError) -> Exit {

@@ -11,6 +11,8 @@ use std::time::Duration;
 use arch::{PageKind, Pages, Tsc};
 use config::model::{Config, Dataplane, Hugepages};
 use dataplane::exchange::WorkerEnd;
+use dataplane::handover::Peers;
+use dataplane::owner::Steering;
 use dataplane::port::WorkerId;
 use dataplane::published::Reader;
 use dataplane::services::Snapshot;
@@ -46,6 +48,7 @@ pub(crate) struct Share {
     pub(crate) queues: Vec<Queue>,
     pub(crate) reader: Reader<Snapshot>,
     pub(crate) exchange: WorkerEnd<Mbuf>,
+    pub(crate) peers: Peers<Mbuf>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -54,12 +57,11 @@ impl Workers {
     pub(crate) fn start(
         config: &Config,
         handle: &Handle,
+        steering: &Arc<Steering>,
         shares: Vec<Share>,
     ) -> Result<Self, Exit> {
-        let (mut low, mut high) = ([0; 8], [0; 8]);
-        randomize(&mut low)?;
-        randomize(&mut high)?;
-        let hash_key = [low, high].map(u64::from_ne_bytes);
+        let hash_key = [random()?, random()?];
+        let seed = random()?;
         let clock = Clock::start(Tsc::calibrate(CALIBRATION).hz());
         let seeds = (0u16..).zip(shares).map(|(id, share)| Seed {
             core: share.core,
@@ -71,10 +73,14 @@ impl Workers {
                 ports: share.queues,
                 reader: share.reader,
                 exchange: share.exchange,
+                peers: share.peers,
+                steering: steering.clone(),
                 counters: share.counters,
                 connections: config.dataplane.connections,
+                connections_v6: config.dataplane.connections_v6,
                 pages: pages(&config.dataplane),
                 hash_key,
+                seed,
                 now: clock.now(),
             },
         });
@@ -153,7 +159,9 @@ fn work(seed: Seed, stop: &AtomicBool, ready: &Sender<Result<String, String>>) {
         Ok(worker) => worker,
         Err(error) => return say(Err(format!("worker {id}: {error}"))),
     };
-    let (bytes, kind) = worker.state().v4.memory();
+    let (v4, kind) = worker.state().v4.memory();
+    let (v6, _) = worker.state().v6.memory();
+    let bytes = v4 + v6;
     say(Ok(format!(
         "worker {id} on core {core} (lcore {}): {} MiB of connection tables on {}, idle: {idle:?}",
         registration.lcore(),
@@ -171,8 +179,10 @@ fn pages_named(kind: PageKind) -> &'static str {
     }
 }
 
-/// Fills `bytes` with what nobody can guess.
-pub(crate) fn randomize(bytes: &mut [u8]) -> Result<(), Exit> {
-    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(bytes));
-    read.map_err(|error| Exit::device(format_args!("/dev/urandom: {error}")))
+/// A number that nobody can guess.
+pub(crate) fn random() -> Result<u64, Exit> {
+    let mut bytes = [0; 8];
+    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(|error| Exit::device(format_args!("/dev/urandom: {error}")))?;
+    Ok(u64::from_ne_bytes(bytes))
 }

@@ -205,28 +205,20 @@ fn large_upload_and_download() -> Outcome {
     let back = lab.file("back");
     fs::write(&file, &body)?;
     let _daemon = Daemon::start(&lab, &Toml::with(web("rr", &[1])))?;
-    let curl = |arguments: &[&str]| {
+    let there = format!("{}files/stored", url());
+    let curl = |arguments: [&str; 2]| {
         let mut command = Lab::inside(&lab.client(), "curl");
         run(command
             .args(["-sS", "--fail", "--max-time", "30"])
-            .args(arguments))
+            .args(arguments)
+            .arg(&there))
     };
-    let upload = format!("@{}", file.display());
-    let sent = curl(&[
-        "--data-binary",
-        &upload,
-        "-H",
-        "Expect:",
-        "-w",
-        "%{size_upload}",
-        &url(),
-    ])?;
-    ensure!(sent == "real-1\n10000000", "the upload gave {sent:?}");
-    curl(&[
-        "-o",
-        &back.to_string_lossy(),
-        &format!("{}files/body", url()),
-    ])?;
+    curl(["--upload-file", &file.to_string_lossy()])?;
+    ensure!(
+        fs::read(lab.file("files/stored"))? == body,
+        "the server stored something else"
+    );
+    curl(["--output", &back.to_string_lossy()])?;
     ensure!(
         fs::read(&back)? == body,
         "the download differs from the file"

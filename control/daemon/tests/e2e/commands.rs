@@ -157,7 +157,7 @@ fn refusals_say_what_ipvsadm_says() -> Outcome {
         (
             &["-A", "-t", "10.83.0.101:80", "-w", "1"],
             2,
-            "illegal option",
+            "Illegal 'weight' option",
         ),
     ];
     for (arguments, code, part) in cases {

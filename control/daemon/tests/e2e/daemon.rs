@@ -13,6 +13,9 @@ use crate::runner::Failure;
 
 /// How long a start may take: EAL, pools, devices.
 const START_SECONDS: u64 = 20;
+/// How long the real servers may take to be resolved. (Before it has their MACs the daemon
+/// drops what is for them; a client that repeats itself does not notice.)
+const RESOLVE_SECONDS: u64 = 3;
 /// How long a stop may take.
 const STOP_SECONDS: u64 = 10;
 
@@ -126,6 +129,7 @@ impl Daemon {
             )));
         }
         lab.plug_in()?;
+        lab::wait_for(RESOLVE_SECONDS, || daemon.has_resolved(&lab.reals()));
         Ok(daemon)
     }
 
@@ -163,6 +167,18 @@ impl Daemon {
 
     fn is_up(&self, director: &str) -> bool {
         Lab::ip(director, "link show dtap0").is_ok() && self.sluice(&["-Ln"]).status.success()
+    }
+
+    /// Whether every real of these that it uses has a MAC.
+    fn has_resolved(&self, reals: &[String]) -> bool {
+        let text = self.ask(&["status", "--json"]).unwrap_or_default();
+        let status: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let neighbours = status["neighbours"].as_array();
+        neighbours.is_some_and(|all| {
+            all.iter()
+                .filter(|one| reals.iter().any(|real| one["address"] == real.as_str()))
+                .all(|one| one["mac"].is_string())
+        })
     }
 
     /// Whether the process is over.

@@ -163,6 +163,11 @@ impl Lab {
         Ok(lab)
     }
 
+    /// The addresses of its reals.
+    pub(crate) fn reals(&self) -> Vec<String> {
+        (1..=self.reals).map(real_address).collect()
+    }
+
     /// The same, with a web server on each real.
     ///
     /// # Errors
@@ -277,14 +282,17 @@ impl Lab {
                  server {{
                      listen 80;
                      location / {{ default_type text/plain; return 200 \"real-{index}\\n\"; }}
-                     location /files/ {{ alias {folder}/; }}
+                     location /files/ {{ alias {folder}/files/; dav_methods PUT; }}
                  }}
              }}"
         );
         let path = self.file(&format!("nginx-{index}.conf"));
         fs::write(&path, configuration)?;
         // The workers are another user.
-        run(Command::new("chmod").arg("755").arg(self.folder.path()))?;
+        fs::create_dir_all(self.file("files"))?;
+        for folder in [self.folder.path(), &self.file("files")] {
+            run(Command::new("chmod").arg("777").arg(folder))?;
+        }
         let log = self.file(&format!("nginx-{index}.log"));
         run(Self::inside(&self.real(index), "nginx")
             .arg("-q")
