@@ -12,7 +12,7 @@ use crate::owner::Step;
 use crate::parse::{Shape, class};
 use crate::port::Frame;
 use crate::reply;
-use crate::services::{Owned, Unmatched};
+use crate::services::{Owned, Towards, Unmatched};
 use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
 
@@ -102,11 +102,12 @@ impl Context<'_> {
         let Some(hop) = real.forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        let hop = Towards::Hop(hop);
         let way = way(self.snapshot, shape(about), hop, real.forwarder.overhead())?;
         let outer = self.outer(&real.forwarder);
         real.forwarder
             .error_to_real(frame, entry, way.link, outer)?;
-        Ok(Verdict::Transmit(way.port))
+        Ok(way.verdict)
     }
 
     fn error_outbound<A: Stored, F: Frame>(
@@ -119,7 +120,7 @@ impl Context<'_> {
         let hop = self.towards(entry.client.to_ip(), u32::from(entry.client_port))?;
         let way = way(self.snapshot, shape(about), hop, 0)?;
         real.forwarder.error_to_client(frame, entry, way.link)?;
-        Ok(Verdict::Transmit(way.port))
+        Ok(way.verdict)
     }
 }
 
