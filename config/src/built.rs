@@ -73,27 +73,28 @@ impl Feature {
     pub fn is_built(self) -> bool {
         match self {
             Self::Protocol(protocol)  => matches!(protocol, Protocol::Tcp | Protocol::Udp),
-            Self::Family(family)      => matches!(family, Family::V4),
-            Self::Scheduler(kind)     => matches!(kind, SchedulerKind::Rr | SchedulerKind::Wrr | SchedulerKind::Wlc),
             Self::Steering(steering)  => matches!(steering, Steering::Tuple),
             Self::Sysctl(_)           => false,
-            Self::Dr
-            | Self::Route             => true,
-            Self::MarkService
+            Self::Family(Family::V4)
+            | Self::Scheduler(_)
             | Self::Flags
-            | Self::Persistence
-            | Self::OnePacket
             | Self::LocalAddresses
-            | Self::ClientAddress
             | Self::MssClamp
+            | Self::Dr
             | Self::Local
             | Self::Ipip
-            | Self::Gue
-            | Self::Gre
             | Self::Nat
             | Self::FullNat
             | Self::Thresholds
-            | Self::Multipath
+            | Self::Route
+            | Self::Multipath         => true,
+            Self::Family(Family::V6)
+            | Self::MarkService
+            | Self::Persistence
+            | Self::OnePacket
+            | Self::ClientAddress
+            | Self::Gue
+            | Self::Gre
             | Self::Vlan
             | Self::Bond
             | Self::MarkRule          => false,
@@ -327,7 +328,7 @@ mod tests {
         };
         let cases = [
             (web(), "built"),
-            (mh, "scheduler mh: not built yet"),
+            (mh, "built"),
             (
                 Service {
                     one_packet: true,
@@ -351,28 +352,25 @@ mod tests {
             address: IpAddr::from([127, 0, 0, 1]),
             port: 80,
         };
-        let local = "local delivery (a real that is the director itself): not built yet";
+        let limited = Real {
+            upper: 9,
+            ..behind(Mode::Dr)
+        };
+        let local = Real {
+            endpoint: loopback,
+            ..behind(Mode::Dr)
+        };
         let cases = [
             (behind(Mode::Dr), "built"),
-            (behind(Mode::Nat), "mode nat: not built yet"),
+            (behind(Mode::Nat), "built"),
+            (behind(Mode::FullNat), "built"),
+            (behind(Mode::Tun(Tunnel::Ipip)), "built"),
             (
                 behind(Mode::Tun(gre)),
                 "mode tun, tunnel gre: not built yet",
             ),
-            (
-                Real {
-                    upper: 9,
-                    ..behind(Mode::Dr)
-                },
-                "connection thresholds: not built yet",
-            ),
-            (
-                Real {
-                    endpoint: loopback,
-                    ..behind(Mode::Dr)
-                },
-                local,
-            ),
+            (limited, "built"),
+            (local, "built"),
         ];
         for (given, want) in cases {
             assert_eq!(answer(real(&web(), &given)), want);

@@ -83,6 +83,11 @@ impl<K: Clone + Eq + Hash> Arena<K> {
         matches!(self.slots[slot as usize], Slot::Live(_)).then_some(slot)
     }
 
+    /// The slot of `key`, in use or in the trash.
+    pub fn find(&self, key: &K) -> Option<u32> {
+        self.by_key.get(key).copied()
+    }
+
     /// Puts the slot of `key` into the trash: from the snapshot of `generation` on nobody can
     /// make anything new on it.
     pub fn trash(&mut self, key: &K, generation: u64) -> Option<u32> {

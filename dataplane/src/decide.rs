@@ -338,12 +338,7 @@ struct Way {
 /// The way there, after the checks that every mode needs: hops left, and room in the link for
 /// the packet and `overhead` more octets.
 #[inline]
-fn way(
-    snapshot: &Snapshot,
-    shape: Shape,
-    towards: Towards,
-    overhead: u16,
-) -> Result<Way, Refusal> {
+fn way(snapshot: &Snapshot, shape: Shape, towards: Towards, overhead: u16) -> Result<Way, Refusal> {
     if shape.ttl <= 1 {
         return Err(Refusal(Reason::TtlExceeded, Some(Kind::TimeExceeded)));
     }

@@ -122,7 +122,7 @@ pub struct Candidate {
 }
 
 /// A real server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Real {
     /// Its address.
     pub address: IpAddr,
@@ -200,14 +200,18 @@ impl NatReals {
         Self(all.into())
     }
 
-    /// The services that have this real server.
+    /// The services that have this real server; one with port 0 has every port.
     pub fn find(
         &self,
         protocol: u8,
         address: IpAddr,
         port: u16,
     ) -> impl Iterator<Item = ServiceId> {
-        let wanted = (protocol, address, port);
+        let same = self.exact((protocol, address, port));
+        same.chain(self.exact((protocol, address, 0)))
+    }
+
+    fn exact(&self, wanted: NatReal) -> impl Iterator<Item = ServiceId> {
         let start = self.0.partition_point(|&(real, _)| real < wanted);
         let same = self.0[start..]
             .iter()
