@@ -26,6 +26,7 @@ use crate::conn::{Entry, Flags, Found, Key, Side, Slot};
 use crate::fragments::Transport;
 use crate::fwd::{self, Forwarder, Link};
 use crate::local::LocalPorts;
+use crate::observe;
 use crate::owner::{Steering, Step};
 use crate::parse::{Packet, Parsed, Parses, Shape};
 use crate::port::{Frame, PortId, WorkerId};
@@ -126,7 +127,7 @@ impl Context<'_> {
         }
         let (slot, side) = match self.find(packet) {
             Some(found) => found,
-            None => match self.miss(packet, step) {
+            None => match self.miss(frame, packet, step) {
                 Ok(slot) => (slot, Side::Client),
                 Err(verdict) => return verdict,
             },
@@ -169,6 +170,7 @@ impl Context<'_> {
     ) -> Result<Verdict, Refusal> {
         let entry = A::table(self.state).entry(slot);
         let (real_id, service) = (entry.real_id, entry.service);
+        frame.observe(observe::Event::of(entry, Side::Client));
         let real = self
             .snapshot
             .reals
@@ -210,6 +212,7 @@ impl Context<'_> {
     ) -> Result<Verdict, Refusal> {
         let entry = A::table(self.state).entry(slot);
         let (real_id, service, client) = (entry.real_id, entry.service, entry.client.to_ip());
+        frame.observe(observe::Event::of(entry, Side::Real));
         let real = self
             .snapshot
             .reals

@@ -144,7 +144,8 @@ impl Parses {
         let ethernet = ethernet::Frame::parse(frame.bytes());
         let ethernet = ethernet.map_err(|_| drop(Reason::ShortFrame))?;
         let destination = ethernet.dst();
-        if destination != view.mac && !is_shared(destination, view) {
+        let ours = destination == view.mac || view.any_mac && destination.is_unicast();
+        if !ours && !is_shared(destination, view) {
             return Err(drop(Reason::NotOurMac));
         }
         let flags = frame.rx_flags();
@@ -157,7 +158,7 @@ impl Parses {
         }
         let link = Arrival {
             view,
-            shared: destination != view.mac,
+            shared: !ours,
             gathered,
         };
         match ethernet.ethertype() {
@@ -386,7 +387,7 @@ fn after_first(
 /// Whether frames for this MAC are for us and others: broadcast, and the groups we joined.
 #[cold]
 fn is_shared(destination: Mac, view: &PortView) -> bool {
-    destination.is_broadcast() || view.groups.binary_search(&destination).is_ok()
+    destination.is_broadcast() || view.any_mac || view.groups.binary_search(&destination).is_ok()
 }
 
 /// Ports, and TCP's control bits.

@@ -8,6 +8,7 @@ use wire::Protocol;
 use super::{Context, Origin, Refusal, real_of, way};
 use crate::conn::{Found, Side};
 use crate::fwd::icmp::{self, Embedded};
+use crate::observe::Event;
 use crate::owner::Step;
 use crate::parse::{Shape, class};
 use crate::port::Frame;
@@ -72,6 +73,7 @@ impl Context<'_> {
             return self.error_elsewhere(&about, step);
         };
         let entry = *table.entry(slot);
+        frame.observe(Event::of(&entry, side));
         let passed = match side {
             Side::Client => self.error_inbound(frame, &entry, &about),
             Side::Real => self.error_outbound(frame, &entry, &about),

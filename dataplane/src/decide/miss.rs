@@ -13,9 +13,10 @@ use super::{Context, Refusal};
 use crate::conn::table::New;
 use crate::conn::{Found, Key, Slot, tcp};
 use crate::fwd::Forwarder;
+use crate::observe::Event;
 use crate::owner::{Next, Step, next_stop};
 use crate::parse::Packet;
-use crate::port::WorkerId;
+use crate::port::{Frame, WorkerId};
 use crate::reply::Kind;
 use crate::sched::{self, Ask, thresholds};
 use crate::services::{Owned, Service, ServiceBlock, ServiceId, Snapshot, Unmatched};
@@ -34,8 +35,9 @@ impl<'a> Context<'a> {
     /// The connection that the packet opens, or what becomes of it instead.
     #[cold]
     #[inline(never)]
-    pub(super) fn miss<A: Stored>(
+    pub(super) fn miss<A: Stored, F: Frame>(
         &mut self,
+        frame: &mut F,
         packet: &Packet<A>,
         step: Step,
     ) -> Result<Slot, Verdict> {
@@ -55,8 +57,12 @@ impl<'a> Context<'a> {
         )) {
             return Err(verdict);
         }
-        self.open(packet, service)
-            .map_err(|refusal| self.refused(refusal, key))
+        frame.observe(Event::Service(service.id));
+        let slot = self
+            .open(packet, service)
+            .map_err(|refusal| self.refused(refusal, key))?;
+        frame.observe(Event::Opened);
+        Ok(slot)
     }
 
     /// The service that takes the client's packet with this tuple.

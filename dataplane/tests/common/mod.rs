@@ -257,6 +257,7 @@ impl Lab {
 
 fn empty() -> Snapshot {
     let view = |mac, groups: &[Mac]| PortView {
+        any_mac: false,
         mac,
         mtu: 1500,
         groups: groups.into(),
