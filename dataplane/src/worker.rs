@@ -363,7 +363,7 @@ impl<P: Port> Turn<'_, P> {
     }
 
     /// Decides about a frame and does it.
-    #[inline]
+    #[inline(always)]
     fn settle(
         &mut self,
         mut frame: P::Frame,
@@ -452,6 +452,7 @@ impl<P: Port> Turn<'_, P> {
     }
 
     /// Does with a frame what was decided, and counts it.
+    #[inline(always)]
     fn finish(&mut self, frame: P::Frame, origin: Origin, verdict: Verdict) {
         match verdict {
             Verdict::Transmit(port) => self.transmit(frame, port),
@@ -473,6 +474,7 @@ impl<P: Port> Turn<'_, P> {
         }
     }
 
+    #[inline]
     fn transmit(&mut self, frame: P::Frame, port: PortId) {
         let Some(lane) = self.lanes.get_mut(usize::from(port.0)) else {
             self.counters.drop[Reason::NoPort as usize].add(1);
