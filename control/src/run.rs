@@ -95,6 +95,8 @@ pub struct Control {
     started: Instant,
     stop_delay_ms: u64,
     stop_at: Option<u64>,
+    /// A bounded look left something behind: no waiting before the next.
+    more: bool,
     longest_us: u64,
     frames_lost: u64,
     share_at: u64,
@@ -135,6 +137,7 @@ impl Control {
             started: Instant::now(),
             stop_delay_ms: u64::from(parts.config.control.stop_delay) * 1000,
             stop_at: None,
+            more: false,
             longest_us: 0,
             frames_lost: 0,
             share_at: 0,
@@ -184,6 +187,7 @@ impl Control {
         }
         let began = Instant::now();
         let now = self.now();
+        self.more = false;
         self.heed_events(now);
         self.heed_workers(now);
         self.heed_kernel();
@@ -197,7 +201,7 @@ impl Control {
 
     /// How long the next turn may wait.
     fn patience(&self) -> Duration {
-        if self.server.has_more() {
+        if self.more || self.server.has_more() {
             return Duration::ZERO;
         }
         let most = if self.exchange.is_some() || self.server.is_waiting() {
@@ -266,7 +270,7 @@ impl Control {
         let Some(exchange) = exchange else {
             return;
         };
-        exchange.receive(PUNTED_AT_ONCE, &mut |port, class, frame| {
+        let taken = exchange.receive(PUNTED_AT_ONCE, &mut |port, class, frame| {
             let for_kernel = match class {
                 PuntClass::Neighbour => heed_arp(engine, port, frame, now),
                 _ => true,
@@ -275,6 +279,7 @@ impl Control {
                 *frames_lost += 1;
             }
         });
+        self.more |= taken == PUNTED_AT_ONCE;
     }
 
     /// Sends what the kernel wants sent.
@@ -283,10 +288,11 @@ impl Control {
             return;
         };
         for port in self.kernel.ports() {
-            for _ in 0..TAP_AT_ONCE {
+            for turn in 1..=TAP_AT_ONCE {
                 let Some(len) = self.kernel.read(port, &mut self.buffer) else {
                     break;
                 };
+                self.more |= turn == TAP_AT_ONCE;
                 let frame = &self.buffer[..len];
                 if may_leave(frame) && exchange.send(port, frame).is_err() {
                     self.frames_lost += 1;
@@ -340,7 +346,7 @@ impl Control {
             self.kernel
                 .hold(port, address, held && !self.engine.is_stopping());
         }
-        self.kernel.work();
+        self.more |= self.kernel.work();
         while let Some(action) = self.engine.neighbour_action() {
             self.act(action, now);
         }

@@ -15,6 +15,8 @@ use control::kernel::Kernel;
 use control::run::{Control, Parts};
 use control::socket::Socket;
 use control::topology::Topology;
+use dataplane::published::Reader;
+use dataplane::services::Snapshot;
 
 /// A control thread, ended when dropped.
 struct Instance {
@@ -27,31 +29,43 @@ struct Instance {
 impl Instance {
     /// Control whose administrator is whoever runs the test.
     fn start() -> Self {
-        Self::with_administrator(nix::unistd::getuid().as_raw())
+        Self::with_administrator(me())
     }
 
     fn with_administrator(administrator: u32) -> Self {
+        Self::with(administrator, 0, |control, _| {
+            control.turn().expect("the event queue works");
+        })
+    }
+
+    /// Control with `workers` workers that are nothing but their readers, run by `step`.
+    fn with(
+        administrator: u32,
+        workers: usize,
+        mut step: impl FnMut(&mut Control, &mut [Reader<Snapshot>]) + Send + 'static,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("sluice.sock");
         let socket = Socket::claim(&path, None).expect("a free path");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
-            let config = Config::default();
+            let mut config = Config::default();
+            config.control.stop_delay = 60;
             let parts = Parts {
                 config: &config,
                 topology: Topology::new(Vec::new(), &config),
                 kernel: Kernel::default(),
                 socket,
                 exchange: None,
-                workers: Vec::new(),
+                workers: (0..workers).map(|_| (0, Arc::default())).collect(),
                 devices: Vec::new(),
                 signals: None,
                 administrator,
             };
-            let (mut control, _) = Control::new(parts).expect("nothing is refused");
-            while !stopped.load(Ordering::Relaxed) && !control.is_done() {
-                control.turn().expect("the event queue works");
+            let (mut control, mut readers) = Control::new(parts).expect("nothing is refused");
+            while !stopped.load(Ordering::Relaxed) {
+                step(&mut control, &mut readers);
             }
         });
         Self {
@@ -230,7 +244,7 @@ fn a_long_restore_is_one_publish() {
 
 #[test]
 fn only_the_administrator_changes_things() {
-    let daemon = Instance::with_administrator(nix::unistd::getuid().as_raw() + 1);
+    let daemon = Instance::with_administrator(me() + 1);
     for words in ["-A -t 10.0.0.1:80", "-C", "-D -t 10.0.0.1:80", "-R"] {
         let refused = ("Permission denied (you must be root)\n".to_owned(), 255);
         assert_eq!(daemon.call(words), refused, "{words}");
@@ -354,4 +368,56 @@ fn status_is_text_and_json() {
     assert_eq!(json["services"], 1);
     assert_eq!(json["vips"][0]["address"], "10.0.0.1");
     assert_eq!(json["workers"], serde_json::json!([]));
+}
+
+fn me() -> u32 {
+    nix::unistd::getuid().as_raw()
+}
+
+#[test]
+fn a_change_is_acknowledged_when_every_worker_runs_with_it() {
+    let mut turns = 0;
+    let daemon = Instance::with(me(), 2, move |control, readers| {
+        control.turn().expect("the event queue works");
+        turns += 1;
+        readers[0].refresh();
+        if turns % 50 == 0 {
+            readers[1].refresh();
+        }
+    });
+    assert_eq!(daemon.call("-A -t 10.0.0.1:80"), (String::new(), 0));
+}
+
+#[test]
+fn a_worker_that_lags_is_named_and_the_change_stays() {
+    let daemon = Instance::with(me(), 3, |control, readers| {
+        control.turn().expect("the event queue works");
+        readers[1].refresh();
+    });
+    let began = Instant::now();
+    let (text, exit) = daemon.call("-A -t 10.0.0.1:80");
+    let want = "workers 0, 2 do not run with generation 2 yet; the change stays\n";
+    assert_eq!((text.as_str(), exit), (want, 255));
+    let waited = began.elapsed();
+    assert!(waited >= Duration::from_millis(900), "{waited:?}");
+    assert_eq!(daemon.call("-Sn").0, "-A -t 10.0.0.1:80 -s wlc\n");
+}
+
+#[test]
+fn who_stops_takes_no_changes_but_shows_what_there_is() {
+    let mut told = false;
+    let daemon = Instance::with(me(), 0, move |control, _| {
+        if !std::mem::replace(&mut told, true) {
+            control.stop();
+            assert!(!control.is_done(), "it forwards on for a minute");
+        }
+        control.turn().expect("the event queue works");
+    });
+    let (text, exit) = daemon.call("-A -t 10.0.0.1:80");
+    assert_eq!(
+        (text.as_str(), exit),
+        ("sluiced is stopping and takes no changes\n", 255)
+    );
+    assert_eq!(daemon.call("-Ln"), (LISTING.to_owned(), 0));
+    assert!(daemon.call("status").0.contains("stopping"));
 }

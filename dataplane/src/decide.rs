@@ -61,6 +61,8 @@ pub struct Context<'a> {
     pub state: &'a mut State,
     /// The worker's own totals.
     pub counters: &'a Counters,
+    /// An ICMP error to make about the frame just decided: the worker's to take.
+    pub reply: Option<Reply>,
 }
 
 /// Where a frame comes from.
@@ -72,25 +74,6 @@ pub struct Origin {
     pub step: Step,
     /// What its packet's first fragment said, once it is known.
     pub gathered: Option<Transport>,
-}
-
-/// What becomes of a frame, and what else is to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// The frame's own fate.
-    pub verdict: Verdict,
-    /// An ICMP error to make about it.
-    pub reply: Option<Reply>,
-}
-
-impl From<Verdict> for Decision {
-    #[inline]
-    fn from(verdict: Verdict) -> Self {
-        Self {
-            verdict,
-            reply: None,
-        }
-    }
 }
 
 /// Why a packet goes nowhere, and what its sender is told.
@@ -111,7 +94,7 @@ pub fn decide<F: Frame>(
     at: usize,
     origin: Origin,
     context: &mut Context<'_>,
-) -> Decision {
+) -> Verdict {
     match &parses.frames[at] {
         Parsed::V4(packet) => context.flow(frame, packet, origin.step),
         Parsed::V6(place) => context.flow(frame, &parses.v6[usize::from(*place)], origin.step),
@@ -119,9 +102,9 @@ pub fn decide<F: Frame>(
             destination,
             protocol,
         } => context.other(frame, *destination, *protocol, origin),
-        Parsed::Decided(verdict) => (*verdict).into(),
+        Parsed::Decided(verdict) => *verdict,
         // The worker gathers fragments before it asks.
-        Parsed::Fragment(_) => Verdict::Drop(Reason::NoConnection).into(),
+        Parsed::Fragment(_) => Verdict::Drop(Reason::NoConnection),
     }
 }
 
@@ -133,19 +116,19 @@ impl Context<'_> {
         frame: &mut F,
         packet: &Packet<A>,
         step: Step,
-    ) -> Decision {
+    ) -> Verdict {
         if self
             .snapshot
             .addresses
             .is_not_held(|| packet.key.destination.to_ip())
         {
-            return Verdict::Drop(Reason::VipNotHeld).into();
+            return Verdict::Drop(Reason::VipNotHeld);
         }
         let (slot, side) = match self.find(packet) {
             Some(found) => found,
             None => match self.miss(packet, step) {
                 Ok(slot) => (slot, Side::Client),
-                Err(decision) => return decision,
+                Err(verdict) => return verdict,
             },
         };
         let passed = match side {
@@ -153,8 +136,8 @@ impl Context<'_> {
             Side::Real => self.outbound(frame, packet, slot),
         };
         match passed {
-            Ok(verdict) => verdict.into(),
-            Err(refusal) => refused(refusal, &packet.key),
+            Ok(verdict) => verdict,
+            Err(refusal) => self.refused(refusal, &packet.key),
         }
     }
 
@@ -331,6 +314,14 @@ impl Context<'_> {
             .expire(self.now, self.snapshot.settings.expirations, budget);
     }
 
+    /// What is said comes from whom the packet was for: the VIP.
+    #[cold]
+    fn refused<A: Stored>(&mut self, Refusal(reason, kind): Refusal, key: &Key<A>) -> Verdict {
+        let source = key.destination.to_ip();
+        self.reply = kind.map(|kind| Reply { kind, source });
+        Verdict::Drop(reason)
+    }
+
     fn end<A: Stored>(&mut self, slot: Slot) {
         let entry = A::table(self.state).remove(slot);
         account_end(&entry, &self.snapshot.reals, self.blocks, self.counters);
@@ -403,16 +394,6 @@ fn event(flags: segment::Flags) -> Option<Event> {
         Some(Event::Ack)
     } else {
         None
-    }
-}
-
-/// What is said comes from whom the packet was for: the VIP.
-#[cold]
-fn refused<A: Stored>(Refusal(reason, kind): Refusal, key: &Key<A>) -> Decision {
-    let source = key.destination.to_ip();
-    Decision {
-        verdict: Verdict::Drop(reason),
-        reply: kind.map(|kind| Reply { kind, source }),
     }
 }
 

@@ -13,7 +13,7 @@ use arrayvec::ArrayVec;
 
 use crate::bucket::TokenBucket;
 use crate::conn::{Hasher, Table};
-use crate::decide::{Context, Decision, Identity, Origin, decide};
+use crate::decide::{Context, Identity, Origin, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
 use crate::fragments::{Fate, Transport};
 use crate::gather::{Gathered, Gathering};
@@ -178,6 +178,7 @@ impl<P: Port> Worker<P> {
             now,
             state: &mut self.state,
             counters: &self.counters,
+            reply: None,
         };
         let mut burst = BurstOf {
             frames: &mut self.burst,
@@ -296,7 +297,13 @@ impl<P: Port> Turn<'_, P> {
             return false;
         }
         self.counters.handed_in.add(frames.len() as u64);
-        self.process(burst, context);
+        let BurstOf {
+            frames,
+            origins,
+            parses,
+        } = burst;
+        self.process(frames, parses, |at| origins[at], context);
+        origins.clear();
         true
     }
 
@@ -317,24 +324,25 @@ impl<P: Port> Turn<'_, P> {
             step: Step(0),
             gathered: None,
         };
-        burst.origins.extend(std::iter::repeat_n(origin, taken));
         burst.frames.iter().for_each(Frame::prefetch);
         self.count_received(burst.frames);
-        self.process(burst, context);
+        self.process(burst.frames, burst.parses, |_| origin, context);
         true
     }
 
     /// Takes a burst through the passes: parse, look up, decide. The first two only bring
     /// memory closer; each frame is decided in its order against the table as it then is, so
     /// two packets of one new flow in a burst make one connection.
-    fn process(&mut self, burst: &mut BurstOf<'_, P::Frame>, context: &mut Context<'_>) {
-        let BurstOf {
-            frames,
-            origins,
-            parses,
-        } = burst;
+    fn process(
+        &mut self,
+        frames: &mut Burst<P::Frame>,
+        parses: &mut Parses,
+        origin: impl Fn(usize) -> Origin,
+        context: &mut Context<'_>,
+    ) {
         parses.clear();
-        for (frame, origin) in frames.iter().zip(origins.iter()) {
+        for (at, frame) in frames.iter().enumerate() {
+            let origin = origin(at);
             parses.push(frame, self.view(origin.port), origin.gathered);
         }
         context.state.locate(parses);
@@ -343,12 +351,11 @@ impl<P: Port> Turn<'_, P> {
             match parses.frames[at] {
                 Parsed::Fragment(place) => {
                     let part = parses.fragments[usize::from(place)];
-                    self.gather(frame, &part, origins[at].port, context);
+                    self.gather(frame, &part, origin(at).port, context);
                 }
-                _ => self.settle(frame, parses, at, origins[at], context),
+                _ => self.settle(frame, parses, at, origin(at), context),
             }
         }
-        origins.clear();
     }
 
     fn view(&self, port: PortId) -> Option<&PortView> {
@@ -365,8 +372,8 @@ impl<P: Port> Turn<'_, P> {
         origin: Origin,
         context: &mut Context<'_>,
     ) {
-        let Decision { verdict, reply } = decide(&mut frame, parses, at, origin, context);
-        if let Some(reply) = reply {
+        let verdict = decide(&mut frame, parses, at, origin, context);
+        if let Some(reply) = context.reply.take() {
             self.reply(&frame, origin.port, &reply);
         }
         self.finish(frame, origin, verdict);

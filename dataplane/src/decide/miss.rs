@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use wire::Protocol;
 
-use super::{Context, Decision, Refusal, refused};
+use super::{Context, Refusal};
 use crate::conn::table::New;
 use crate::conn::{Found, Key, Slot, tcp};
 use crate::fwd::Forwarder;
@@ -38,12 +38,12 @@ impl<'a> Context<'a> {
         &mut self,
         packet: &Packet<A>,
         step: Step,
-    ) -> Result<Slot, Decision> {
+    ) -> Result<Slot, Verdict> {
         let key = &packet.key;
         let found = self.service_of(key).filter(|_| key.source_port != FTP_DATA);
         let Some(service) = found else {
             return Err(match self.elsewhere(key, step) {
-                Some(verdict) => verdict.into(),
+                Some(verdict) => verdict,
                 None => self.unclaimed(packet),
             });
         };
@@ -53,10 +53,10 @@ impl<'a> Context<'a> {
             self.me.id,
             step,
         )) {
-            return Err(verdict.into());
+            return Err(verdict);
         }
         self.open(packet, service)
-            .map_err(|refusal| refused(refusal, key))
+            .map_err(|refusal| self.refused(refusal, key))
     }
 
     /// The service that takes the client's packet with this tuple.
@@ -199,27 +199,27 @@ impl<'a> Context<'a> {
     }
 
     /// A flow that no service takes: the VIP's rule, or the director's own business.
-    fn unclaimed<A: Stored>(&self, packet: &Packet<A>) -> Decision {
+    fn unclaimed<A: Stored>(&mut self, packet: &Packet<A>) -> Verdict {
         let destination: IpAddr = packet.key.destination.to_ip();
         match self.snapshot.addresses.get(destination) {
             Some(Owned::Vip {
                 unmatched: Unmatched::Kernel,
                 ..
-            }) => Verdict::Punt(PuntClass::Unmatched).into(),
+            }) => Verdict::Punt(PuntClass::Unmatched),
             Some(Owned::Vip {
                 unmatched: Unmatched::Reject,
                 ..
-            }) => refused(
+            }) => self.refused(
                 Refusal(Reason::NoService, Some(Kind::PortUnreachable)),
                 &packet.key,
             ),
             Some(Owned::Vip {
                 unmatched: Unmatched::Drop,
                 ..
-            }) => Verdict::Drop(Reason::NoService).into(),
-            Some(Owned::Local) => Verdict::Drop(Reason::NoConnection).into(),
-            Some(Owned::Director) => Verdict::Punt(local_class(&packet.key)).into(),
-            None => Verdict::Punt(PuntClass::Other).into(),
+            }) => Verdict::Drop(Reason::NoService),
+            Some(Owned::Local) => Verdict::Drop(Reason::NoConnection),
+            Some(Owned::Director) => Verdict::Punt(local_class(&packet.key)),
+            None => Verdict::Punt(PuntClass::Other),
         }
     }
 }
