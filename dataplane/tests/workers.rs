@@ -190,17 +190,13 @@ impl Model {
 
     fn step(&mut self, at: usize) {
         let flow = &mut self.flows[at];
-        match flow.to_do.last() {
-            None => {}
-            Some(Move::Wait) => {
-                if flow.under_way == 0 {
-                    flow.to_do.pop();
-                }
-            }
-            Some(&todo) => {
-                flow.to_do.pop();
-                self.act(at, todo);
-            }
+        let waits = flow.to_do.last() == Some(&Move::Wait);
+        if waits && flow.under_way > 0 {
+            return;
+        }
+        match flow.to_do.pop() {
+            None | Some(Move::Wait) => {}
+            Some(todo) => self.act(at, todo),
         }
     }
 
