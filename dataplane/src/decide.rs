@@ -111,7 +111,7 @@ pub fn decide<F: Frame>(
 
 impl Context<'_> {
     /// TCP or UDP: the one place where a packet meets the connections.
-    #[inline]
+    #[inline(always)]
     fn flow<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
@@ -161,7 +161,7 @@ impl Context<'_> {
     }
 
     /// Takes a client's packet through its connection: state, counters, rewrite.
-    #[inline]
+    #[inline(always)]
     fn inbound<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
@@ -236,7 +236,7 @@ impl Context<'_> {
     }
 
     /// Moves the connection's state on and restarts its time.
-    #[inline]
+    #[inline(always)]
     fn advance<A: Stored>(
         &mut self,
         slot: Slot,
@@ -341,7 +341,7 @@ struct Way {
 
 /// The way by `hop`, after the checks that every mode needs: hops left, and room in the link
 /// for the packet and `overhead` more octets.
-#[inline]
+#[inline(always)]
 fn way(snapshot: &Snapshot, shape: Shape, hop: HopId, overhead: u16) -> Result<Way, Refusal> {
     if shape.ttl <= 1 {
         return Err(Refusal(Reason::TtlExceeded, Some(Kind::TimeExceeded)));

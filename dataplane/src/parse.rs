@@ -115,32 +115,33 @@ impl Parses {
         view: Option<&PortView>,
         gathered: Option<Transport>,
     ) {
-        let parsed = match view.map(|view| self.classify(frame, view, gathered)) {
-            Some(Ok(parsed)) => parsed,
-            Some(Err(verdict)) => Parsed::Decided(verdict),
-            None => Parsed::Decided(drop(Reason::NoPort)),
+        let Some(view) = view else {
+            return self.frames.push(Parsed::Decided(drop(Reason::NoPort)));
+        };
+        // Most packets, at a third of the cost (measured: 300 instructions to 100).
+        if let Some(plain) = Plain::parse(frame.bytes())
+            && is_ordinary(&plain, view)
+            && frame.rx_flags() == RxFlags::default()
+        {
+            return self.frames.push(Parsed::V4(of_plain(&plain)));
+        }
+        let parsed = match self.classify(frame, view, gathered) {
+            Ok(parsed) => parsed,
+            Err(verdict) => Parsed::Decided(verdict),
         };
         self.frames.push(parsed);
     }
 }
 
 impl Parses {
-    #[inline]
+    #[cold]
+    #[inline(never)]
     fn classify<F: Frame>(
         &mut self,
         frame: &F,
         view: &PortView,
         gathered: Option<Transport>,
     ) -> Result<Parsed, Verdict> {
-        // Most packets, at a third of the cost (measured: 300 instructions to 100).
-        if frame.rx_flags() == RxFlags::default()
-            && let Some(plain) = Plain::parse(frame.bytes())
-            && plain.to == view.mac
-            && plain.total_len <= view.mtu
-            && !is_nobody_v4(plain.src.to_be_bytes())
-        {
-            return Ok(Parsed::V4(of_plain(&plain)));
-        }
         let ethernet = ethernet::Frame::parse(frame.bytes());
         let ethernet = ethernet.map_err(|_| drop(Reason::ShortFrame))?;
         let destination = ethernet.dst();
@@ -337,6 +338,12 @@ impl Parses {
         });
         Ok(Parsed::Fragment(place))
     }
+}
+
+/// Whether nothing but its flow decides about a plain packet.
+#[inline]
+fn is_ordinary(plain: &Plain, view: &PortView) -> bool {
+    (plain.to == view.mac) & (plain.total_len <= view.mtu) & !is_nobody_v4(plain.src.to_be_bytes())
 }
 
 #[inline]

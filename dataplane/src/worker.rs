@@ -376,7 +376,7 @@ impl<P: Port> Turn<'_, P> {
     }
 
     /// Decides about a frame and does it.
-    #[inline]
+    #[inline(always)]
     fn settle(
         &mut self,
         mut frame: P::Frame,
@@ -472,6 +472,7 @@ impl<P: Port> Turn<'_, P> {
     }
 
     /// Does with a frame what was decided, and counts it.
+    #[inline(always)]
     fn finish(&mut self, mut frame: P::Frame, origin: Origin, verdict: Verdict) {
         frame.observe(Event::Decided(verdict));
         match verdict {
@@ -494,6 +495,7 @@ impl<P: Port> Turn<'_, P> {
         }
     }
 
+    #[inline]
     fn transmit(&mut self, frame: P::Frame, port: PortId) {
         let Some(lane) = self.lanes.get_mut(usize::from(port.0)) else {
             self.counters.drop[Reason::NoPort as usize].add(1);
