@@ -216,6 +216,7 @@ impl Fleet {
     pub fn compile(&mut self) {
         self.revision += 1;
         let view = |mac| PortView {
+            any_mac: false,
             mac,
             mtu: 1500,
             groups: [].into(),
