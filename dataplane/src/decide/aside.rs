@@ -8,7 +8,6 @@ use wire::Protocol;
 use super::{Context, Decision, Origin, Refusal, real_of, refused, way};
 use crate::conn::{Found, Side};
 use crate::fwd::icmp::{self, Embedded};
-use crate::owner::Step;
 use crate::parse::{Shape, class};
 use crate::port::Frame;
 use crate::reply;
@@ -32,8 +31,8 @@ impl Context<'_> {
             return Verdict::Drop(Reason::VipNotHeld).into();
         }
         let about = match protocol {
-            Protocol::ICMP => self.error::<u32, F>(frame, origin.step),
-            Protocol::ICMPV6 => self.error::<u128, F>(frame, origin.step),
+            Protocol::ICMP => self.error::<u32, F>(frame, origin),
+            Protocol::ICMPV6 => self.error::<u128, F>(frame, origin),
             _ => None,
         };
         about.unwrap_or_else(|| self.not_an_error(frame, owned, protocol, origin).into())
@@ -64,12 +63,12 @@ impl Context<'_> {
 
     /// An ICMP error about a packet of a connection, to whoever sent that packet; `None` if it
     /// is none, or nobody knows the connection.
-    fn error<A: Stored, F: Frame>(&mut self, frame: &mut F, step: Step) -> Option<Decision> {
+    fn error<A: Stored, F: Frame>(&mut self, frame: &mut F, origin: Origin) -> Option<Decision> {
         let about = icmp::embedded::<A>(frame.bytes())?;
         let table = A::table(self.state);
         let found = table.find(table.hash(&about.key), &about.key, self.now);
         let Found::Live(slot, side) = found else {
-            return self.error_elsewhere(&about, step);
+            return self.error_elsewhere(&about, origin);
         };
         let entry = *table.entry(slot);
         let passed = match side {
@@ -80,9 +79,10 @@ impl Context<'_> {
     }
 
     /// The worker that may know the connection, but never one to make it.
-    fn error_elsewhere<A: Stored>(&self, about: &Embedded<A>, step: Step) -> Option<Decision> {
-        let verdict = match self.service_of(&about.key) {
-            Some(service) => {
+    fn error_elsewhere<A: Stored>(&self, about: &Embedded<A>, origin: Origin) -> Option<Decision> {
+        let Origin { port, step, .. } = origin;
+        let verdict = match self.service_of(&about.key, port) {
+            Some((service, _)) => {
                 let next = service
                     .owners
                     .next(&self.me.steering, &about.key, self.me.id, step);
