@@ -357,6 +357,7 @@ fn snapshot() -> Snapshot {
     };
     snapshot.addresses = Addresses::new(vec![(VIP.into(), vip)]);
     snapshot.ports = [PortView {
+        any_mac: false,
         mac: OUR_MAC,
         mtu: 1500,
         groups: [].into(),

@@ -26,6 +26,7 @@ use crate::conn::{Entry, Flags, Found, Key, Side, Slot};
 use crate::fragments::Transport;
 use crate::fwd::{self, Forwarder, Link};
 use crate::local::LocalPorts;
+use crate::observe;
 use crate::owner::{Steering, Step};
 use crate::parse::{Packet, Parsed, Parses, Shape};
 use crate::port::{Frame, PortId, WorkerId};
@@ -61,6 +62,8 @@ pub struct Context<'a> {
     pub state: &'a mut State,
     /// The worker's own totals.
     pub counters: &'a Counters,
+    /// An ICMP error to make about the frame just decided: the worker's to take.
+    pub reply: Option<Reply>,
 }
 
 /// Where a frame comes from.
@@ -72,25 +75,6 @@ pub struct Origin {
     pub step: Step,
     /// What its packet's first fragment said, once it is known.
     pub gathered: Option<Transport>,
-}
-
-/// What becomes of a frame, and what else is to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// The frame's own fate.
-    pub verdict: Verdict,
-    /// An ICMP error to make about it.
-    pub reply: Option<Reply>,
-}
-
-impl From<Verdict> for Decision {
-    #[inline]
-    fn from(verdict: Verdict) -> Self {
-        Self {
-            verdict,
-            reply: None,
-        }
-    }
 }
 
 /// Why a packet goes nowhere, and what its sender is told.
@@ -111,7 +95,7 @@ pub fn decide<F: Frame>(
     at: usize,
     origin: Origin,
     context: &mut Context<'_>,
-) -> Decision {
+) -> Verdict {
     match &parses.frames[at] {
         Parsed::V4(packet) => context.flow(frame, packet, origin),
         Parsed::V6(place) => context.flow(frame, &parses.v6[usize::from(*place)], origin),
@@ -119,33 +103,33 @@ pub fn decide<F: Frame>(
             destination,
             protocol,
         } => context.other(frame, *destination, *protocol, origin),
-        Parsed::Decided(verdict) => (*verdict).into(),
+        Parsed::Decided(verdict) => *verdict,
         // The worker gathers fragments before it asks.
-        Parsed::Fragment(_) => Verdict::Drop(Reason::NoConnection).into(),
+        Parsed::Fragment(_) => Verdict::Drop(Reason::NoConnection),
     }
 }
 
 impl Context<'_> {
     /// TCP or UDP: the one place where a packet meets the connections.
-    #[inline]
+    #[inline(always)]
     fn flow<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
         origin: Origin,
-    ) -> Decision {
+    ) -> Verdict {
         if self
             .snapshot
             .addresses
             .is_not_held(|| packet.key.destination.to_ip())
         {
-            return Verdict::Drop(Reason::VipNotHeld).into();
+            return Verdict::Drop(Reason::VipNotHeld);
         }
         let (slot, side) = match self.find(packet) {
             Some(found) => found,
             None => match self.miss(frame, packet, origin) {
                 Ok(slot) => (slot, Side::Client),
-                Err(decision) => return decision,
+                Err(verdict) => return verdict,
             },
         };
         let passed = match side {
@@ -153,11 +137,11 @@ impl Context<'_> {
             Side::Real => self.outbound(frame, packet, slot),
         };
         match passed {
-            Ok(verdict) => verdict.into(),
+            Ok(verdict) => verdict,
             Err(Refusal(Reason::RealRemoved, _)) => {
                 self.removed(frame, packet, (slot, side), origin)
             }
-            Err(refusal) => refused(refusal, &packet.key),
+            Err(refusal) => self.refused(refusal, &packet.key),
         }
     }
 
@@ -171,20 +155,20 @@ impl Context<'_> {
         packet: &Packet<A>,
         (slot, side): (Slot, Side),
         origin: Origin,
-    ) -> Decision {
+    ) -> Verdict {
         if self.snapshot.index.is_empty() {
             return self.unclaimed(packet);
         }
         if side == Side::Real || !self.snapshot.settings.expire_nodest_conn {
-            return Verdict::Drop(Reason::RealRemoved).into();
+            return Verdict::Drop(Reason::RealRemoved);
         }
         self.end::<A>(slot);
         match self.miss(frame, packet, origin) {
-            Ok(slot) => match self.inbound(frame, packet, slot) {
-                Ok(verdict) => verdict.into(),
-                Err(refusal) => refused(refusal, &packet.key),
-            },
-            Err(decision) => decision,
+            Ok(slot) => {
+                let passed = self.inbound(frame, packet, slot);
+                passed.unwrap_or_else(|refusal| self.refused(refusal, &packet.key))
+            }
+            Err(verdict) => verdict,
         }
     }
 
@@ -209,7 +193,7 @@ impl Context<'_> {
     }
 
     /// Takes a client's packet through its connection: state, counters, rewrite.
-    #[inline]
+    #[inline(always)]
     fn inbound<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
@@ -218,6 +202,7 @@ impl Context<'_> {
     ) -> Result<Verdict, Refusal> {
         let entry = A::table(self.state).entry(slot);
         let (real_id, service) = (entry.real_id, entry.service);
+        frame.observe(observe::Event::of(entry, Side::Client));
         let real = self
             .snapshot
             .reals
@@ -274,6 +259,7 @@ impl Context<'_> {
     ) -> Result<Verdict, Refusal> {
         let entry = A::table(self.state).entry(slot);
         let (real_id, service, client) = (entry.real_id, entry.service, entry.client.to_ip());
+        frame.observe(observe::Event::of(entry, Side::Real));
         let real = self
             .snapshot
             .reals
@@ -300,7 +286,7 @@ impl Context<'_> {
     }
 
     /// Moves the connection's state on and restarts its time.
-    #[inline]
+    #[inline(always)]
     fn advance<A: Stored>(
         &mut self,
         slot: Slot,
@@ -387,6 +373,14 @@ impl Context<'_> {
             .expire(self.now, self.snapshot.settings.expirations, budget);
     }
 
+    /// What is said comes from whom the packet was for: the VIP.
+    #[cold]
+    fn refused<A: Stored>(&mut self, Refusal(reason, kind): Refusal, key: &Key<A>) -> Verdict {
+        let source = key.destination.to_ip();
+        self.reply = kind.map(|kind| Reply { kind, source });
+        Verdict::Drop(reason)
+    }
+
     fn end<A: Stored>(&mut self, slot: Slot) {
         let entry = A::table(self.state).remove(slot);
         account_end(&entry, &self.snapshot.reals, self.blocks, self.counters);
@@ -403,7 +397,7 @@ struct Way {
 
 /// The way by `hop`, after the checks that every mode needs: hops left, and room in the link
 /// for the packet and `overhead` more octets.
-#[inline]
+#[inline(always)]
 fn way(snapshot: &Snapshot, shape: Shape, hop: HopId, overhead: u16) -> Result<Way, Refusal> {
     if shape.ttl <= 1 {
         return Err(Refusal(Reason::TtlExceeded, Some(Kind::TimeExceeded)));
@@ -472,16 +466,6 @@ fn event(flags: segment::Flags) -> Option<Event> {
         Some(Event::Ack)
     } else {
         None
-    }
-}
-
-/// What is said comes from whom the packet was for: the VIP.
-#[cold]
-fn refused<A: Stored>(Refusal(reason, kind): Refusal, key: &Key<A>) -> Decision {
-    let source = key.destination.to_ip();
-    Decision {
-        verdict: Verdict::Drop(reason),
-        reply: kind.map(|kind| Reply { kind, source }),
     }
 }
 

@@ -173,6 +173,9 @@ pub struct Hop {
 pub struct PortView {
     /// Its MAC.
     pub mac: Mac,
+    /// Whether it takes frames for any host's MAC or group, not only for its own: a replayed
+    /// capture's.
+    pub any_mac: bool,
     /// Largest IP packet, in octets.
     pub mtu: u16,
     /// Multicast groups whose frames are punted (VRRP, OSPF, what the kernel joined); sorted.

@@ -13,12 +13,13 @@ use arrayvec::ArrayVec;
 
 use crate::bucket::TokenBucket;
 use crate::conn::{Hasher, Table};
-use crate::decide::{Context, Decision, Identity, Origin, decide};
+use crate::decide::{Context, Identity, Origin, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
 use crate::fragments::{Fate, Transport};
 use crate::gather::{Gathered, Gathering};
 use crate::handover::{Flushed, Handed, Peers};
 use crate::local::{LocalPorts, ReplyHash};
+use crate::observe::Event;
 use crate::owner::{Fields, Steering, Step};
 use crate::parse::{Fragment, Parsed, Parses, Whole};
 use crate::port::{BURST, Burst, Frame, Port, PortId, WorkerId};
@@ -156,6 +157,17 @@ impl<P: Port> Worker<P> {
     /// One turn: at most [`BURST`] frames from each port, from wire to wire. Says whether
     /// there was anything to do.
     pub fn turn(&mut self, now: Millis) -> bool {
+        self.work(now, EXPIRE_PER_TURN)
+    }
+
+    /// A turn that ends all that is due, however much that is: for a driver with a clock of its
+    /// own, between packets.
+    pub fn settle(&mut self, now: Millis) {
+        self.work(now, u32::MAX);
+    }
+
+    #[inline]
+    fn work(&mut self, now: Millis, expire: u32) -> bool {
         let snapshot = self.reader.refresh();
         let Some(blocks) = snapshot.blocks.get(usize::from(self.me.id.0)) else {
             return false;
@@ -178,6 +190,7 @@ impl<P: Port> Worker<P> {
             now,
             state: &mut self.state,
             counters: &self.counters,
+            reply: None,
         };
         let mut burst = BurstOf {
             frames: &mut self.burst,
@@ -191,9 +204,9 @@ impl<P: Port> Worker<P> {
         for port in 0..turn.lanes.len() {
             busy |= turn.receive(port, &mut burst, &mut context);
         }
-        turn.expire_fragments(&mut context);
+        turn.expire_fragments(&mut context, expire);
         turn.flush();
-        context.expire(EXPIRE_PER_TURN);
+        context.expire(expire);
         self.counters.turns.add(1);
         self.counters.busy_turns.add(u64::from(busy));
         busy
@@ -296,7 +309,13 @@ impl<P: Port> Turn<'_, P> {
             return false;
         }
         self.counters.handed_in.add(frames.len() as u64);
-        self.process(burst, context);
+        let BurstOf {
+            frames,
+            origins,
+            parses,
+        } = burst;
+        self.process(frames, parses, |at| origins[at], context);
+        origins.clear();
         true
     }
 
@@ -317,38 +336,39 @@ impl<P: Port> Turn<'_, P> {
             step: Step(0),
             gathered: None,
         };
-        burst.origins.extend(std::iter::repeat_n(origin, taken));
         burst.frames.iter().for_each(Frame::prefetch);
         self.count_received(burst.frames);
-        self.process(burst, context);
+        self.process(burst.frames, burst.parses, |_| origin, context);
         true
     }
 
     /// Takes a burst through the passes: parse, look up, decide. The first two only bring
     /// memory closer; each frame is decided in its order against the table as it then is, so
     /// two packets of one new flow in a burst make one connection.
-    fn process(&mut self, burst: &mut BurstOf<'_, P::Frame>, context: &mut Context<'_>) {
-        let BurstOf {
-            frames,
-            origins,
-            parses,
-        } = burst;
+    fn process(
+        &mut self,
+        frames: &mut Burst<P::Frame>,
+        parses: &mut Parses,
+        origin: impl Fn(usize) -> Origin,
+        context: &mut Context<'_>,
+    ) {
         parses.clear();
-        for (frame, origin) in frames.iter().zip(origins.iter()) {
+        for (at, frame) in frames.iter().enumerate() {
+            let origin = origin(at);
             parses.push(frame, self.view(origin.port), origin.gathered);
         }
         context.state.locate(parses);
         context.state.prefetch_entries(parses);
-        for (at, frame) in frames.drain(..).enumerate() {
+        for (at, mut frame) in frames.drain(..).enumerate() {
+            frame.observe(Event::Begins);
             match parses.frames[at] {
                 Parsed::Fragment(place) => {
                     let part = parses.fragments[usize::from(place)];
-                    self.gather(frame, &part, origins[at].port, context);
+                    self.gather(frame, &part, origin(at).port, context);
                 }
-                _ => self.settle(frame, parses, at, origins[at], context),
+                _ => self.settle(frame, parses, at, origin(at), context),
             }
         }
-        origins.clear();
     }
 
     fn view(&self, port: PortId) -> Option<&PortView> {
@@ -356,7 +376,7 @@ impl<P: Port> Turn<'_, P> {
     }
 
     /// Decides about a frame and does it.
-    #[inline]
+    #[inline(always)]
     fn settle(
         &mut self,
         mut frame: P::Frame,
@@ -365,8 +385,8 @@ impl<P: Port> Turn<'_, P> {
         origin: Origin,
         context: &mut Context<'_>,
     ) {
-        let Decision { verdict, reply } = decide(&mut frame, parses, at, origin, context);
-        if let Some(reply) = reply {
+        let verdict = decide(&mut frame, parses, at, origin, context);
+        if let Some(reply) = context.reply.take() {
             self.reply(&frame, origin.port, &reply);
         }
         self.finish(frame, origin, verdict);
@@ -397,7 +417,14 @@ impl<P: Port> Turn<'_, P> {
         match self.gathering.add(frame, port, part, self.now) {
             Gathered::Follow(frame, transport) => self.follow(frame, port, transport, context),
             Gathered::Held => self.counters.held.add(1),
-            Gathered::Drop(reason) => self.counters.drop[reason as usize].add(1),
+            Gathered::Drop(frame, reason) => {
+                let origin = Origin {
+                    port,
+                    step: Step(0),
+                    gathered: None,
+                };
+                self.finish(frame, origin, Verdict::Drop(reason));
+            }
         }
         self.let_go(context);
     }
@@ -433,8 +460,8 @@ impl<P: Port> Turn<'_, P> {
     }
 
     /// Forgets fragments that waited too long.
-    fn expire_fragments(&mut self, context: &mut Context<'_>) {
-        self.gathering.expire(self.now, EXPIRE_PER_TURN);
+    fn expire_fragments(&mut self, context: &mut Context<'_>, budget: u32) {
+        self.gathering.expire(self.now, budget);
         self.let_go(context);
     }
 
@@ -445,7 +472,9 @@ impl<P: Port> Turn<'_, P> {
     }
 
     /// Does with a frame what was decided, and counts it.
-    fn finish(&mut self, frame: P::Frame, origin: Origin, verdict: Verdict) {
+    #[inline(always)]
+    fn finish(&mut self, mut frame: P::Frame, origin: Origin, verdict: Verdict) {
+        frame.observe(Event::Decided(verdict));
         match verdict {
             Verdict::Transmit(port) => self.transmit(frame, port),
             Verdict::Punt(class) => self.punt(frame, origin.port, class),
@@ -466,6 +495,7 @@ impl<P: Port> Turn<'_, P> {
         }
     }
 
+    #[inline]
     fn transmit(&mut self, frame: P::Frame, port: PortId) {
         let Some(lane) = self.lanes.get_mut(usize::from(port.0)) else {
             self.counters.drop[Reason::NoPort as usize].add(1);
@@ -478,10 +508,11 @@ impl<P: Port> Turn<'_, P> {
         lane.out.push(frame);
     }
 
-    fn punt(&mut self, frame: P::Frame, port: PortId, class: PuntClass) {
+    fn punt(&mut self, mut frame: P::Frame, port: PortId, class: PuntClass) {
         let at = class as usize;
         let limit = self.snapshot.settings.punt_limits.per_second[at];
         if !self.punts[at].take(limit, self.now) {
+            frame.observe(Event::Decided(Verdict::Drop(Reason::PuntLimit)));
             self.counters.drop[Reason::PuntLimit as usize].add(1);
             return;
         }

@@ -154,7 +154,7 @@ impl<A: Address> Table<A> {
     }
 
     /// The connection that a packet with this tuple belongs to.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, hash: Hash, key: &Key<A>, now: Millis) -> Found {
         let found = self
             .index

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use wire::Protocol;
 
-use super::{Context, Decision, Origin, Refusal, real_of, refused, way};
+use super::{Context, Origin, Refusal, real_of, way};
 use crate::conn::{Found, Side};
 use crate::fwd::icmp::{self, Embedded};
+use crate::observe::Event;
 use crate::parse::{Shape, class};
 use crate::port::Frame;
 use crate::reply;
@@ -25,17 +26,17 @@ impl Context<'_> {
         destination: IpAddr,
         protocol: Protocol,
         origin: Origin,
-    ) -> Decision {
+    ) -> Verdict {
         let owned = self.snapshot.addresses.get(destination);
         if let Some(Owned::Vip { held: false, .. }) = owned {
-            return Verdict::Drop(Reason::VipNotHeld).into();
+            return Verdict::Drop(Reason::VipNotHeld);
         }
         let about = match protocol {
             Protocol::ICMP => self.error::<u32, F>(frame, origin),
             Protocol::ICMPV6 => self.error::<u128, F>(frame, origin),
             _ => None,
         };
-        about.unwrap_or_else(|| self.not_an_error(frame, owned, protocol, origin).into())
+        about.unwrap_or_else(|| self.not_an_error(frame, owned, protocol, origin))
     }
 
     fn not_an_error<F: Frame>(
@@ -63,7 +64,7 @@ impl Context<'_> {
 
     /// An ICMP error about a packet of a connection, to whoever sent that packet; `None` if it
     /// is none, or nobody knows the connection.
-    fn error<A: Stored, F: Frame>(&mut self, frame: &mut F, origin: Origin) -> Option<Decision> {
+    fn error<A: Stored, F: Frame>(&mut self, frame: &mut F, origin: Origin) -> Option<Verdict> {
         let about = icmp::embedded::<A>(frame.bytes())?;
         let table = A::table(self.state);
         let found = table.find(table.hash(&about.key), &about.key, self.now);
@@ -71,17 +72,18 @@ impl Context<'_> {
             return self.error_elsewhere(&about, origin);
         };
         let entry = *table.entry(slot);
+        frame.observe(Event::of(&entry, side));
         let passed = match side {
             Side::Client => self.error_inbound(frame, &entry, &about),
             Side::Real => self.error_outbound(frame, &entry, &about),
         };
-        Some(passed.map_or_else(|refusal| refused(refusal, &about.key), Decision::from))
+        Some(passed.unwrap_or_else(|refusal| self.refused(refusal, &about.key)))
     }
 
     /// The worker that may know the connection, but never one to make it.
-    fn error_elsewhere<A: Stored>(&self, about: &Embedded<A>, origin: Origin) -> Option<Decision> {
+    fn error_elsewhere<A: Stored>(&self, about: &Embedded<A>, origin: Origin) -> Option<Verdict> {
         let Origin { port, step, .. } = origin;
-        let verdict = match self.service_of(&about.key, port) {
+        match self.service_of(&about.key, port) {
             Some((service, _)) => {
                 let next = service
                     .owners
@@ -89,8 +91,7 @@ impl Context<'_> {
                 super::miss::elsewhere(next)
             }
             None => self.elsewhere(&about.key, step),
-        };
-        verdict.map(Decision::from)
+        }
     }
 
     fn error_inbound<A: Stored, F: Frame>(

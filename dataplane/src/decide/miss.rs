@@ -9,10 +9,11 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use wire::Protocol;
 
-use super::{Context, Decision, Origin, Refusal, refused};
+use super::{Context, Origin, Refusal};
 use crate::conn::table::New;
-use crate::conn::{Control, Flags, Found, Key, Slot, tcp, template};
+use crate::conn::{Control, Flags, Found, Key, Side, Slot, tcp, template};
 use crate::fwd::Forwarder;
+use crate::observe::Event;
 use crate::owner::{Next, Step, next_stop};
 use crate::parse::Packet;
 use crate::port::{Frame, PortId, WorkerId};
@@ -44,14 +45,14 @@ impl<'a> Context<'a> {
         frame: &mut F,
         packet: &Packet<A>,
         Origin { port, step, .. }: Origin,
-    ) -> Result<Slot, Decision> {
+    ) -> Result<Slot, Verdict> {
         let key = &packet.key;
         let found = self
             .service_of(key, port)
             .filter(|_| key.source_port != FTP_DATA);
         let Some((service, by)) = found else {
             return Err(match self.elsewhere(key, step) {
-                Some(verdict) => verdict.into(),
+                Some(verdict) => verdict,
                 None => self.unclaimed(packet),
             });
         };
@@ -61,10 +62,11 @@ impl<'a> Context<'a> {
             self.me.id,
             step,
         )) {
-            return Err(verdict.into());
+            return Err(verdict);
         }
+        frame.observe(Event::Service(service.id));
         let Some(own) = self.blocks.services.get(service.id.0) else {
-            return Err(Verdict::Drop(Reason::NoService).into());
+            return Err(Verdict::Drop(Reason::NoService));
         };
         let opening = Opening {
             packet,
@@ -72,7 +74,9 @@ impl<'a> Context<'a> {
             own,
             by,
         };
-        self.open(frame, &opening)
+        let slot = self.open(frame, &opening)?;
+        frame.observe(Event::Opened);
+        Ok(slot)
     }
 
     /// The service that takes the client's packet with this tuple, which came by `entry`, and
@@ -130,7 +134,7 @@ impl<'a> Context<'a> {
         &mut self,
         frame: &mut F,
         opening: &Opening<'_, A>,
-    ) -> Result<Slot, Decision> {
+    ) -> Result<Slot, Verdict> {
         let Opening {
             packet,
             service,
@@ -142,22 +146,20 @@ impl<'a> Context<'a> {
             return Err(self.unclaimed(packet));
         }
         if !may_open(packet, self.snapshot.settings.sloppy_tcp) {
-            return Err(Verdict::Drop(Reason::NoConnection).into());
+            return Err(Verdict::Drop(Reason::NoConnection));
         }
         let new = match self.new_connection(opening) {
             Err(Refusal(Reason::NoReal, _)) if by == By::Ftp => {
                 return Err(self.unclaimed(packet));
             }
-            new => new.map_err(|refusal| refused(refusal, &packet.key))?,
+            new => new.map_err(|refusal| self.refused(refusal, &packet.key))?,
         };
         if service.one_packet && packet.key.protocol == Protocol::UDP.0 {
-            return Err(match self.once(frame, opening, &new) {
-                Ok(verdict) => verdict.into(),
-                Err(refusal) => refused(refusal, &packet.key),
-            });
+            let passed = self.once(frame, opening, &new);
+            return Err(passed.unwrap_or_else(|refusal| self.refused(refusal, &packet.key)));
         }
         self.keep(opening, &new)
-            .map_err(|refusal| refused(refusal, &packet.key))
+            .map_err(|refusal| self.refused(refusal, &packet.key))
     }
 
     /// The connection to be: the client's own real server, or the scheduler's choice.
@@ -318,6 +320,9 @@ impl<'a> Context<'a> {
         new: &New<A>,
     ) -> Result<Verdict, Refusal> {
         let (packet, own) = (opening.packet, opening.own);
+        let entry = new.entry(self.now);
+        frame.observe(Event::Opened);
+        frame.observe(Event::of(&entry, Side::Client));
         let real = self.snapshot.reals.get(new.real_id.0).ok_or(NOBODY)?;
         let block = self.blocks.reals.get(new.real_id.0).ok_or(NOBODY)?;
         self.count_new(opening, new.real_id);
@@ -330,7 +335,6 @@ impl<'a> Context<'a> {
         let Some((way, outer)) = to else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
-        let entry = new.entry(self.now);
         real.forwarder.to_real(frame, &entry, way.link, outer)?;
         Ok(Verdict::Transmit(way.port))
     }
@@ -356,36 +360,36 @@ impl<'a> Context<'a> {
     }
 
     /// A flow that no service takes: the VIP's rule, or the director's own business.
-    pub(super) fn unclaimed<A: Stored>(&self, packet: &Packet<A>) -> Decision {
-        if let Some(decision) = self.tell_real(packet) {
-            return decision;
+    pub(super) fn unclaimed<A: Stored>(&mut self, packet: &Packet<A>) -> Verdict {
+        if let Some(verdict) = self.tell_real(packet) {
+            return verdict;
         }
         let destination: IpAddr = packet.key.destination.to_ip();
         match self.snapshot.addresses.get(destination) {
             Some(Owned::Vip {
                 unmatched: Unmatched::Kernel,
                 ..
-            }) => Verdict::Punt(PuntClass::Unmatched).into(),
+            }) => Verdict::Punt(PuntClass::Unmatched),
             Some(Owned::Vip {
                 unmatched: Unmatched::Reject,
                 ..
-            }) => refused(
+            }) => self.refused(
                 Refusal(Reason::NoService, Some(Kind::PortUnreachable)),
                 &packet.key,
             ),
             Some(Owned::Vip {
                 unmatched: Unmatched::Drop,
                 ..
-            }) => Verdict::Drop(Reason::NoService).into(),
-            Some(Owned::Local) => Verdict::Drop(Reason::NoConnection).into(),
-            Some(Owned::Director) => Verdict::Punt(local_class(&packet.key)).into(),
-            None => Verdict::Punt(PuntClass::Other).into(),
+            }) => Verdict::Drop(Reason::NoService),
+            Some(Owned::Local) => Verdict::Drop(Reason::NoConnection),
+            Some(Owned::Director) => Verdict::Punt(local_class(&packet.key)),
+            None => Verdict::Punt(PuntClass::Other),
         }
     }
 
     /// With `nat_icmp_send`: what becomes of a NAT real server's packet whose connection nobody
     /// knows. A RST is let by.
-    fn tell_real<A: Stored>(&self, packet: &Packet<A>) -> Option<Decision> {
+    fn tell_real<A: Stored>(&mut self, packet: &Packet<A>) -> Option<Verdict> {
         let Key {
             source,
             source_port,
@@ -401,13 +405,9 @@ impl<'a> Context<'a> {
             return None;
         }
         let source = self.snapshot.addresses.director_near(real);
-        Some(Decision {
-            verdict: Verdict::Drop(Reason::NoConnection),
-            reply: source.map(|source| Reply {
-                kind: Kind::PortUnreachable,
-                source,
-            }),
-        })
+        let kind = Kind::PortUnreachable;
+        self.reply = source.map(|source| Reply { kind, source });
+        Some(Verdict::Drop(Reason::NoConnection))
     }
 }
 

@@ -3,13 +3,16 @@
 //! `wan` is port 0, `lan` port 1. Real servers live on `lan`.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod fleet;
+pub mod intact;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use dataplane::exchange::{ControlEnd, exchange};
 use dataplane::fwd::Forwarder;
-use dataplane::handover::mesh;
-use dataplane::memory::{MemoryPort, Recycler};
+use dataplane::handover::{Peers, mesh};
+use dataplane::memory::{Buffer, MemoryPort, Recycler};
 use dataplane::owner::Steering;
 use dataplane::port::{Frame, PortId, WorkerId};
 use dataplane::published::Publisher;
@@ -52,6 +55,8 @@ pub struct Lab {
     pub counters: Arc<Counters>,
     pub now: Millis,
     pub snapshot: Snapshot,
+    /// The other workers' ends of the rings: nobody turns them.
+    pub others: Vec<Peers<Buffer>>,
     addresses: Vec<(IpAddr, Owned)>,
     reals: u32,
     publisher: Publisher<Snapshot>,
@@ -60,6 +65,12 @@ pub struct Lab {
 impl Lab {
     /// Ports, an empty snapshot, room for `connections`.
     pub fn with_connections(connections: u32) -> Self {
+        Self::among(1, connections)
+    }
+
+    /// The first of so many workers.
+    pub fn among(workers: u16, connections: u32) -> Self {
+        let mut peers = mesh(workers);
         let recycler = Recycler::default();
         let (control, mut ends) = exchange(1, recycler.clone());
         let snapshot = empty();
@@ -72,8 +83,8 @@ impl Lab {
             reader: readers.remove(0),
             exchange: ends.remove(0),
             counters: counters.clone(),
-            peers: mesh(1).remove(0),
-            steering: Arc::new(Steering::seeded(1, 128, 1).expect("one worker")),
+            peers: peers.remove(0),
+            steering: Arc::new(Steering::seeded(1, 128, workers).expect("few workers")),
             connections,
             connections_v6: connections,
             pages: arch::Pages::Off,
@@ -87,6 +98,7 @@ impl Lab {
             counters,
             now,
             snapshot,
+            others: peers,
             addresses: Vec::new(),
             reals: 0,
             publisher,
@@ -275,6 +287,7 @@ impl Lab {
 
 fn empty() -> Snapshot {
     let view = |mac, groups: &[Mac]| PortView {
+        any_mac: false,
         mac,
         mtu: 1500,
         groups: groups.into(),

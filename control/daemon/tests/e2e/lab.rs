@@ -9,6 +9,7 @@
 //! that switch. Everything has a name that begins with `sluice-e2e-PID-`, and goes when the
 //! [`Lab`] is dropped; what a killed run left goes at the next start.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -132,6 +133,8 @@ pub(crate) struct Lab {
     folder: tempfile::TempDir,
     reals: usize,
     peers: Vec<Child>,
+    /// The client's next port.
+    next_port: Cell<u16>,
 }
 
 impl Lab {
@@ -148,6 +151,7 @@ impl Lab {
             folder: tempfile::Builder::new().prefix(PREFIX).tempdir()?,
             reals,
             peers: Vec::new(),
+            next_port: Cell::new(20_000),
         };
         lab.make_director()?;
         lab.make_host(&lab.client(), "client", CLIENT)?;
@@ -352,9 +356,23 @@ impl Lab {
     }
 
     /// Requests to `url` from the client, one connection each: the lines that came back.
+    ///
+    /// Each is from a port of its own: for a client that uses one again while its connection is
+    /// remembered, IPVS and we keep the server, and shares would be off by a few.
     pub(crate) fn fetch(&self, url: &str, count: usize) -> Vec<String> {
+        let request = || {
+            let port = self.next_port.get();
+            self.next_port.set(port + 1);
+            format!("silent\nmax-time = 10\nlocal-port = {port}\nurl = \"{url}\"\n")
+        };
+        let requests: Vec<String> = std::iter::repeat_with(request).take(count).collect();
+        let file = self.file("requests");
+        if fs::write(&file, requests.join("next\n")).is_err() {
+            return Vec::new();
+        }
         let output = Self::inside(&self.client(), "curl")
-            .args(["-s", "--max-time", "10", &format!("{url}?[1-{count}]")])
+            .arg("--config")
+            .arg(file)
             .output();
         let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
         text.unwrap_or_default()

@@ -73,8 +73,8 @@ fn udp_server(address: &str, name: &str) -> std::io::Result<()> {
 
 fn udp_client(address: &str, count: usize) -> std::io::Result<()> {
     let mut buffer = [0; 2048];
-    for _ in 0..count {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
+    for port in (20_000..).take(count) {
+        let socket = UdpSocket::bind(("0.0.0.0", port))?;
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;
         socket.connect(address)?;
         socket.send(b"who")?;
