@@ -320,6 +320,7 @@ fn snapshot() -> Snapshot {
                 address,
                 port: 80,
                 available: true,
+                quiescent: false,
                 forwarder,
                 limits: Default::default(),
             },
