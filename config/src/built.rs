@@ -49,6 +49,8 @@ pub enum Feature {
     Nat,
     /// Source and destination NAT.
     FullNat,
+    /// A FULLNAT real of another family than its service's.
+    CrossFamily,
     /// Connection thresholds of a real.
     Thresholds,
     /// Static routes with one next hop.
@@ -93,6 +95,7 @@ impl Feature {
             | Self::Persistence
             | Self::OnePacket
             | Self::ClientAddress
+            | Self::CrossFamily
             | Self::Gue
             | Self::Gre
             | Self::Vlan
@@ -105,7 +108,7 @@ impl Feature {
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Protocol(_) | Self::MarkService => "listen",
-            Self::Family(_) | Self::Local => "address",
+            Self::Family(_) | Self::Local | Self::CrossFamily => "address",
             Self::Scheduler(_) => "scheduler",
             Self::Flags => "flags",
             Self::Persistence => "persistence",
@@ -148,6 +151,7 @@ impl fmt::Display for Feature {
             Self::Gre => "mode tun, tunnel gre",
             Self::Nat => "mode nat",
             Self::FullNat => "mode fullnat",
+            Self::CrossFamily => "mode fullnat from IPv6 to IPv4",
             Self::Thresholds => "connection thresholds",
             Self::Route => "static routes",
             Self::Multipath => "routes with several next hops",
@@ -184,8 +188,8 @@ pub fn service(service: &Service) -> Result<(), NotBuilt> {
 /// # Errors
 ///
 /// The first thing that it can't.
-pub fn real(_service: &Service, real: &Real) -> Result<(), NotBuilt> {
-    all(uses_of_real(real))
+pub fn real(service: &Service, real: &Real) -> Result<(), NotBuilt> {
+    all(uses_of_real(service, real))
 }
 
 /// Whether this version can set the tunable.
@@ -228,7 +232,7 @@ pub(crate) fn uses_of_service(service: &Service) -> Vec<Feature> {
 }
 
 /// What a real server asks for.
-pub(crate) fn uses_of_real(real: &Real) -> Vec<Feature> {
+pub(crate) fn uses_of_real(service: &Service, real: &Real) -> Vec<Feature> {
     let mode = match real.mode {
         Mode::Dr => Feature::Dr,
         Mode::Tun(Tunnel::Ipip) => Feature::Ipip,
@@ -243,6 +247,10 @@ pub(crate) fn uses_of_real(real: &Real) -> Vec<Feature> {
         (
             real.mode == Mode::Dr && address.is_loopback(),
             Feature::Local,
+        ),
+        (
+            real.mode == Mode::FullNat && Family::of(&address) != service.listen.family(),
+            Feature::CrossFamily,
         ),
         (real.upper > 0 || real.lower > 0, Feature::Thresholds),
     ]));

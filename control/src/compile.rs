@@ -465,10 +465,12 @@ impl Compiler {
         }
         let (forwarder, available) = self.forwarder(real, topology);
         let (upper, lower) = (real.upper, real.lower);
+        let quiescent = real.weight == 0;
         let compiled = Real {
             address: real.endpoint.address,
             port: real.endpoint.port,
             available,
+            quiescent,
             forwarder,
             limits: Limits { upper, lower },
         };

@@ -513,10 +513,16 @@ impl Engine {
             let neighbour = want.neighbour;
             if !want.wanted {
                 self.neighbours.unwant(neighbour);
-            } else if let Some(mac) = self.neighbours.want(neighbour, now) {
+            } else if let Some(mac) = self.known(neighbour, now) {
                 self.compiler.set_mac(neighbour, Some(mac));
             }
         }
+    }
+
+    /// The MAC of a neighbour that is wanted from now on, if nobody need be asked.
+    fn known(&mut self, neighbour: Neighbour, now: Instant) -> Option<Mac> {
+        let known = self.neighbours.want(neighbour, now);
+        known.or_else(|| self.topology.made_up(&neighbour.1))
     }
 
     /// VIPs that became ours or are no more.
@@ -694,6 +700,7 @@ pub struct LoadError {
 
 fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapshot {
     let view = |(_, setup): (PortId, &crate::topology::PortSetup)| PortView {
+        any_mac: setup.any_mac,
         mac: setup.mac,
         mtu: setup.mtu,
         groups: [].into(),

@@ -1,5 +1,8 @@
 //! What each mode makes of a packet: whole frames, byte for byte, read back by etherparse.
 
+#[path = "common/intact.rs"]
+mod intact;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane::conn::{Address, Entry};
@@ -9,10 +12,12 @@ use dataplane::port::Frame;
 use dataplane::reply::{self, Kind, Reply};
 use dataplane::services::HopId;
 use dataplane::verdict::Reason;
-use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+use etherparse::PacketHeaders;
 use proptest::prelude::*;
 use wire::build::{Body, Packet, echo_reply, echo_request, ether, icmp, ip, tcp, udp};
 use wire::{Mac, Protocol};
+
+use intact::{intact, sums};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -127,52 +132,6 @@ fn to_client(mode: Forwarder, frame: &mut Buffer) -> Result<(), Reason> {
     } else {
         mode.to_client(frame, &v4(mode), LINK)
     }
-}
-
-/// Demands that etherparse finds every checksum of the packet right, in tunnels too.
-fn intact(name: &str, packet: &[u8]) {
-    let headers = PacketHeaders::from_ip_slice(packet).expect(name);
-    let (payload, net) = (headers.payload.slice(), headers.net.expect(name));
-    if let NetHeaders::Ipv4(ip, _) = &net {
-        assert_eq!(ip.calc_header_checksum(), ip.header_checksum, "{name}: IP");
-        if ip.protocol.0 == 4 || ip.protocol.0 == 41 {
-            return intact(name, payload);
-        }
-    }
-    if let NetHeaders::Ipv6(ip, _) = &net
-        && matches!(ip.next_header.0, 4 | 41)
-    {
-        return intact(name, payload);
-    }
-    if let Some(transport) = headers.transport {
-        let (stored, computed) = sums(&net, transport, payload);
-        assert_eq!(stored, computed, "{name}: transport");
-    }
-}
-
-/// The transport's checksum as it stands and as it should be.
-fn sums(net: &NetHeaders, transport: TransportHeader, payload: &[u8]) -> (u16, u16) {
-    let want = match (net, &transport) {
-        (_, TransportHeader::Udp(udp)) if udp.checksum == 0 => Ok(0),
-        (NetHeaders::Ipv4(ip, _), TransportHeader::Tcp(tcp)) => tcp.calc_checksum_ipv4(ip, payload),
-        (NetHeaders::Ipv4(ip, _), TransportHeader::Udp(udp)) => udp.calc_checksum_ipv4(ip, payload),
-        (_, TransportHeader::Icmpv4(icmp)) => Ok(icmp.icmp_type.calc_checksum(payload)),
-        (NetHeaders::Ipv6(ip, _), TransportHeader::Tcp(tcp)) => tcp.calc_checksum_ipv6(ip, payload),
-        (NetHeaders::Ipv6(ip, _), TransportHeader::Udp(udp)) => udp.calc_checksum_ipv6(ip, payload),
-        (NetHeaders::Ipv6(ip, _), TransportHeader::Icmpv6(icmp)) => {
-            icmp.icmp_type
-                .calc_checksum(ip.source, ip.destination, payload)
-        }
-        _ => unreachable!("no such transport over this family"),
-    };
-    let stored = match transport {
-        TransportHeader::Tcp(tcp) => tcp.checksum,
-        TransportHeader::Udp(udp) => udp.checksum,
-        TransportHeader::Icmpv4(icmp) => icmp.checksum,
-        TransportHeader::Icmpv6(icmp) => icmp.checksum,
-        TransportHeader::Igmp(_) => unreachable!("refused above"),
-    };
-    (stored, want.expect("a payload of any length"))
 }
 
 #[test]

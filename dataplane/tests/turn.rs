@@ -7,8 +7,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use common::*;
 use dataplane::exchange::Exchange;
-use dataplane::port::Frame;
-use dataplane::services::Unmatched;
+use dataplane::fwd::Forwarder;
+use dataplane::handover::Handed;
+use dataplane::memory::Recycler;
+use dataplane::owner::Step;
+use dataplane::port::{Frame, WorkerId};
+use dataplane::services::{HopId, Unmatched};
 use dataplane::verdict::{PuntClass, Reason};
 use wire::build::{Packet, echo_reply, echo_request, ether, icmp, ip, tcp, udp};
 use wire::tcp::Flags;
@@ -221,14 +225,8 @@ fn every_frame_has_its_verdict() {
     seen.extend(special_cases());
     let all = Reason::ALL.iter().map(|reason| reason.name());
     let all = all.chain(PuntClass::ALL.iter().map(|class| class.name()));
-    // Reached by tests of their own: several workers, two-way modes, fragments.
-    let elsewhere = [
-        "drop-hand-over-full",
-        "drop-astray",
-        "drop-no-local-port",
-        "drop-no-route",
-    ];
-    let all = all.filter(|name| !elsewhere.contains(name) && !name.starts_with("drop-fragment-"));
+    // Reached by tests of their own.
+    let all = all.filter(|name| !name.starts_with("drop-fragment-"));
     let missing: Vec<_> = all.filter(|name| !seen.contains(name)).collect();
     assert!(missing.is_empty(), "no row reaches {missing:?}");
 }
@@ -353,9 +351,45 @@ fn special_cases() -> Vec<&'static str> {
     slow.worker.port_mut(LAN).expect("lan").limit(0);
     expect(slow.one(&rx(&syn(1))), "drop-tx-full");
 
+    let mut nowhere = verdict_lab();
+    let hop = HopId(1);
+    nowhere.change_real(0, |real| real.forwarder = Forwarder::FullNat { hop });
+    expect(nowhere.one(&rx(&syn(1))), "drop-no-local-port");
+    nowhere.change_real(0, |real| real.forwarder = Forwarder::Nat { hop });
+    nowhere.one(&rx(&syn(1)));
+    let reply = ip(real_ip(1), CLIENT).with(tcp(80, 1).syn().ack());
+    expect(nowhere.one(&rx(&reply)), "drop-no-route");
+
+    seen.extend(between_workers());
     seen.extend(punt_limits());
     seen.extend(injection_to_nowhere());
     seen
+}
+
+/// The first of two workers, and the second one's end of the rings in our hands.
+fn between_workers() -> [&'static str; 2] {
+    let mut lab = Lab::among(2, 1024);
+    lab.service(TCP, VIP, 80, "rr", &[(1, 1)]);
+    let strangers = |lab: &mut Lab| (1..).find(|&port| lab.one(&rx(&syn(port))).is_empty());
+    let port = strangers(&mut lab).expect("half of all flows are the second worker's");
+    let handed = Handed {
+        frame: Recycler::default().fill(&rx(&syn(port))),
+        port: WAN,
+        step: Step(9),
+        gathered: None,
+    };
+    lab.others[0].hand(WorkerId(0), handed);
+    lab.others[0].flush();
+    lab.turn();
+    assert_eq!(lab.counters.drop[Reason::Astray as usize].get(), 1);
+
+    let mut counted = Vec::new();
+    while counted.is_empty() {
+        counted = lab.one(&rx(&syn(port)));
+        assert!(lab.counters.rx.get() < 10_000, "the ring is bounded");
+    }
+    assert_eq!(counted, ["drop-hand-over-full"]);
+    ["drop-astray", "drop-hand-over-full"]
 }
 
 fn punt_limits() -> [&'static str; 2] {

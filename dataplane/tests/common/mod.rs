@@ -3,20 +3,23 @@
 //! `wan` is port 0, `lan` port 1. Real servers live on `lan`.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod fleet;
+pub mod intact;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use dataplane::exchange::{ControlEnd, exchange};
 use dataplane::fwd::Forwarder;
-use dataplane::handover::mesh;
-use dataplane::memory::{MemoryPort, Recycler};
+use dataplane::handover::{Peers, mesh};
+use dataplane::memory::{Buffer, MemoryPort, Recycler};
 use dataplane::owner::Steering;
 use dataplane::port::{Frame, PortId, WorkerId};
 use dataplane::published::Publisher;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec, mh};
 use dataplane::services::{
     Addresses, Blocks, Candidate, Hop, HopId, Key, Owned, PortView, Real, RealBlock, RealId,
-    Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
+    Service, ServiceBlock, ServiceId, Settings, Snapshot, Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -52,6 +55,8 @@ pub struct Lab {
     pub counters: Arc<Counters>,
     pub now: Millis,
     pub snapshot: Snapshot,
+    /// The other workers' ends of the rings: nobody turns them.
+    pub others: Vec<Peers<Buffer>>,
     addresses: Vec<(IpAddr, Owned)>,
     reals: u32,
     publisher: Publisher<Snapshot>,
@@ -60,6 +65,12 @@ pub struct Lab {
 impl Lab {
     /// Ports, an empty snapshot, room for `connections`.
     pub fn with_connections(connections: u32) -> Self {
+        Self::among(1, connections)
+    }
+
+    /// The first of so many workers.
+    pub fn among(workers: u16, connections: u32) -> Self {
+        let mut peers = mesh(workers);
         let recycler = Recycler::default();
         let (control, mut ends) = exchange(1, recycler.clone());
         let snapshot = empty();
@@ -72,8 +83,8 @@ impl Lab {
             reader: readers.remove(0),
             exchange: ends.remove(0),
             counters: counters.clone(),
-            peers: mesh(1).remove(0),
-            steering: Arc::new(Steering::seeded(1, 128, 1).expect("one worker")),
+            peers: peers.remove(0),
+            steering: Arc::new(Steering::seeded(1, 128, workers).expect("few workers")),
             connections,
             connections_v6: connections,
             pages: arch::Pages::Off,
@@ -87,6 +98,7 @@ impl Lab {
             counters,
             now,
             snapshot,
+            others: peers,
             addresses: Vec::new(),
             reals: 0,
             publisher,
@@ -175,6 +187,7 @@ impl Lab {
             address: real_ip(n).into(),
             port,
             available: true,
+            quiescent: weight == 0,
             forwarder,
             limits: Default::default(),
         };
@@ -191,6 +204,23 @@ impl Lab {
         let mut real = *self.snapshot.reals.get(slot).expect("a real server");
         change(&mut real);
         self.snapshot.reals.set(slot, real);
+        self.publish();
+    }
+
+    /// Changes a service's entry.
+    pub fn change_service(&mut self, id: ServiceId, change: impl FnOnce(&mut Service)) {
+        let service = self.snapshot.services.get(id.0).expect("a service");
+        let mut service = Service::clone(service);
+        change(&mut service);
+        self.snapshot.services.set(id.0, Arc::new(service));
+        self.publish();
+    }
+
+    /// Changes the settings.
+    pub fn set(&mut self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = Settings::clone(&self.snapshot.settings);
+        change(&mut settings);
+        self.snapshot.settings = Arc::new(settings);
         self.publish();
     }
 
@@ -257,6 +287,7 @@ impl Lab {
 
 fn empty() -> Snapshot {
     let view = |mac, groups: &[Mac]| PortView {
+        any_mac: false,
         mac,
         mtu: 1500,
         groups: groups.into(),

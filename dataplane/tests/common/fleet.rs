@@ -1,0 +1,454 @@
+//! Several workers driven by hand, one turn at a time, in whatever order a test likes.
+//!
+//! Every worker has a queue of `wan` and one of `lan`. A snapshot is compiled from
+//! [`Spec`]s, so that a test changes a service by changing its spec.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use dataplane::conn::Key;
+use dataplane::exchange::{ControlEnd, exchange};
+use dataplane::fwd::{Forwarder, Tunnel};
+use dataplane::handover::mesh;
+use dataplane::memory::{MemoryPort, Recycler};
+use dataplane::owner::{Fields, Owners, Steering, Traits};
+use dataplane::port::{Frame, PortId, WorkerId};
+use dataplane::published::Publisher;
+use dataplane::sched::{self, Backend, Flags, Kind, Scheduler, mh};
+use dataplane::services::{
+    self, Addresses, Blocks, Candidate, Hop, HopId, NatReals, Owned, PortView, Real, RealId, Route,
+    Routes, Service, ServiceId, Snapshot, Target, Unmatched,
+};
+use dataplane::time::Millis;
+use dataplane::verdict::Counters;
+use dataplane::worker::{Parts, Worker};
+
+use super::{GATEWAY_MAC, LAN, LAN_MAC, TCP, WAN, WAN_MAC, real_mac};
+
+/// Reals that one service may have.
+pub const REALS: u32 = 8;
+/// The port of a NAT or FULLNAT real.
+pub const REAL_PORT: u16 = 8080;
+/// Every real's: more connections than ovf lets one have otherwise.
+const WEIGHT: u32 = 100;
+const GATEWAY: HopId = HopId(255);
+
+/// How a real is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Dr,
+    Tun4,
+    Tun6,
+    Nat,
+    FullNat,
+}
+
+impl Mode {
+    pub const ALL: [Self; 5] = [Self::Dr, Self::Tun4, Self::Tun6, Self::Nat, Self::FullNat];
+
+    pub fn is_two_way(self) -> bool {
+        matches!(self, Self::Nat | Self::FullNat)
+    }
+
+    pub fn is_tunnel(self) -> bool {
+        matches!(self, Self::Tun4 | Self::Tun6)
+    }
+}
+
+/// A service as an operator would say it.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub v6: bool,
+    pub protocol: u8,
+    pub port: u16,
+    pub kind: Kind,
+    pub persistence: Option<u128>,
+    /// Number and mode, in the order they were added; at most [`REALS`].
+    pub reals: Vec<(u8, Mode)>,
+    pub locals: Vec<IpAddr>,
+    owners: Option<Owners>,
+    scheduler: Option<Scheduler>,
+}
+
+impl Spec {
+    pub fn new(v6: bool, protocol: u8, kind: Kind, reals: &[(u8, Mode)]) -> Self {
+        let locals = if v6 {
+            [1, 2].map(|n| IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 2, n)))
+        } else {
+            [200, 201].map(|n| IpAddr::V4(Ipv4Addr::new(10, 1, 0, n)))
+        };
+        Self {
+            v6,
+            protocol,
+            port: if protocol == TCP { 80 } else { 53 },
+            kind,
+            persistence: None,
+            reals: reals.to_vec(),
+            locals: locals.into(),
+            owners: None,
+            scheduler: None,
+        }
+    }
+
+    pub fn real_port(&self, mode: Mode) -> u16 {
+        if mode.is_two_way() {
+            REAL_PORT
+        } else {
+            self.port
+        }
+    }
+
+    pub fn mode_of(&self, n: u8) -> Mode {
+        let found = self.reals.iter().find(|&&(real, _)| real == n);
+        found.expect("one of its reals").1
+    }
+
+    /// What its new connections are owned by.
+    pub fn fields(&self) -> Fields {
+        Fields::of(Traits {
+            persistence: self.persistence,
+            by_destination: matches!(self.kind, Kind::Lblc | Kind::Lblcr),
+            nat: self.reals.iter().any(|&(_, mode)| mode == Mode::Nat),
+            mark: false,
+        })
+    }
+}
+
+pub fn vip(service: usize, v6: bool) -> IpAddr {
+    let n = u16::try_from(service + 1).expect("a few services");
+    if v6 {
+        Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, n).into()
+    } else {
+        Ipv4Addr::new(10, 0, 0, u8::try_from(n).expect("a few services")).into()
+    }
+}
+
+pub fn real_address(n: u8, v6: bool) -> IpAddr {
+    if v6 {
+        Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, n.into()).into()
+    } else {
+        Ipv4Addr::new(10, 1, 0, n).into()
+    }
+}
+
+/// The director's own end of tunnels.
+pub fn tunnel(n: u8, mode: Mode) -> Option<Tunnel> {
+    match mode {
+        Mode::Tun4 => Some(Tunnel::V4 {
+            source: Ipv4Addr::new(10, 1, 0, 2),
+            destination: Ipv4Addr::new(10, 1, 0, n),
+        }),
+        Mode::Tun6 => Some(Tunnel::V6 {
+            source: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2),
+            destination: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, n.into()),
+        }),
+        _ => None,
+    }
+}
+
+pub struct Fleet {
+    pub workers: Vec<Worker<MemoryPort>>,
+    pub counters: Vec<Arc<Counters>>,
+    pub steering: Arc<Steering>,
+    pub now: Millis,
+    pub specs: Vec<Spec>,
+    pub snapshot: Snapshot,
+    pub control: ControlEnd<Recycler>,
+    publisher: Publisher<Snapshot>,
+    revision: u64,
+}
+
+impl Fleet {
+    pub fn new(workers: u16, specs: Vec<Spec>) -> Self {
+        Self::with_connections(workers, specs, 4096)
+    }
+
+    pub fn with_connections(workers: u16, specs: Vec<Spec>, connections: u32) -> Self {
+        let recycler = Recycler::default();
+        let (control, ends) = exchange(workers, recycler.clone());
+        let (publisher, readers) = Publisher::new(Snapshot::default(), workers);
+        let steering = Arc::new(Steering::seeded(5, 512, workers).expect("few workers"));
+        let now = Millis(u32::MAX - 1000);
+        let parts = readers.into_iter().zip(ends).zip(mesh(workers));
+        let (workers, counters) = (0..)
+            .map(WorkerId)
+            .zip(parts)
+            .map(|(id, ((reader, exchange), peers))| {
+                let counters = Arc::new(Counters::default());
+                let worker = Worker::new(Parts {
+                    id,
+                    ports: vec![
+                        MemoryPort::new(recycler.clone()),
+                        MemoryPort::new(recycler.clone()),
+                    ],
+                    reader,
+                    exchange,
+                    peers,
+                    steering: steering.clone(),
+                    counters: counters.clone(),
+                    connections,
+                    connections_v6: connections,
+                    pages: arch::Pages::Off,
+                    hash_key: [1, 2],
+                    seed: 1,
+                    now,
+                });
+                (worker.expect("memory for small tables"), counters)
+            })
+            .unzip();
+        let mut fleet = Self {
+            workers,
+            counters,
+            steering,
+            now,
+            specs,
+            snapshot: Snapshot::default(),
+            control,
+            publisher,
+            revision: 0,
+        };
+        fleet.snapshot.blocks = fleet.workers.iter().map(|_| blocks()).collect();
+        fleet.compile();
+        fleet
+    }
+
+    /// Compiles the specs as they are now and publishes; workers see it when they turn next.
+    pub fn compile(&mut self) {
+        self.revision += 1;
+        let view = |mac| PortView {
+            any_mac: false,
+            mac,
+            mtu: 1500,
+            groups: [].into(),
+        };
+        let mut snapshot = Snapshot {
+            ports: [view(WAN_MAC), view(LAN_MAC)].into(),
+            routes: default_routes(),
+            blocks: self.snapshot.blocks.clone(),
+            settings: self.snapshot.settings.clone(),
+            ..Snapshot::default()
+        };
+        snapshot.hops.set(GATEWAY.0, hop(WAN));
+        let (mut owned, mut nat) = (Vec::new(), Vec::new());
+        for at in 0..self.specs.len() {
+            self.compile_service(at, &mut snapshot, &mut owned, &mut nat);
+        }
+        snapshot.addresses = Addresses::new(owned);
+        snapshot.nat_reals = NatReals::new(nat);
+        self.snapshot = snapshot;
+        self.publisher.publish(self.snapshot.clone());
+    }
+
+    fn compile_service(
+        &mut self,
+        at: usize,
+        snapshot: &mut Snapshot,
+        owned: &mut Vec<(IpAddr, Owned)>,
+        nat: &mut Vec<(services::NatReal, ServiceId)>,
+    ) {
+        let workers = u16::try_from(self.workers.len()).expect("few");
+        let spec = &mut self.specs[at];
+        let id = ServiceId(u32::try_from(at).expect("few"));
+        let address = vip(at, spec.v6);
+        let mut candidates = Vec::new();
+        let mut backends = Vec::new();
+        for (order, &(n, mode)) in (1u32..).zip(&spec.reals) {
+            let real = RealId(id.0 * REALS + order - 1);
+            set_real(snapshot, real, spec, n, mode);
+            if mode == Mode::Nat {
+                let from = (
+                    spec.protocol,
+                    real_address(n, spec.v6),
+                    spec.real_port(mode),
+                );
+                nat.push((from, id));
+            }
+            candidates.insert(
+                0,
+                Candidate {
+                    real,
+                    weight: WEIGHT,
+                    order,
+                },
+            );
+            backends.insert(
+                0,
+                Backend {
+                    address: real_address(n, spec.v6),
+                    port: spec.real_port(mode),
+                    weight: WEIGHT,
+                    last_weight: WEIGHT,
+                },
+            );
+        }
+        let scheduler = Scheduler::prepare(
+            spec.scheduler.as_ref(),
+            &sched::Spec {
+                kind: spec.kind,
+                flags: Flags::default(),
+                mh_size: mh::Size::DEFAULT,
+                workers,
+                revision: self.revision,
+                backends: &backends,
+            },
+        );
+        spec.scheduler = Some(scheduler.clone());
+        let fields = spec.fields();
+        let owners = spec.owners.take().unwrap_or_else(|| Owners::new(fields));
+        let owners = owners.changed_to(fields).expect("few kinds of ownership");
+        spec.owners = Some(owners.clone());
+        let mut service = Service::new(id, self.revision, scheduler, candidates.into());
+        service.address = Some(address);
+        service.owners = owners;
+        service.locals = spec.locals.iter().copied().collect();
+        snapshot.index.insert(
+            services::Key::address(spec.protocol, address, spec.port),
+            id,
+        );
+        snapshot.services.set(id.0, Arc::new(service));
+        let held = Owned::Vip {
+            held: true,
+            unmatched: Unmatched::Drop,
+        };
+        owned.push((address, held));
+        owned.extend(spec.locals.iter().map(|&local| (local, Owned::Local)));
+    }
+
+    /// The worker that owns a connection of this service by what is current.
+    pub fn owner(&self, service: usize, client: (IpAddr, u16)) -> usize {
+        let spec = &self.specs[service];
+        let vip = (vip(service, spec.v6), spec.port);
+        self.steer(spec.fields(), spec.protocol, client, vip)
+    }
+
+    /// The worker that these fields of a packet lead to.
+    pub fn steer(
+        &self,
+        fields: Fields,
+        protocol: u8,
+        from: (IpAddr, u16),
+        to: (IpAddr, u16),
+    ) -> usize {
+        let worker = match (from.0, to.0) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => self.steering.owner(
+                fields,
+                &Key {
+                    source: source.to_bits(),
+                    destination: destination.to_bits(),
+                    source_port: from.1,
+                    destination_port: to.1,
+                    protocol,
+                },
+            ),
+            (IpAddr::V6(source), IpAddr::V6(destination)) => self.steering.owner(
+                fields,
+                &Key {
+                    source: source.to_bits(),
+                    destination: destination.to_bits(),
+                    source_port: from.1,
+                    destination_port: to.1,
+                    protocol,
+                },
+            ),
+            _ => panic!("two families in one packet"),
+        };
+        usize::from(worker.0)
+    }
+
+    pub fn give(&mut self, worker: usize, port: PortId, bytes: &[u8]) {
+        let port = self.workers[worker].port_mut(port).expect("two ports");
+        port.give(bytes);
+    }
+
+    /// One turn of one worker, and the equations that every turn keeps; what it sent.
+    pub fn turn(&mut self, worker: usize) -> Vec<(PortId, Vec<u8>)> {
+        self.workers[worker].turn(self.now);
+        let counters = &self.counters[worker];
+        let (came, went) = counters.balance();
+        assert_eq!(came, went, "every frame has one verdict");
+        let made = counters.made_sent.get() + counters.made_dropped.get();
+        assert_eq!(counters.made.get(), made);
+        let mut sent = Vec::new();
+        for id in [WAN, LAN] {
+            let port = self.workers[worker].port_mut(id).expect("two ports");
+            while let Some(frame) = port.take() {
+                sent.push((id, frame.bytes().to_vec()));
+            }
+        }
+        sent
+    }
+
+    /// The sum of a counter over all workers.
+    pub fn sum(&self, of: impl Fn(&Counters) -> u64) -> u64 {
+        self.counters.iter().map(|counters| of(counters)).sum()
+    }
+
+    /// Drops of all workers, by name.
+    pub fn drops(&self) -> Vec<(&'static str, u64)> {
+        let named = self.counters.iter().flat_map(|counters| counters.named());
+        named
+            .filter(|(name, count)| name.starts_with("drop-") && *count > 0)
+            .collect()
+    }
+}
+
+fn blocks() -> Blocks {
+    let mut blocks = Blocks::default();
+    blocks.reals.grow(256);
+    blocks.services.grow(256);
+    blocks.others.grow(256);
+    blocks
+}
+
+fn hop(port: PortId) -> Hop {
+    Hop {
+        port,
+        source: if port == WAN { WAN_MAC } else { LAN_MAC },
+        destination: Some(GATEWAY_MAC),
+    }
+}
+
+fn default_routes() -> Routes {
+    let to = |network: IpAddr| Route {
+        network,
+        length: 0,
+        target: Target::Via([GATEWAY].into()),
+    };
+    let any = [
+        to(Ipv4Addr::UNSPECIFIED.into()),
+        to(Ipv6Addr::UNSPECIFIED.into()),
+    ];
+    Routes::new(&any, Vec::new())
+}
+
+fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode) {
+    let hop = HopId(n.into());
+    let destination = Some(real_mac(n));
+    snapshot.hops.set(
+        hop.0,
+        Hop {
+            destination,
+            ..self::hop(LAN)
+        },
+    );
+    let forwarder = match tunnel(n, mode) {
+        Some(tunnel) => Forwarder::Tun { hop, tunnel },
+        None if mode == Mode::Nat => Forwarder::Nat { hop },
+        None if mode == Mode::FullNat => Forwarder::FullNat { hop },
+        None => Forwarder::Dr { hop },
+    };
+    let address = match mode {
+        Mode::Tun4 => real_address(n, false),
+        Mode::Tun6 => real_address(n, true),
+        _ => real_address(n, spec.v6),
+    };
+    let real = Real {
+        address,
+        port: spec.real_port(mode),
+        available: true,
+        quiescent: false,
+        forwarder,
+        limits: Default::default(),
+    };
+    snapshot.reals.set(id.0, real);
+}

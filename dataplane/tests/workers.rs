@@ -1,0 +1,662 @@
+//! Several workers, in any order and whatever queue a packet comes by: clients and real
+//! servers of a model talk through them, and each frame that leaves is compared with the one
+//! that the model says it must be.
+//!
+//! Connections of all modes and both families; packets, replies and ICMP errors. Demanded:
+//! one real server for a connection's whole life, the one that a single worker would have
+//! chosen where the scheduler keeps no state; equal counts; one owner; nothing lost.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use common::fleet::{Fleet, Mode, REALS, Spec, real_address, tunnel, vip};
+use common::intact::intact;
+use common::*;
+use dataplane::conn::{Address, Entry, Key, Side, Table};
+use dataplane::fwd::Tunnel;
+use dataplane::owner::Fields;
+use dataplane::port::PortId;
+use dataplane::sched::Kind;
+use etherparse::{IpHeaders, IpSlice};
+use wire::build::{Packet, icmp, ip, tcp, udp};
+use wire::tcp::Flags;
+
+const ETHERNET: usize = 14;
+/// Octets of the number that ends every packet of the model's.
+const NUMBER: usize = 4;
+
+/// A number's successor in a sequence without pattern (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ mixed >> 31) >> 33).expect("31 bits") % sides
+    }
+}
+
+/// How frames come to the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivery {
+    /// To the owner, as by a device that hashes as we do.
+    Owner,
+    /// To any worker.
+    Random,
+    /// A flow has its queue and its port, until these change midway.
+    Roaming,
+}
+
+/// What the model does with a connection next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Move {
+    /// The client opens, or asks once more.
+    Open,
+    /// The client sends.
+    Send,
+    /// The real server sends, if its packets pass us.
+    Reply,
+    /// A router tells the real server about a packet of its.
+    TellReal,
+    /// A router tells the client, if the packet passes us.
+    TellClient,
+    /// The client closes.
+    Close,
+    /// Nothing, until all that was sent has arrived.
+    Wait,
+}
+
+/// A connection, as its two ends know it.
+#[derive(Clone, Debug)]
+struct Flow {
+    service: usize,
+    client: (IpAddr, u16),
+    real: Option<u8>,
+    local: Option<(IpAddr, u16)>,
+    under_way: usize,
+    /// In reverse.
+    to_do: Vec<Move>,
+    queue: usize,
+    port: PortId,
+}
+
+struct Model {
+    fleet: Fleet,
+    flows: Vec<Flow>,
+    given: HashMap<u32, (usize, Move)>,
+    next: u32,
+    dice: Dice,
+    delivery: Delivery,
+    /// Says which run it was.
+    name: String,
+}
+
+/// What a flow of a plan will do.
+fn plan(dice: &mut Dice) -> Vec<Move> {
+    let middle = [
+        Move::Send,
+        Move::Send,
+        Move::Reply,
+        Move::Reply,
+        Move::TellReal,
+        Move::TellClient,
+    ];
+    let mut moves = vec![Move::Open; 1 + dice.roll(2)];
+    moves.push(Move::Wait);
+    for _ in 0..dice.roll(12) {
+        moves.push(middle[dice.roll(middle.len())]);
+    }
+    moves.push(Move::Wait);
+    if dice.roll(2) == 0 {
+        moves.push(Move::Close);
+    }
+    moves.reverse();
+    moves
+}
+
+impl Model {
+    /// `flows` flows over all services; equal seeds make equal plans, whatever the number of
+    /// workers.
+    fn new(seed: u64, workers: u16, specs: Vec<Spec>, flows: usize, delivery: Delivery) -> Self {
+        let mut dice = Dice(seed);
+        let flows = (0..flows).map(|n| {
+            let service = dice.roll(specs.len());
+            let n = u16::try_from(n).expect("few flows");
+            let client: IpAddr = if specs[service].v6 {
+                Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, n % 37).into()
+            } else {
+                Ipv4Addr::from_bits(0xc633_6400 + u32::from(n % 37)).into()
+            };
+            Flow {
+                service,
+                client: (client, 1024 + n),
+                real: None,
+                local: None,
+                under_way: 0,
+                to_do: plan(&mut dice),
+                queue: 0,
+                port: WAN,
+            }
+        });
+        Self {
+            flows: flows.collect(),
+            fleet: Fleet::new(workers, specs),
+            given: HashMap::new(),
+            next: 0,
+            dice: Dice(seed ^ u64::from(workers) << 32 | 1 << 63),
+            delivery,
+            name: format!("seed {seed}, {workers} workers, {delivery:?}"),
+        }
+    }
+
+    /// Runs until every flow is done and every ring empty. `meanwhile` is called before each
+    /// step with the steps so far.
+    fn run(&mut self, mut meanwhile: impl FnMut(&mut Self, u32)) {
+        let mut steps = 0;
+        while self.flows.iter().any(|flow| !flow.to_do.is_empty()) {
+            meanwhile(self, steps);
+            steps += 1;
+            assert!(steps < 1_000_000, "{}: stuck", self.name);
+            if self.dice.roll(3) < 2 {
+                let flow = self.dice.roll(self.flows.len());
+                self.step(flow);
+            } else {
+                let worker = self.dice.roll(self.fleet.workers.len());
+                self.turn(worker);
+            }
+        }
+        self.settle();
+        assert_eq!(
+            self.given.len(),
+            0,
+            "{}: {:?}",
+            self.name,
+            self.fleet.drops()
+        );
+    }
+
+    /// Turns everybody until nothing is under way.
+    fn settle(&mut self) {
+        for _ in 0..40 {
+            (0..self.fleet.workers.len()).for_each(|worker| self.turn(worker));
+        }
+        let out = self.fleet.sum(|counters| counters.handed_out.get());
+        let taken = self.fleet.sum(|counters| counters.handed_in.get());
+        assert_eq!(out, taken, "{}: the rings are idle", self.name);
+    }
+
+    fn step(&mut self, at: usize) {
+        let flow = &mut self.flows[at];
+        let waits = flow.to_do.last() == Some(&Move::Wait);
+        if waits && flow.under_way > 0 {
+            return;
+        }
+        match flow.to_do.pop() {
+            None | Some(Move::Wait) => {}
+            Some(todo) => self.act(at, todo),
+        }
+    }
+
+    fn act(&mut self, at: usize, todo: Move) {
+        let flow = &self.flows[at];
+        let spec = &self.fleet.specs[flow.service];
+        let passes = flow.real.is_some_and(|n| spec.mode_of(n).is_two_way());
+        // What does not pass us in this mode the client does instead.
+        let todo = match todo {
+            Move::Reply | Move::TellClient if !passes => Move::Send,
+            todo => todo,
+        };
+        let number = self.next;
+        self.next += 1;
+        let packet = self.given_packet(at, todo, number);
+        let (worker, port) = self.deliver(at, todo);
+        let mac = if port == WAN { WAN_MAC } else { LAN_MAC };
+        self.fleet
+            .give(worker, port, &packet.ether(GATEWAY_MAC, mac).bytes());
+        self.flows[at].under_way += 1;
+        self.given.insert(number, (at, todo));
+    }
+
+    /// The worker and the port that a packet comes by.
+    fn deliver(&mut self, at: usize, todo: Move) -> (usize, PortId) {
+        let any = self.dice.roll(self.fleet.workers.len());
+        let moves_on = self.dice.roll(4) == 0;
+        let other_port = if self.dice.roll(2) == 0 { WAN } else { LAN };
+        let flow = &mut self.flows[at];
+        let from_real = matches!(todo, Move::Reply | Move::TellClient);
+        let usual = if from_real { LAN } else { WAN };
+        match self.delivery {
+            Delivery::Random => (any, usual),
+            Delivery::Roaming => {
+                if moves_on {
+                    (flow.queue, flow.port) = (any, other_port);
+                }
+                (flow.queue, flow.port)
+            }
+            Delivery::Owner => {
+                let flow = &self.flows[at];
+                let worker = match flow.local.filter(|_| from_real) {
+                    Some(local) => self.reply_owner(flow, local),
+                    None => self.fleet.owner(flow.service, flow.client),
+                };
+                (worker, usual)
+            }
+        }
+    }
+
+    fn reply_owner(&self, flow: &Flow, local: (IpAddr, u16)) -> usize {
+        let spec = &self.fleet.specs[flow.service];
+        let n = flow.real.expect("it has a local address");
+        let real = (real_address(n, spec.v6), spec.real_port(Mode::FullNat));
+        self.fleet.steer(Fields::Tuple, spec.protocol, real, local)
+    }
+
+    fn turn(&mut self, worker: usize) {
+        let ms = u32::try_from(self.dice.roll(2)).expect("0 or 1");
+        self.fleet.now = self.fleet.now.plus(ms);
+        for (port, bytes) in self.fleet.turn(worker) {
+            self.arrived(port, &bytes);
+        }
+    }
+
+    /// Compares what was sent with what it must be.
+    fn arrived(&mut self, port: PortId, bytes: &[u8]) {
+        let number = bytes.last_chunk::<NUMBER>().expect("a number at the end");
+        let number = u32::from_be_bytes(*number);
+        let (at, todo) = self.given.remove(&number).expect("given, and not sent yet");
+        let name = format!("{}: packet {number}, {todo:?}", self.name);
+        intact(&name, &bytes[ETHERNET..]);
+        self.flows[at].under_way -= 1;
+        if matches!(todo, Move::Reply | Move::TellClient) {
+            assert_eq!(port, WAN, "{name}");
+            let want = self.wanted_packet(at, todo, number);
+            assert_eq!(bytes, want.ether(WAN_MAC, GATEWAY_MAC).bytes(), "{name}");
+            return;
+        }
+        assert_eq!(port, LAN, "{name}");
+        let n = bytes[5];
+        let real = *self.flows[at].real.get_or_insert(n);
+        assert_eq!(real, n, "{name}: one real server for the whole life");
+        let spec = &self.fleet.specs[self.flows[at].service];
+        let (mode, v6) = (spec.mode_of(n), spec.v6);
+        if mode == Mode::FullNat && todo == Move::Open {
+            self.learn_local(at, bytes, &name);
+        }
+        let want = self.wanted_packet(at, todo, number);
+        let want = want.ether(LAN_MAC, real_mac(n)).bytes();
+        match tunnel(n, mode) {
+            None => assert_eq!(bytes, want, "{name}"),
+            Some(tunnel) => {
+                assert_eq!(bytes[..12], want[..12], "{name}");
+                assert_eq!(untunnelled(bytes, tunnel, v6), &want[ETHERNET..], "{name}");
+            }
+        }
+    }
+
+    /// FULLNAT's local end: one of the service's, the same for the whole life.
+    fn learn_local(&mut self, at: usize, bytes: &[u8], name: &str) {
+        let (address, port) = source(&bytes[ETHERNET..]);
+        let flow = &mut self.flows[at];
+        let locals = &self.fleet.specs[flow.service].locals;
+        assert!(locals.contains(&address) && port > 1024, "{name}");
+        assert_eq!(
+            *flow.local.get_or_insert((address, port)),
+            (address, port),
+            "{name}"
+        );
+    }
+
+    /// What is put into a worker's queue.
+    fn given_packet(&self, at: usize, todo: Move, number: u32) -> Packet {
+        let ends = self.ends(at);
+        match todo {
+            Move::TellReal => {
+                let about = self.packet(at, ends.vip, ends.client, Move::Reply, number);
+                error(router(ends.vip.0), ends.vip.0, &about)
+            }
+            Move::TellClient => {
+                let about = self.packet(at, ends.local, ends.real, Move::Send, number);
+                error(router(ends.vip.0), ends.local.0, &about)
+            }
+            Move::Reply => self.packet(at, ends.real, ends.local, todo, number),
+            _ => self.packet(at, ends.client, ends.vip, todo, number),
+        }
+    }
+
+    /// What must come out of it, but for a tunnel's header.
+    fn wanted_packet(&self, at: usize, todo: Move, number: u32) -> Packet {
+        let ends = self.ends(at);
+        let flow = &self.flows[at];
+        let n = flow.real.expect("it has arrived there");
+        let mode = self.fleet.specs[flow.service].mode_of(n);
+        if !mode.is_two_way() {
+            return self.given_packet(at, todo, number).ttl(63);
+        }
+        let packet = match todo {
+            Move::TellReal => {
+                let about = self.packet(at, ends.real, ends.local, Move::Reply, number);
+                let from = match mode {
+                    Mode::FullNat => ends.local.0,
+                    _ => router(ends.vip.0),
+                };
+                error(from, ends.real.0, &about)
+            }
+            Move::TellClient => {
+                let about = self.packet(at, ends.client, ends.vip, Move::Send, number);
+                error(ends.vip.0, ends.client.0, &about)
+            }
+            Move::Reply => self.packet(at, ends.vip, ends.client, todo, number),
+            _ => self.packet(at, ends.local, ends.real, todo, number),
+        };
+        packet.ttl(63)
+    }
+
+    fn ends(&self, at: usize) -> Ends {
+        let flow = &self.flows[at];
+        let spec = &self.fleet.specs[flow.service];
+        let n = flow.real.unwrap_or_default();
+        Ends {
+            client: flow.client,
+            vip: (vip(flow.service, spec.v6), spec.port),
+            // Asked for only in the modes that have this port.
+            real: (real_address(n, spec.v6), spec.real_port(Mode::Nat)),
+            local: flow.local.unwrap_or(flow.client),
+        }
+    }
+
+    fn packet(
+        &self,
+        at: usize,
+        from: (IpAddr, u16),
+        to: (IpAddr, u16),
+        todo: Move,
+        number: u32,
+    ) -> Packet {
+        // As long in every run, for the octets are counted.
+        let mut payload = vec![0x5a; at % 7];
+        payload.extend(number.to_be_bytes());
+        let flags = match todo {
+            Move::Open => Flags::SYN,
+            Move::Close => Flags::FIN.and(Flags::ACK),
+            _ => Flags::ACK,
+        };
+        if self.fleet.specs[self.flows[at].service].protocol == TCP {
+            let segment = tcp(from.1, to.1).flags(flags).payload(payload);
+            ip(from.0, to.0).with(segment)
+        } else {
+            ip(from.0, to.0).with(udp(from.1, to.1).payload(payload))
+        }
+    }
+
+    /// Every connection is in one table, once, and is counted where it should be.
+    fn one_owner_each(&self) {
+        let mut v4 = HashSet::new();
+        let mut v6 = HashSet::new();
+        let mut connections = 0;
+        for worker in &self.fleet.workers {
+            connections += tuples(&worker.state().v4, &mut v4, &self.name);
+            connections += tuples(&worker.state().v6, &mut v6, &self.name);
+        }
+        assert_eq!(connections, self.flows.len(), "{}", self.name);
+        let made = self.fleet.sum(|counters| counters.connections_made.get());
+        assert_eq!(made, self.flows.len() as u64, "{}", self.name);
+    }
+
+    /// Counts that don't depend on who counted.
+    fn totals(&self) -> BTreeMap<String, u64> {
+        let mut totals = vec![
+            ("transmit".into(), self.fleet.sum(|c| c.transmit.get())),
+            (
+                "connections".into(),
+                self.fleet.sum(|c| c.connections_made.get()),
+            ),
+            (
+                "ended".into(),
+                self.fleet.sum(|c| c.connections_ended.get()),
+            ),
+            ("rx".into(), self.fleet.sum(|c| c.rx.get())),
+        ];
+        for (at, spec) in (0u32..).zip(&self.fleet.specs) {
+            let blocks = &self.fleet.snapshot.blocks;
+            let own = blocks
+                .iter()
+                .map(|b| &b.services.get(at).expect("grown").traffic);
+            totals.extend(traffic(&format!("service {at}"), own));
+            if !is_stateless(spec.kind) {
+                continue;
+            }
+            for real in at * REALS..(at + 1) * REALS {
+                let all = blocks.iter().map(|b| b.reals.get(real).expect("grown"));
+                totals.extend(traffic(
+                    &format!("real {real}"),
+                    all.clone().map(|b| &b.traffic),
+                ));
+                let count = |of: fn(&dataplane::services::RealBlock) -> u32| {
+                    all.clone().map(|block| u64::from(of(block))).sum()
+                };
+                totals.push((format!("real {real} active"), count(|b| b.active.get())));
+                totals.push((format!("real {real} inactive"), count(|b| b.inactive.get())));
+            }
+        }
+        totals.into_iter().filter(|&(_, count)| count > 0).collect()
+    }
+}
+
+fn traffic<'a>(
+    name: &str,
+    all: impl Iterator<Item = &'a dataplane::services::Traffic>,
+) -> Vec<(String, u64)> {
+    let names = [
+        "connections",
+        "packets in",
+        "packets out",
+        "bytes in",
+        "bytes out",
+    ];
+    let mut sums = [0; 5];
+    for t in all {
+        let each = [
+            &t.connections,
+            &t.packets_in,
+            &t.packets_out,
+            &t.bytes_in,
+            &t.bytes_out,
+        ];
+        each.iter()
+            .zip(&mut sums)
+            .for_each(|(counter, sum)| *sum += counter.get());
+    }
+    let named = names.iter().zip(sums);
+    named
+        .map(|(what, sum)| (format!("{name} {what}"), sum))
+        .collect()
+}
+
+/// Both ends of both sides of a connection.
+struct Ends {
+    client: (IpAddr, u16),
+    vip: (IpAddr, u16),
+    real: (IpAddr, u16),
+    local: (IpAddr, u16),
+}
+
+fn is_stateless(kind: Kind) -> bool {
+    matches!(kind, Kind::Sh | Kind::Dh | Kind::Mh)
+}
+
+/// A router's address of the family of `like`.
+fn router(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => Ipv4Addr::new(203, 0, 113, 9).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 9).into(),
+    }
+}
+
+/// "Port unreachable", about this packet.
+fn error(from: IpAddr, to: IpAddr, about: &Packet) -> Packet {
+    let (kind, code) = if from.is_ipv6() { (1, 4) } else { (3, 3) };
+    ip(from, to).with(icmp(kind, code).quoting(about))
+}
+
+/// Source address and port of a packet.
+fn source(packet: &[u8]) -> (IpAddr, u16) {
+    let (headers, _) = IpHeaders::from_slice(packet).expect("a packet");
+    let slice = IpSlice::from_slice(packet).expect("a packet");
+    let payload = slice.payload().payload;
+    let address = match headers {
+        IpHeaders::Ipv4(v4, _) => Ipv4Addr::from(v4.source).into(),
+        IpHeaders::Ipv6(v6, _) => Ipv6Addr::from(v6.source).into(),
+    };
+    (address, u16::from_be_bytes([payload[0], payload[1]]))
+}
+
+/// What a tunnel carries, after a look at its ends.
+fn untunnelled(frame: &[u8], tunnel: Tunnel, v6: bool) -> &[u8] {
+    let outer = IpSlice::from_slice(&frame[ETHERNET..]).expect("a packet");
+    let (source, destination): (IpAddr, IpAddr) = match tunnel {
+        Tunnel::V4 {
+            source,
+            destination,
+        } => (source.into(), destination.into()),
+        Tunnel::V6 {
+            source,
+            destination,
+        } => (source.into(), destination.into()),
+    };
+    assert_eq!(
+        (outer.source_addr(), outer.destination_addr()),
+        (source, destination)
+    );
+    let carried = if v6 { 41 } else { 4 };
+    assert_eq!(outer.payload_ip_number().0, carried);
+    let header = if source.is_ipv6() { 40 } else { 20 };
+    &frame[ETHERNET + header..]
+}
+
+/// Adds every tuple of a table, which nobody may have had before; how many connections.
+fn tuples<A: Address + std::hash::Hash>(
+    table: &Table<A>,
+    seen: &mut HashSet<(A, A, u16, u16, u8)>,
+    name: &str,
+) -> usize {
+    let mut add = |key: Key<A>| {
+        let tuple = (
+            key.source,
+            key.destination,
+            key.source_port,
+            key.destination_port,
+            key.protocol,
+        );
+        assert!(seen.insert(tuple), "{name}: two owners of {key:?}");
+    };
+    table
+        .iter()
+        .map(|entry: &Entry<A>| {
+            add(entry.key(Side::Client));
+            if entry.flags.has(dataplane::conn::Flags::TWO_WAY) {
+                add(entry.key(Side::Real));
+            }
+        })
+        .count()
+}
+
+/// A service of each mode, protocol and family, and some with mixed real servers.
+fn services(kind: Kind) -> Vec<Spec> {
+    let mut specs = Vec::new();
+    let mut n = 0;
+    for v6 in [false, true] {
+        for protocol in [TCP, UDP] {
+            for mode in Mode::ALL {
+                // Neighbours share a real server, NAT's too.
+                let reals = [(n + 1, mode), (n + 2, mode), (n + 3, mode)];
+                specs.push(Spec::new(v6, protocol, kind, &reals));
+                n = (n + 1) % 20;
+            }
+        }
+        let mixed = [
+            (5, Mode::Dr),
+            (6, Mode::Nat),
+            (7, Mode::FullNat),
+            (8, Mode::Tun6),
+        ];
+        specs.push(Spec::new(v6, TCP, kind, &mixed));
+        specs.push(Spec::new(v6, TCP, kind, &[(4, Mode::Nat), (6, Mode::Nat)]));
+    }
+    specs
+}
+
+fn finished(seed: u64, workers: u16, kind: Kind, delivery: Delivery) -> Model {
+    let mut model = Model::new(seed, workers, services(kind), 150, delivery);
+    model.run(|_, _| ());
+    model.one_owner_each();
+    assert_eq!(model.fleet.drops(), [], "{}", model.name);
+    model
+}
+
+/// Demands equal counts, and names those that are not.
+fn same(many: &Model, one: &Model) {
+    let (many_totals, one_totals) = (many.totals(), one.totals());
+    let names: BTreeSet<_> = many_totals.keys().chain(one_totals.keys()).collect();
+    let differ = names
+        .into_iter()
+        .map(|name| (name, many_totals.get(name), one_totals.get(name)));
+    let differ: Vec<_> = differ.filter(|(_, many, one)| many != one).collect();
+    assert!(differ.is_empty(), "{}: {differ:?}", many.name);
+}
+
+#[test]
+fn any_number_of_workers_is_as_one() {
+    for (seed, kind) in (1..).zip([Kind::Sh, Kind::Dh, Kind::Mh]) {
+        let one = finished(seed, 1, kind, Delivery::Random);
+        for workers in [2, 4, 8] {
+            for delivery in [Delivery::Owner, Delivery::Random, Delivery::Roaming] {
+                let many = finished(seed, workers, kind, delivery);
+                same(&many, &one);
+                let real = |model: &Model| -> Vec<_> {
+                    model.flows.iter().map(|flow| flow.real).collect()
+                };
+                assert_eq!(real(&many), real(&one), "{}", many.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn any_scheduler_keeps_one_real_server_for_life() {
+    let kinds = [
+        Kind::Rr,
+        Kind::Wrr,
+        Kind::Lc,
+        Kind::Wlc,
+        Kind::Sed,
+        Kind::Nq,
+        Kind::Lblc,
+        Kind::Lblcr,
+        Kind::Fo,
+        Kind::Ovf,
+        Kind::Twos,
+    ];
+    for (seed, kind) in (20..).zip(kinds) {
+        let one = finished(seed, 1, kind, Delivery::Random);
+        for (workers, delivery) in [
+            (2, Delivery::Random),
+            (4, Delivery::Roaming),
+            (8, Delivery::Random),
+        ] {
+            let many = finished(seed, workers, kind, delivery);
+            let total = |model: &Model| model.totals().remove("transmit");
+            assert_eq!(total(&many), total(&one), "{kind:?} {}", many.name);
+        }
+    }
+}
+
+#[test]
+fn a_device_that_hashes_as_we_do_saves_every_hand_over() {
+    for workers in [1, 2, 4, 8] {
+        let model = finished(9, workers, Kind::Rr, Delivery::Owner);
+        assert_eq!(model.fleet.sum(|c| c.handed_out.get()), 0, "{}", model.name);
+    }
+}
