@@ -156,12 +156,13 @@ impl<P: Port> Worker<P> {
     /// One turn: at most [`BURST`] frames from each port, from wire to wire. Says whether
     /// there was anything to do.
     pub fn turn(&mut self, now: Millis) -> bool {
-        let snapshot = self.reader.refresh();
+        let (snapshot, generation) = self.reader.edition();
         let Some(blocks) = snapshot.blocks.get(usize::from(self.me.id.0)) else {
             return false;
         };
         let mut turn = Turn {
             snapshot,
+            generation,
             exchange: &self.exchange,
             peers: &mut self.peers,
             gathering: &mut self.gathering,
@@ -238,6 +239,7 @@ struct BurstOf<'a, F> {
 /// What one turn works with.
 struct Turn<'a, P: Port> {
     snapshot: &'a Snapshot,
+    generation: u64,
     exchange: &'a WorkerEnd<P::Frame>,
     peers: &'a mut Peers<P::Frame>,
     gathering: &'a mut Gathering<P::Frame>,
@@ -258,7 +260,7 @@ impl<P: Port> Turn<'_, P> {
             self.counters.injected.add(1);
             let origin = Origin {
                 port,
-                step: Step(0),
+                step: Step::default(),
                 gathered: None,
             };
             self.finish(frame, origin, Verdict::Transmit(port));
@@ -277,22 +279,19 @@ impl<P: Port> Turn<'_, P> {
         let BurstOf {
             frames, origins, ..
         } = burst;
-        self.peers.take(
-            source,
-            |Handed {
-                 frame,
-                 port,
-                 step,
-                 gathered,
-             }| {
-                frames.push(frame);
-                origins.push(Origin {
-                    port,
-                    step,
-                    gathered,
-                });
-            },
-        );
+        let generation = self.generation;
+        self.peers.take(source, |handed| {
+            let step = match handed.generation == generation {
+                true => handed.step,
+                false => handed.step.again(),
+            };
+            frames.push(handed.frame);
+            origins.push(Origin {
+                port: handed.port,
+                step,
+                gathered: handed.gathered,
+            });
+        });
         if frames.is_empty() {
             return false;
         }
@@ -321,7 +320,7 @@ impl<P: Port> Turn<'_, P> {
         let port = PortId(u16::try_from(port).expect("ports are numbered in 16 bits"));
         let origin = Origin {
             port,
-            step: Step(0),
+            step: Step::default(),
             gathered: None,
         };
         burst.frames.iter().for_each(Frame::prefetch);
@@ -396,10 +395,10 @@ impl<P: Port> Turn<'_, P> {
         if gatherer != context.me.id {
             let origin = Origin {
                 port,
-                step: Step(0),
+                step: Step::default(),
                 gathered: None,
             };
-            return self.finish(frame, origin, Verdict::HandOver(gatherer, Step(0)));
+            return self.finish(frame, origin, Verdict::HandOver(gatherer, Step::default()));
         }
         match self.gathering.add(frame, port, part, self.now) {
             Gathered::Follow(frame, transport) => self.follow(frame, port, transport, context),
@@ -419,7 +418,7 @@ impl<P: Port> Turn<'_, P> {
     ) {
         let origin = Origin {
             port,
-            step: Step(0),
+            step: Step::default(),
             gathered: Some(transport),
         };
         let mut parses = Parses::default();
@@ -464,6 +463,7 @@ impl<P: Port> Turn<'_, P> {
                         frame,
                         port,
                         step,
+                        generation: self.generation,
                         gathered,
                     },
                 );

@@ -60,6 +60,7 @@ impl Mode {
 pub struct Spec {
     pub v6: bool,
     pub protocol: u8,
+    /// 0 takes all ports.
     pub port: u16,
     pub kind: Kind,
     pub persistence: Option<u128>,
@@ -90,8 +91,9 @@ impl Spec {
         }
     }
 
+    /// 0: the one that the client asked for.
     pub fn real_port(&self, mode: Mode) -> u16 {
-        if mode.is_two_way() {
+        if mode.is_two_way() && self.port != 0 {
             REAL_PORT
         } else {
             self.port
@@ -160,7 +162,7 @@ pub struct Fleet {
 
 impl Fleet {
     pub fn new(workers: u16, specs: Vec<Spec>) -> Self {
-        Self::with_connections(workers, specs, 4096)
+        Self::with_connections(workers, specs, 512)
     }
 
     pub fn with_connections(workers: u16, specs: Vec<Spec>, connections: u32) -> Self {
@@ -314,9 +316,8 @@ impl Fleet {
     }
 
     /// The worker that owns a connection of this service by what is current.
-    pub fn owner(&self, service: usize, client: (IpAddr, u16)) -> usize {
+    pub fn owner(&self, service: usize, client: (IpAddr, u16), vip: (IpAddr, u16)) -> usize {
         let spec = &self.specs[service];
-        let vip = (vip(service, spec.v6), spec.port);
         self.steer(spec.fields(), spec.protocol, client, vip)
     }
 
