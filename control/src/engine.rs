@@ -25,7 +25,7 @@ use crate::model::{ApplyError, Change, Model, ServiceEntry};
 use crate::neigh::{Action, Instant, Neighbours};
 use crate::server::{Answer, Progress};
 use crate::stats;
-use crate::topology::Topology;
+use crate::topology::{Neighbour, Topology};
 use crate::vip::{Turn, Vips};
 
 /// The name that messages about a call's words use.
@@ -444,10 +444,16 @@ impl Engine {
             let neighbour = want.neighbour;
             if !want.wanted {
                 self.neighbours.unwant(neighbour);
-            } else if let Some(mac) = self.neighbours.want(neighbour, now) {
+            } else if let Some(mac) = self.known(neighbour, now) {
                 self.compiler.set_mac(neighbour, Some(mac));
             }
         }
+    }
+
+    /// The MAC of a neighbour that is wanted from now on, if nobody need be asked.
+    fn known(&mut self, neighbour: Neighbour, now: Instant) -> Option<Mac> {
+        let known = self.neighbours.want(neighbour, now);
+        known.or_else(|| self.topology.made_up(&neighbour.1))
     }
 
     /// VIPs that became ours or are no more.
@@ -553,6 +559,7 @@ pub struct LoadError {
 
 fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapshot {
     let view = |(_, setup): (PortId, &crate::topology::PortSetup)| PortView {
+        any_mac: setup.any_mac,
         mac: setup.mac,
         mtu: setup.mtu,
         groups: [].into(),

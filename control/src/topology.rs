@@ -16,6 +16,8 @@ pub struct PortSetup {
     pub name: String,
     /// Its MAC.
     pub mac: Mac,
+    /// Whether it takes frames for any MAC, as a replayed capture's does.
+    pub any_mac: bool,
     /// Largest IP packet, in octets.
     pub mtu: u16,
     /// The director's own addresses with their subnets.
@@ -32,7 +34,11 @@ pub struct Topology {
     pinned: HashMap<IpAddr, (PortId, Mac)>,
     routes: Vec<(Prefix, IpAddr)>,
     own: HashSet<IpAddr>,
+    made_up: Option<MakeUp>,
 }
+
+/// Says a neighbour's MAC without asking anybody.
+pub type MakeUp = fn(&IpAddr) -> Mac;
 
 impl Topology {
     /// Puts together the ports, in the order of their numbers, and what the file says of
@@ -64,6 +70,19 @@ impl Topology {
         };
         topology.routes = config.routes.iter().flat_map(hops).collect();
         topology
+    }
+
+    /// The same with a MAC for every neighbour that the file does not name: nobody is asked for
+    /// his. For a network that is not there, as in a replay.
+    #[must_use]
+    pub fn with_made_up_neighbours(self, mac: MakeUp) -> Self {
+        let made_up = Some(mac);
+        Self { made_up, ..self }
+    }
+
+    /// The MAC of a neighbour that needs no asking because all are made up.
+    pub fn made_up(&self, address: &IpAddr) -> Option<Mac> {
+        self.made_up.map(|mac| mac(address))
     }
 
     /// The ports with their numbers.
@@ -144,6 +163,7 @@ pub(crate) mod tests {
         let port = |name: &str, last, addresses: &[&str]| PortSetup {
             name: name.to_owned(),
             mac: Mac([2, 0, 0, 0, 0, last]),
+            any_mac: false,
             mtu: 1500,
             addresses: addresses
                 .iter()

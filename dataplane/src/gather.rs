@@ -22,7 +22,7 @@ pub enum Gathered<F> {
     /// It waits for its packet's first one.
     Held,
     /// Gone.
-    Drop(Reason),
+    Drop(F, Reason),
 }
 
 impl<F> Gathering<F> {
@@ -84,7 +84,7 @@ impl<F> Gathering<F> {
 fn first<F>(taken: Result<(), Reason>, frame: F, transport: Transport) -> Gathered<F> {
     match taken {
         Ok(()) => Gathered::Follow(frame, transport),
-        Err(reason) => Gathered::Drop(reason),
+        Err(reason) => Gathered::Drop(frame, reason),
     }
 }
 
@@ -92,6 +92,6 @@ fn later<F>(taken: Later<(F, PortId)>) -> Gathered<F> {
     match taken {
         Later::Follow((frame, _), transport) => Gathered::Follow(frame, transport),
         Later::Held => Gathered::Held,
-        Later::Drop(_, reason) => Gathered::Drop(reason),
+        Later::Drop((frame, _), reason) => Gathered::Drop(frame, reason),
     }
 }

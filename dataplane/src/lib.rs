@@ -16,6 +16,7 @@ pub mod gather;
 pub mod handover;
 pub mod local;
 pub mod memory;
+pub mod observe;
 pub mod owner;
 pub mod pages;
 pub mod parse;

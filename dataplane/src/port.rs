@@ -7,6 +7,8 @@
 
 use arrayvec::ArrayVec;
 
+use crate::observe::Event;
+
 /// The most frames that one look at a queue yields.
 pub const BURST: usize = 32;
 
@@ -84,6 +86,10 @@ pub trait Frame: Send {
     /// Fetches the frame's first line into the cache, where that helps.
     #[inline]
     fn prefetch(&self) {}
+
+    /// Hears what happens to the frame, where somebody wants to know.
+    #[inline]
+    fn observe(&mut self, _event: Event) {}
 }
 
 /// One queue pair of one port.

@@ -19,6 +19,7 @@ use crate::fragments::{Fate, Transport};
 use crate::gather::{Gathered, Gathering};
 use crate::handover::{Flushed, Handed, Peers};
 use crate::local::{LocalPorts, ReplyHash};
+use crate::observe::Event;
 use crate::owner::{Fields, Steering, Step};
 use crate::parse::{Fragment, Parsed, Parses, Whole};
 use crate::port::{BURST, Burst, Frame, Port, PortId, WorkerId};
@@ -156,6 +157,17 @@ impl<P: Port> Worker<P> {
     /// One turn: at most [`BURST`] frames from each port, from wire to wire. Says whether
     /// there was anything to do.
     pub fn turn(&mut self, now: Millis) -> bool {
+        self.work(now, EXPIRE_PER_TURN)
+    }
+
+    /// A turn that ends all that is due, however much that is: for a driver with a clock of its
+    /// own, between packets.
+    pub fn settle(&mut self, now: Millis) {
+        self.work(now, u32::MAX);
+    }
+
+    #[inline]
+    fn work(&mut self, now: Millis, expire: u32) -> bool {
         let (snapshot, generation) = self.reader.edition();
         let Some(blocks) = snapshot.blocks.get(usize::from(self.me.id.0)) else {
             return false;
@@ -193,9 +205,9 @@ impl<P: Port> Worker<P> {
         for port in 0..turn.lanes.len() {
             busy |= turn.receive(port, &mut burst, &mut context);
         }
-        turn.expire_fragments(&mut context);
+        turn.expire_fragments(&mut context, expire);
         turn.flush();
-        context.expire(EXPIRE_PER_TURN);
+        context.expire(expire);
         self.counters.turns.add(1);
         self.counters.busy_turns.add(u64::from(busy));
         busy
@@ -346,7 +358,8 @@ impl<P: Port> Turn<'_, P> {
         }
         context.state.locate(parses);
         context.state.prefetch_entries(parses);
-        for (at, frame) in frames.drain(..).enumerate() {
+        for (at, mut frame) in frames.drain(..).enumerate() {
+            frame.observe(Event::Begins);
             match parses.frames[at] {
                 Parsed::Fragment(place) => {
                     let part = parses.fragments[usize::from(place)];
@@ -362,7 +375,7 @@ impl<P: Port> Turn<'_, P> {
     }
 
     /// Decides about a frame and does it.
-    #[inline]
+    #[inline(always)]
     fn settle(
         &mut self,
         mut frame: P::Frame,
@@ -403,7 +416,14 @@ impl<P: Port> Turn<'_, P> {
         match self.gathering.add(frame, port, part, self.now) {
             Gathered::Follow(frame, transport) => self.follow(frame, port, transport, context),
             Gathered::Held => self.counters.held.add(1),
-            Gathered::Drop(reason) => self.counters.drop[reason as usize].add(1),
+            Gathered::Drop(frame, reason) => {
+                let origin = Origin {
+                    port,
+                    step: Step::default(),
+                    gathered: None,
+                };
+                self.finish(frame, origin, Verdict::Drop(reason));
+            }
         }
         self.let_go(context);
     }
@@ -439,8 +459,8 @@ impl<P: Port> Turn<'_, P> {
     }
 
     /// Forgets fragments that waited too long.
-    fn expire_fragments(&mut self, context: &mut Context<'_>) {
-        self.gathering.expire(self.now, EXPIRE_PER_TURN);
+    fn expire_fragments(&mut self, context: &mut Context<'_>, budget: u32) {
+        self.gathering.expire(self.now, budget);
         self.let_go(context);
     }
 
@@ -451,7 +471,9 @@ impl<P: Port> Turn<'_, P> {
     }
 
     /// Does with a frame what was decided, and counts it.
-    fn finish(&mut self, frame: P::Frame, origin: Origin, verdict: Verdict) {
+    #[inline(always)]
+    fn finish(&mut self, mut frame: P::Frame, origin: Origin, verdict: Verdict) {
+        frame.observe(Event::Decided(verdict));
         match verdict {
             Verdict::Transmit(port) => self.transmit(frame, port),
             Verdict::Punt(class) => self.punt(frame, origin.port, class),
@@ -473,6 +495,7 @@ impl<P: Port> Turn<'_, P> {
         }
     }
 
+    #[inline]
     fn transmit(&mut self, frame: P::Frame, port: PortId) {
         let Some(lane) = self.lanes.get_mut(usize::from(port.0)) else {
             self.counters.drop[Reason::NoPort as usize].add(1);
@@ -485,10 +508,11 @@ impl<P: Port> Turn<'_, P> {
         lane.out.push(frame);
     }
 
-    fn punt(&mut self, frame: P::Frame, port: PortId, class: PuntClass) {
+    fn punt(&mut self, mut frame: P::Frame, port: PortId, class: PuntClass) {
         let at = class as usize;
         let limit = self.snapshot.settings.punt_limits.per_second[at];
         if !self.punts[at].take(limit, self.now) {
+            frame.observe(Event::Decided(Verdict::Drop(Reason::PuntLimit)));
             self.counters.drop[Reason::PuntLimit as usize].add(1);
             return;
         }

@@ -414,6 +414,22 @@ impl Model {
         assert_eq!(made, self.flows.len() as u64, "{}", self.name);
     }
 
+    /// The clients of a persistent service stay with their real servers.
+    fn persistence_is_kept(&self) {
+        let mut kept = HashMap::new();
+        for flow in &self.flows {
+            let Some(mask) = self.fleet.specs[flow.service].persistence else {
+                continue;
+            };
+            let network = match flow.client.0 {
+                IpAddr::V4(v4) => u128::from(v4.to_bits()) & mask,
+                IpAddr::V6(v6) => v6.to_bits() & mask,
+            };
+            let real = *kept.entry((flow.service, network)).or_insert(flow.real);
+            assert_eq!(real, flow.real, "{}: {flow:?}", self.name);
+        }
+    }
+
     /// Counts that don't depend on who counted.
     fn totals(&self) -> BTreeMap<String, u64> {
         let mut totals = vec![
@@ -561,8 +577,10 @@ fn tuples<A: Address + std::hash::Hash>(
         );
         assert!(seen.insert(tuple), "{name}: two owners of {key:?}");
     };
+    let is_template = |entry: &&Entry<A>| entry.flags.has(dataplane::conn::Flags::TEMPLATE);
     table
         .iter()
+        .filter(|entry| !is_template(entry))
         .map(|entry: &Entry<A>| {
             add(entry.key(Side::Client));
             if entry.flags.has(dataplane::conn::Flags::TWO_WAY) {
@@ -570,6 +588,12 @@ fn tuples<A: Address + std::hash::Hash>(
             }
         })
         .count()
+}
+
+/// What of an address makes a persistent client: a network of four, or the host where it must
+/// not matter who of them comes first.
+fn network(kind: Kind) -> u128 {
+    if is_stateless(kind) { !0 } else { !0 << 2 }
 }
 
 /// A service of each mode, protocol and family, and some with mixed real servers.
@@ -595,7 +619,11 @@ fn services(kind: Kind) -> Vec<Spec> {
         specs.push(Spec::new(v6, TCP, kind, &[(4, Mode::Nat), (6, Mode::Nat)]));
         let mut all_ports = Spec::new(v6, UDP, kind, &[(4, Mode::Nat), (9, Mode::FullNat)]);
         all_ports.port = 0;
+        all_ports.persistence = Some(network(kind));
         specs.push(all_ports);
+        let mut sticky = Spec::new(v6, TCP, kind, &[(4, Mode::Nat), (9, Mode::Dr)]);
+        sticky.persistence = Some(network(kind));
+        specs.push(sticky);
     }
     specs
 }
@@ -604,6 +632,7 @@ fn finished(seed: u64, workers: u16, kind: Kind, delivery: Delivery) -> Model {
     let mut model = Model::new(seed, workers, services(kind), 150, delivery);
     model.run(|_, _| ());
     model.one_owner_each();
+    model.persistence_is_kept();
     assert_eq!(model.fleet.drops(), [], "{}", model.name);
     model
 }
@@ -729,6 +758,7 @@ fn a_service_whose_fields_change_all_the_time_has_one_owner_for_each() {
 fn a_nat_real_of_a_service_on_all_ports_is_known_by_any() {
     let mut spec = Spec::new(false, TCP, Kind::Rr, &[(4, Mode::Nat)]);
     spec.port = 0;
+    spec.persistence = Some(!0);
     let mut model = Model::new(1, 4, vec![spec], 40, Delivery::Random);
     model.run(|_, _| ());
     model.one_owner_each();

@@ -103,6 +103,7 @@ impl Ports {
     /// The ports as they came out.
     pub(crate) fn topology(&self, config: &Config) -> Topology {
         let setup = |(port, device): (&Port, &Rc<Device>)| PortSetup {
+            any_mac: false,
             name: port.name.clone(),
             mac: Mac(device.mac()),
             mtu: device.mtu().effective.min(port.mtu),

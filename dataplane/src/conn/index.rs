@@ -87,7 +87,7 @@ impl Index {
     }
 
     /// The first slot that has this hash's tag and that `is_it` accepts.
-    #[inline]
+    #[inline(always)]
     pub fn find(
         &self,
         hash: Hash,

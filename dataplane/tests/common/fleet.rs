@@ -16,8 +16,8 @@ use dataplane::port::{Frame, PortId, WorkerId};
 use dataplane::published::Publisher;
 use dataplane::sched::{self, Backend, Flags, Kind, Scheduler, mh};
 use dataplane::services::{
-    self, Addresses, Blocks, Candidate, Hop, HopId, NatReals, Owned, PortView, Real, RealId, Route,
-    Routes, Service, ServiceId, Snapshot, Target, Unmatched,
+    self, Addresses, Blocks, Candidate, Hop, HopId, NatReals, Owned, Persistence, PortView, Real,
+    RealId, Route, Routes, Service, ServiceId, Snapshot, Target, Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -218,6 +218,7 @@ impl Fleet {
     pub fn compile(&mut self) {
         self.revision += 1;
         let view = |mac| PortView {
+            any_mac: false,
             mac,
             mtu: 1500,
             groups: [].into(),
@@ -301,6 +302,10 @@ impl Fleet {
         let mut service = Service::new(id, self.revision, scheduler, candidates.into());
         service.address = Some(address);
         service.owners = owners;
+        service.persistence = spec.persistence.map(|mask| Persistence {
+            timeout_ms: 300_000,
+            mask,
+        });
         service.locals = spec.locals.iter().copied().collect();
         snapshot.index.insert(
             services::Key::address(spec.protocol, address, spec.port),
@@ -446,6 +451,7 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
         address,
         port: spec.real_port(mode),
         available: true,
+        quiescent: false,
         forwarder,
         limits: Default::default(),
     };
