@@ -170,12 +170,13 @@ impl<P: Port> Worker<P> {
 
     #[inline]
     fn work(&mut self, now: Millis, expire: u32) -> bool {
-        let snapshot = self.reader.refresh();
+        let (snapshot, generation) = self.reader.edition();
         let Some(blocks) = snapshot.blocks.get(usize::from(self.me.id.0)) else {
             return false;
         };
         let mut turn = Turn {
             snapshot,
+            generation,
             exchange: &self.exchange,
             peers: &mut self.peers,
             gathering: &mut self.gathering,
@@ -276,6 +277,7 @@ struct BurstOf<'a, F> {
 /// What one turn works with.
 struct Turn<'a, P: Port> {
     snapshot: &'a Snapshot,
+    generation: u64,
     exchange: &'a WorkerEnd<P::Frame>,
     peers: &'a mut Peers<P::Frame>,
     gathering: &'a mut Gathering<P::Frame>,
@@ -296,7 +298,7 @@ impl<P: Port> Turn<'_, P> {
             self.counters.injected.add(1);
             let origin = Origin {
                 port,
-                step: Step(0),
+                step: Step::default(),
                 gathered: None,
             };
             self.finish(frame, origin, Verdict::Transmit(port));
@@ -315,22 +317,19 @@ impl<P: Port> Turn<'_, P> {
         let BurstOf {
             frames, origins, ..
         } = burst;
-        self.peers.take(
-            source,
-            |Handed {
-                 frame,
-                 port,
-                 step,
-                 gathered,
-             }| {
-                frames.push(frame);
-                origins.push(Origin {
-                    port,
-                    step,
-                    gathered,
-                });
-            },
-        );
+        let generation = self.generation;
+        self.peers.take(source, |handed| {
+            let step = match handed.generation == generation {
+                true => handed.step,
+                false => handed.step.again(),
+            };
+            frames.push(handed.frame);
+            origins.push(Origin {
+                port: handed.port,
+                step,
+                gathered: handed.gathered,
+            });
+        });
         if frames.is_empty() {
             return false;
         }
@@ -359,7 +358,7 @@ impl<P: Port> Turn<'_, P> {
         let port = PortId(u16::try_from(port).expect("ports are numbered in 16 bits"));
         let origin = Origin {
             port,
-            step: Step(0),
+            step: Step::default(),
             gathered: None,
         };
         burst.frames.iter().for_each(Frame::prefetch);
@@ -481,10 +480,10 @@ impl<P: Port> Turn<'_, P> {
         if gatherer != context.me.id {
             let origin = Origin {
                 port,
-                step: Step(0),
+                step: Step::default(),
                 gathered: None,
             };
-            return self.finish(frame, origin, Verdict::HandOver(gatherer, Step(0)));
+            return self.finish(frame, origin, Verdict::HandOver(gatherer, Step::default()));
         }
         match self.gathering.add(frame, port, part, self.now) {
             Gathered::Follow(frame, transport) => self.follow(frame, port, transport, context),
@@ -492,7 +491,7 @@ impl<P: Port> Turn<'_, P> {
             Gathered::Drop(frame, reason) => {
                 let origin = Origin {
                     port,
-                    step: Step(0),
+                    step: Step::default(),
                     gathered: None,
                 };
                 self.finish(frame, origin, Verdict::Drop(reason));
@@ -511,7 +510,7 @@ impl<P: Port> Turn<'_, P> {
     ) {
         let origin = Origin {
             port,
-            step: Step(0),
+            step: Step::default(),
             gathered: Some(transport),
         };
         let mut parses = Parses::default();
@@ -558,6 +557,7 @@ impl<P: Port> Turn<'_, P> {
                         frame,
                         port,
                         step,
+                        generation: self.generation,
                         gathered,
                     },
                 );

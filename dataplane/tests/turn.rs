@@ -370,7 +370,11 @@ fn between_workers() -> [&'static str; 2] {
     let handed = Handed {
         frame: Recycler::default().fill(&rx(&syn(port))),
         port: WAN,
-        step: Step(9),
+        step: Step {
+            hops: u8::MAX,
+            ..Step::default()
+        },
+        generation: 0,
         gathered: None,
     };
     lab.others[0].hand(WorkerId(0), handed);
