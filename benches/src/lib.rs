@@ -5,6 +5,7 @@
 //! takes back what is sent. It keeps thousands of distinct buffers under way, because a few
 //! hot ones flatter. [`Generator::idle_burst`] does its work without a worker: the difference
 //! is the worker's.
+#![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -319,6 +320,7 @@ fn snapshot() -> Snapshot {
                 address,
                 port: 80,
                 available: true,
+                quiescent: false,
                 forwarder,
                 limits: Default::default(),
             },

@@ -269,9 +269,11 @@ impl Compiler {
         }
         let (upper, lower) = (real.upper, real.lower);
         let limits = Limits { upper, lower };
+        let quiescent = real.weight == 0;
         let before = self.snapshot.reals.get(id.0).copied();
         if let Some(before) = before
             && before.limits == limits
+            && before.quiescent == quiescent
             && same_mode(&before, real.mode)
         {
             return id;
@@ -286,6 +288,7 @@ impl Compiler {
             address: real.endpoint.address,
             port: real.endpoint.port,
             available,
+            quiescent,
             forwarder,
             limits,
         };

@@ -31,7 +31,7 @@ use crate::owner::{Steering, Step};
 use crate::parse::{Packet, Parsed, Parses, Shape};
 use crate::port::{Frame, PortId, WorkerId};
 use crate::reply::{Kind, Reply};
-use crate::services::{Blocks, HopId, Real, RealBlock, ServiceId, Snapshot, Towards};
+use crate::services::{Blocks, ConnReuse, HopId, Real, RealBlock, ServiceId, Snapshot, Towards};
 use crate::state::{State, Stored, account_end, recount};
 use crate::time::Millis;
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
@@ -97,8 +97,8 @@ pub fn decide<F: Frame>(
     context: &mut Context<'_>,
 ) -> Verdict {
     match &parses.frames[at] {
-        Parsed::V4(packet) => context.flow(frame, packet, origin.step),
-        Parsed::V6(place) => context.flow(frame, &parses.v6[usize::from(*place)], origin.step),
+        Parsed::V4(packet) => context.flow(frame, packet, origin),
+        Parsed::V6(place) => context.flow(frame, &parses.v6[usize::from(*place)], origin),
         Parsed::Other {
             destination,
             protocol,
@@ -116,7 +116,7 @@ impl Context<'_> {
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
-        step: Step,
+        origin: Origin,
     ) -> Verdict {
         if self
             .snapshot
@@ -127,7 +127,7 @@ impl Context<'_> {
         }
         let (slot, side) = match self.find(packet) {
             Some(found) => found,
-            None => match self.miss(frame, packet, step) {
+            None => match self.miss(frame, packet, origin) {
                 Ok(slot) => (slot, Side::Client),
                 Err(verdict) => return verdict,
             },
@@ -138,7 +138,37 @@ impl Context<'_> {
         };
         match passed {
             Ok(verdict) => verdict,
+            Err(Refusal(Reason::RealRemoved, _)) => {
+                self.removed(frame, packet, (slot, side), origin)
+            }
             Err(refusal) => self.refused(refusal, &packet.key),
+        }
+    }
+
+    /// A packet of a connection whose real server was removed (reference B.5, H): silence, or
+    /// another one with `expire_nodest_conn`. Without any service we are as if we were not there.
+    #[cold]
+    #[inline(never)]
+    fn removed<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        (slot, side): (Slot, Side),
+        origin: Origin,
+    ) -> Verdict {
+        if self.snapshot.index.is_empty() {
+            return self.unclaimed(packet);
+        }
+        if side == Side::Real || !self.snapshot.settings.expire_nodest_conn {
+            return Verdict::Drop(Reason::RealRemoved);
+        }
+        self.end::<A>(slot);
+        match self.miss(frame, packet, origin) {
+            Ok(slot) => {
+                let passed = self.inbound(frame, packet, slot);
+                passed.unwrap_or_else(|refusal| self.refused(refusal, &packet.key))
+            }
+            Err(verdict) => verdict,
         }
     }
 
@@ -147,7 +177,9 @@ impl Context<'_> {
     fn find<A: Stored>(&mut self, packet: &Packet<A>) -> Option<(Slot, Side)> {
         let table = A::table(self.state);
         match table.find(packet.hash, &packet.key, self.now) {
-            Found::Live(slot, Side::Client) if starts_over(table.entry(slot), packet) => {
+            Found::Live(slot, Side::Client)
+                if packet.flags.syn() && starts_over(table.entry(slot), self.snapshot) =>
+            {
                 self.end::<A>(slot);
                 None
             }
@@ -189,17 +221,32 @@ impl Context<'_> {
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.inbound(packet.shape.length);
         }
-        let Some(hop) = real.forwarder.hop() else {
+        let Some((way, outer)) = self.way_to(frame, packet, service, &real.forwarder)? else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
-        let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
-        if packet.flags.syn() {
-            self.clamp::<A, F>(frame, service, &real.forwarder, way.mtu);
-        }
-        let outer = self.outer(&real.forwarder);
         let entry = A::table(self.state).entry(slot);
         real.forwarder.to_real(frame, entry, way.link, outer)?;
         Ok(Verdict::Transmit(way.port))
+    }
+
+    /// The way to a real server, and what a tunnel there needs beside the packet; `None` where
+    /// that is the director itself.
+    #[inline]
+    fn way_to<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        service: ServiceId,
+        forwarder: &Forwarder,
+    ) -> Result<Option<(Way, fwd::Outer)>, Refusal> {
+        let Some(hop) = forwarder.hop() else {
+            return Ok(None);
+        };
+        let way = way(self.snapshot, packet.shape, hop, forwarder.overhead())?;
+        if packet.flags.syn() {
+            self.clamp::<A, F>(frame, service, forwarder, way.mtu);
+        }
+        Ok(Some((way, self.outer(forwarder))))
     }
 
     /// Takes a real server's packet back through its connection.
@@ -218,6 +265,9 @@ impl Context<'_> {
             .reals
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
+        if !real.available && self.snapshot.index.is_empty() {
+            return Err(Reason::RealRemoved.into());
+        }
         let block = self
             .blocks
             .reals
@@ -257,12 +307,18 @@ impl Context<'_> {
             if state != before {
                 entry.state = state as u8;
                 recount(entry, state.is_active(), block);
+                if state == tcp::State::Established {
+                    table.assure_template(slot);
+                }
             }
             timeouts.tcp(state)
         } else {
+            if side == Side::Real {
+                table.assure_template(slot);
+            }
             timeouts.udp
         };
-        if timeout_ms != entry.timeout_ms {
+        if timeout_ms != table.entry(slot).timeout_ms {
             table.set_timeout(slot, self.now, timeout_ms);
         }
     }
@@ -366,12 +422,25 @@ fn way(snapshot: &Snapshot, shape: Shape, hop: HopId, overhead: u16) -> Result<W
     })
 }
 
-/// Whether a SYN finds its connection closed, so that a new one is scheduled
-/// (`conn_reuse_mode = 1`, reference B.7).
-#[inline]
-fn starts_over<A>(entry: &Entry<A>, packet: &Packet<A>) -> bool {
-    const OVER: [u8; 2] = [tcp::State::TimeWait as u8, tcp::State::Close as u8];
-    packet.flags.syn() && OVER.contains(&entry.state)
+/// Whether a SYN is scheduled anew, though there is a connection (reference B.5, B.7): because
+/// that is closed, or its real server is to take no more.
+fn starts_over<A: Stored>(entry: &Entry<A>, snapshot: &Snapshot) -> bool {
+    let ConnReuse { closed, closing } = snapshot.settings.conn_reuse;
+    if !closed {
+        return false;
+    }
+    let real = snapshot.reals.get(entry.real_id.0);
+    if snapshot.settings.expire_nodest_conn && real.is_some_and(|real| real.quiescent) {
+        return true;
+    }
+    if entry.template().is_some() {
+        return false;
+    }
+    match tcp::State::ALL[usize::from(entry.state)] {
+        tcp::State::TimeWait | tcp::State::Close => true,
+        tcp::State::FinWait => closing && !entry.flags.has(Flags::TWO_WAY),
+        _ => false,
+    }
 }
 
 /// Which of IPVS's tables a segment moves the state by.

@@ -6,6 +6,7 @@
 //! to one worker.
 
 mod index;
+pub mod marks;
 mod routes;
 
 use std::net::IpAddr;
@@ -23,7 +24,8 @@ use crate::sched::thresholds::Limits;
 use crate::sched::{Expirations, Scheduler};
 use crate::verdict::PuntClass;
 
-pub use index::{Key, ServiceIndex};
+pub use index::{By, FTP, Key, ServiceIndex};
+pub use marks::Marks;
 pub use routes::{Route, Routes, Target, Towards};
 
 /// A service's slot. Control reuses a slot only when no worker has a connection on it.
@@ -43,6 +45,8 @@ pub struct HopId(pub u32);
 pub struct Snapshot {
     /// Which service takes a packet.
     pub index: ServiceIndex,
+    /// Which packets have a firewall mark.
+    pub marks: Marks,
     /// Services by [`ServiceId`].
     pub services: Pages<Arc<Service>>,
     /// Real servers by [`RealId`]; removed ones stay while connections are on them.
@@ -79,6 +83,12 @@ pub struct Service {
     pub locals: LocalAddresses,
     /// Whether the MSS of a SYN is lowered to what a real server's tunnel leaves.
     pub mss_clamp: bool,
+    /// Whether, and for how long, a client stays with its real server. Such a service's
+    /// `owners` go by [`Fields::ClientNetwork`] of the same mask, so that one worker has the
+    /// client's template.
+    pub persistence: Option<Persistence>,
+    /// Whether each UDP packet is scheduled on its own and no connection kept.
+    pub one_packet: bool,
     /// How it chooses.
     pub scheduler: Scheduler,
     /// The real servers, newest first: the order in which IPVS walks them.
@@ -100,10 +110,21 @@ impl Service {
             owners: Owners::new(Fields::Tuple),
             locals: LocalAddresses::default(),
             mss_clamp: false,
+            persistence: None,
+            one_packet: false,
             scheduler,
             candidates,
         }
     }
+}
+
+/// How a persistent service keeps its clients (reference B.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// How long after a client's last new connection, in milliseconds, up to 31 days.
+    pub timeout_ms: u32,
+    /// What of the address makes a client; IPv4 goes by the lower 32 bits.
+    pub mask: u128,
 }
 
 /// One real server, as a scheduler sees it.
@@ -128,6 +149,8 @@ pub struct Real {
     pub port: u16,
     /// Whether it still belongs to a service; packets of a removed one are dropped.
     pub available: bool,
+    /// Whether its weight is 0, so that no scheduler chooses it.
+    pub quiescent: bool,
     /// How packets get there.
     pub forwarder: crate::fwd::Forwarder,
     /// When it takes no new connections.
@@ -221,6 +244,7 @@ impl NatReals {
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
     sorted: Arc<[(IpAddr, Owned)]>,
+    directors: Arc<[IpAddr]>,
     /// Whether some VIP is not held: only then a hit on a connection asks.
     any_not_held: bool,
 }
@@ -233,7 +257,9 @@ impl Addresses {
         let any_not_held = all
             .iter()
             .any(|(_, owned)| matches!(owned, Owned::Vip { held: false, .. }));
+        let directors = all.iter().filter(|&&(_, owned)| owned == Owned::Director);
         Self {
+            directors: directors.map(|&(address, _)| address).collect(),
             sorted: all.into(),
             any_not_held,
         }
@@ -254,6 +280,25 @@ impl Addresses {
         self.any_not_held && matches!(self.get(address()), Some(Owned::Vip { held: false, .. }))
     }
 
+    /// The director's own address of the same family that has most leading bits in common with
+    /// `neighbour`: the one on its link.
+    pub fn director_near(&self, neighbour: IpAddr) -> Option<IpAddr> {
+        let common = |own: IpAddr| match (own, neighbour) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                Some((own.to_bits() ^ other.to_bits()).leading_zeros())
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                Some((own.to_bits() ^ other.to_bits()).leading_zeros())
+            }
+            _ => None,
+        };
+        let near = self
+            .directors
+            .iter()
+            .filter_map(|&own| Some((common(own)?, own)));
+        near.max_by_key(|&(bits, _)| bits).map(|(_, own)| own)
+    }
+
     /// Every address, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, Owned)> {
         self.sorted.iter().copied()
@@ -272,6 +317,38 @@ pub struct Settings {
     pub pmtu_disc: bool,
     /// How long schedulers remember destinations.
     pub expirations: Expirations,
+    /// Whether a connection ends with its real server: at its next packet, if that server was
+    /// removed, and at a SYN, if its weight is 0 (`expire_nodest_conn`).
+    pub expire_nodest_conn: bool,
+    /// Whether persistence ends with a weight of 0 (`expire_quiescent_template`).
+    pub expire_quiescent_template: bool,
+    /// When a SYN opens a connection anew (`conn_reuse_mode`).
+    pub conn_reuse: ConnReuse,
+    /// Whether any TCP segment but a RST may open a connection (`sloppy_tcp`).
+    pub sloppy_tcp: bool,
+    /// Whether a NAT real server is told that nobody knows the connection of its packet
+    /// (`nat_icmp_send`).
+    pub nat_icmp_send: bool,
+}
+
+/// When a SYN on a known connection is scheduled anew, unless a template controls that
+/// (`conn_reuse_mode`, reference B.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnReuse {
+    /// After TIME_WAIT and CLOSE (the mode is not 0).
+    pub closed: bool,
+    /// After FIN_WAIT too, where replies don't pass us (2 in the mode).
+    pub closing: bool,
+}
+
+impl ConnReuse {
+    /// As the value of `conn_reuse_mode` says.
+    pub fn mode(mode: u32) -> Self {
+        Self {
+            closed: mode != 0,
+            closing: mode & 2 != 0,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -281,6 +358,11 @@ impl Default for Settings {
             punt_limits: PuntLimits::default(),
             pmtu_disc: true,
             expirations: Expirations::default(),
+            expire_nodest_conn: false,
+            expire_quiescent_template: false,
+            conn_reuse: ConnReuse::mode(1),
+            sloppy_tcp: false,
+            nat_icmp_send: false,
         }
     }
 }

@@ -129,22 +129,26 @@ pub(crate) fn recount<A>(entry: &mut Entry<A>, active: bool, block: &RealBlock) 
     down.down();
 }
 
-/// Counts a connection that has ended.
+/// Counts a connection, or a template, that has ended.
 pub(crate) fn account_end<A>(
     entry: &Entry<A>,
     reals: &Pages<Real>,
     blocks: &Blocks,
     counters: &Counters,
 ) {
-    counters.connections_ended.add(1);
-    if let Some(own) = blocks.services.get(entry.service.0) {
-        own.made_under[usize::from(entry.flags.fields().0)].down();
+    let is_template = entry.flags.has(Flags::TEMPLATE);
+    if !is_template {
+        counters.connections_ended.add(1);
+        if let Some(own) = blocks.services.get(entry.service.0) {
+            own.made_under[usize::from(entry.flags.fields().0)].down();
+        }
     }
     let Some(block) = blocks.reals.get(entry.real_id.0) else {
         return;
     };
-    let active = entry.flags.has(Flags::ACTIVE);
-    let gauge = if active {
+    let gauge = if is_template {
+        &block.persistent
+    } else if entry.flags.has(Flags::ACTIVE) {
         &block.active
     } else {
         &block.inactive

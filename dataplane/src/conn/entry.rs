@@ -1,7 +1,7 @@
 //! One connection: one 64-byte line for IPv4, two for IPv6.
 
 use super::key::{Address, Key};
-use super::table::Side;
+use super::table::{Side, Slot};
 use crate::owner::{FieldsSlot, MAX_FIELDS};
 use crate::services::{RealId, ServiceId};
 use crate::time::Millis;
@@ -17,6 +17,12 @@ impl Flags {
     pub const ACTIVE: u8 = 2;
     /// Replies pass us: the connection is found from both sides.
     pub const TWO_WAY: u8 = 4;
+    /// A persistence template ([`super::template`]), and no connection.
+    pub const TEMPLATE: u8 = 8;
+    /// A template one of whose connections was established (TCP) or answered (UDP).
+    pub const ASSURED: u8 = 16;
+    /// A template whose real server is not to be had any more: new connections don't find it.
+    pub const INVALID: u8 = 32;
 
     const FIELDS_SHIFT: u32 = 6;
 
@@ -88,9 +94,12 @@ pub struct Entry<A> {
     pub(super) next: u32,
     /// See [`super::wheel`].
     pub(super) previous: u32,
+    /// Of a connection: the slot of the template that controls it, plus 1; 0 if none does.
+    /// Of a template: the connections that it controls.
+    pub(super) control: u32,
     /// Packets seen, up to 65535.
     pub packets: u16,
-    /// IP protocol number.
+    /// IP protocol number; of a template inverted, see [`Entry::ip_protocol`].
     pub protocol: u8,
     /// TCP: a [`super::tcp::State`] as a number.
     pub state: u8,
@@ -131,6 +140,32 @@ impl<A: Address> Entry<A> {
             & (from.1 == key.source_port)
             & (to.1 == key.destination_port)
             & (self.protocol == key.protocol)
+    }
+
+    /// The template that controls it, if it is a connection that one does.
+    #[inline]
+    pub fn template(&self) -> Option<Slot> {
+        let of_connection = !self.flags.has(Flags::TEMPLATE);
+        let slot = self.control.checked_sub(1).map(Slot);
+        slot.filter(|_| of_connection)
+    }
+
+    /// Connections that it controls, if it is a template.
+    pub fn controls(&self) -> u32 {
+        if self.flags.has(Flags::TEMPLATE) {
+            self.control
+        } else {
+            0
+        }
+    }
+
+    /// IP protocol number; 0 for a firewall mark's template.
+    pub fn ip_protocol(&self) -> u8 {
+        if self.flags.has(Flags::TEMPLATE) {
+            !self.protocol
+        } else {
+            self.protocol
+        }
     }
 
     /// Whether its deadline has come.

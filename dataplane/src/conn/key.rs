@@ -9,6 +9,10 @@ pub trait Address: Copy + Eq + Debug + Default + Send + 'static {
     fn words(self) -> [u64; 2];
     /// The address for everybody outside the tables.
     fn to_ip(self) -> IpAddr;
+    /// What `mask` leaves of it; IPv4 goes by the mask's lower 32 bits.
+    fn masked(self, mask: u128) -> Self;
+    /// A firewall mark in the place of an address, as IPVS lists it.
+    fn of_mark(mark: u32) -> Self;
 }
 
 impl Address for u32 {
@@ -20,6 +24,15 @@ impl Address for u32 {
     fn to_ip(self) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from_bits(self))
     }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the rest is IPv6's")]
+    fn masked(self, mask: u128) -> Self {
+        self & mask as u32
+    }
+
+    fn of_mark(mark: u32) -> Self {
+        mark
+    }
 }
 
 impl Address for u128 {
@@ -30,6 +43,14 @@ impl Address for u128 {
 
     fn to_ip(self) -> IpAddr {
         IpAddr::V6(Ipv6Addr::from_bits(self))
+    }
+
+    fn masked(self, mask: u128) -> Self {
+        self & mask
+    }
+
+    fn of_mark(mark: u32) -> Self {
+        u128::from(mark) << 96
     }
 }
 

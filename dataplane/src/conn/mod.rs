@@ -13,9 +13,10 @@ pub mod index;
 pub mod key;
 pub mod table;
 pub mod tcp;
+pub mod template;
 pub mod timeout;
 pub mod wheel;
 
 pub use entry::{Entry, Flags};
 pub use key::{Address, Hash, Hasher, Key};
-pub use table::{Found, Full, Side, Slot, Table};
+pub use table::{Control, Found, Full, Side, Slot, Table};

@@ -5,6 +5,7 @@ use arch::{HugeSlice, PageKind, Pages, PagesError};
 use super::entry::{Entry, Flags};
 use super::index::Index;
 use super::key::{Address, Hash, Hasher, Key};
+use super::template::REARMED_MS;
 use super::wheel::{NIL, Wheel};
 use crate::owner::FieldsSlot;
 use crate::services::{RealId, ServiceId};
@@ -38,6 +39,17 @@ pub enum Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+/// How a new entry stands to templates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// A connection on its own.
+    Free,
+    /// A connection under the template in this slot.
+    By(Slot),
+    /// A template.
+    Template,
+}
+
 /// A connection to be.
 #[derive(Clone, Copy, Debug)]
 pub struct New<A> {
@@ -57,6 +69,8 @@ pub struct New<A> {
     pub fields: FieldsSlot,
     /// How long it may be silent, in milliseconds.
     pub timeout_ms: u32,
+    /// How it stands to templates.
+    pub control: Control,
 }
 
 /// One worker's connections of one family.
@@ -170,7 +184,7 @@ impl<A: Address> Table<A> {
         if self.free == NIL {
             return Err(Full);
         }
-        let entry = entry_of(new, now);
+        let entry = new.entry(now);
         let hash = self.hash(&entry.key(Side::Client));
         if !self.index.insert(hash, slot, Side::Client) {
             return Err(Full);
@@ -184,6 +198,9 @@ impl<A: Address> Table<A> {
         }
         self.free = self.entry(slot).next;
         *self.entry_mut(slot) = entry;
+        if let Control::By(template) = new.control {
+            self.entry_mut(template).control += 1;
+        }
         self.wheel
             .arm(&mut self.entries, slot.0, now, new.timeout_ms);
         self.live += 1;
@@ -212,6 +229,10 @@ impl<A: Address> Table<A> {
             self.index
                 .remove(self.hash(&entry.key(Side::Real)), slot, Side::Real);
         }
+        debug_assert!(entry.controls() == 0, "a template outlives its connections");
+        if let Some(template) = entry.template() {
+            self.entry_mut(template).control -= 1;
+        }
         self.wheel.disarm(&mut self.entries, slot.0);
         let next = self.free;
         *self.entry_mut(slot) = Entry {
@@ -230,17 +251,62 @@ impl<A: Address> Table<A> {
             && let Some(slot) = self.wheel.due(now, &mut budget)
         {
             budget = budget.saturating_sub(1);
-            let remaining_ms = self.entry(Slot(slot)).remaining_ms(now);
-            if remaining_ms == 0 {
+            let entry = self.entry(Slot(slot));
+            if !entry.is_over(now) {
+                self.hang_up_anew(slot, now);
+            } else if entry.controls() == 0 {
                 ended(&self.remove(Slot(slot)));
             } else {
-                self.wheel.disarm(&mut self.entries, slot);
-                self.wheel.arm(&mut self.entries, slot, now, remaining_ms);
+                self.rearm(Slot(slot), now);
             }
         }
     }
 
-    /// Every connection, in no particular order. Reads the whole table: not for a worker.
+    /// The template with this key that new connections may follow; one that is over is only
+    /// found where it controls none.
+    pub fn find_template(&mut self, key: &Key<A>, now: Millis) -> Found {
+        let found = self.index.find(self.hash(key), |slot, side| {
+            let entry = self.entry(slot);
+            entry.matches(side, key) && !entry.flags.has(Flags::INVALID)
+        });
+        let Some((slot, side)) = found else {
+            return Found::Nothing;
+        };
+        let entry = self.entry(slot);
+        if entry.is_over(now) {
+            if entry.controls() == 0 {
+                return Found::Over(slot);
+            }
+            self.rearm(slot, now);
+        }
+        Found::Live(slot, side)
+    }
+
+    /// Notes that a connection was established or answered: its template is worth keeping.
+    pub fn assure_template(&mut self, of: Slot) {
+        if let Some(template) = self.entry(of).template() {
+            self.entry_mut(template).flags.put(Flags::ASSURED, true);
+        }
+    }
+
+    /// Gives a template whose time is up, but which controls connections, another 60 s from when
+    /// that was. Its timeout stays so (reference B.6).
+    fn rearm(&mut self, slot: Slot, now: Millis) {
+        let entry = self.entry_mut(slot);
+        let fired = entry.last_seen.plus(entry.timeout_ms);
+        let late = now.since(fired);
+        entry.last_seen = fired.plus(late - late % REARMED_MS);
+        entry.timeout_ms = REARMED_MS;
+        self.hang_up_anew(slot.0, now);
+    }
+
+    fn hang_up_anew(&mut self, slot: u32, now: Millis) {
+        let remaining_ms = self.entry(Slot(slot)).remaining_ms(now);
+        self.wheel.disarm(&mut self.entries, slot);
+        self.wheel.arm(&mut self.entries, slot, now, remaining_ms);
+    }
+
+    /// Every entry, in no particular order. Reads the whole table: not for a worker.
     pub fn iter(&self) -> impl Iterator<Item = &Entry<A>> {
         self.entries
             .iter()
@@ -248,25 +314,34 @@ impl<A: Address> Table<A> {
     }
 }
 
-fn entry_of<A: Address>(new: &New<A>, now: Millis) -> Entry<A> {
-    let mut flags = Flags::new(Flags::LIVE).made_under(new.fields);
-    flags.put(Flags::TWO_WAY, new.two_way);
-    Entry {
-        client: new.key.source,
-        vip: new.key.destination,
-        real: new.real.0,
-        local: new.local.0,
-        client_port: new.key.source_port,
-        vip_port: new.key.destination_port,
-        real_port: new.real.1,
-        local_port: new.local.1,
-        last_seen: now,
-        timeout_ms: new.timeout_ms,
-        real_id: new.real_id,
-        service: new.service,
-        protocol: new.key.protocol,
-        flags,
-        ..Entry::default()
+impl<A: Address> New<A> {
+    /// What it will be in the table from `now` on.
+    pub fn entry(&self, now: Millis) -> Entry<A> {
+        let mut flags = Flags::new(Flags::LIVE).made_under(self.fields);
+        flags.put(Flags::TWO_WAY, self.two_way);
+        flags.put(Flags::TEMPLATE, self.control == Control::Template);
+        let control = match self.control {
+            Control::By(template) => template.0 + 1,
+            Control::Free | Control::Template => 0,
+        };
+        Entry {
+            client: self.key.source,
+            vip: self.key.destination,
+            real: self.real.0,
+            local: self.local.0,
+            client_port: self.key.source_port,
+            vip_port: self.key.destination_port,
+            real_port: self.real.1,
+            local_port: self.local.1,
+            last_seen: now,
+            timeout_ms: self.timeout_ms,
+            real_id: self.real_id,
+            service: self.service,
+            control,
+            protocol: self.key.protocol,
+            flags,
+            ..Entry::default()
+        }
     }
 }
 
@@ -304,6 +379,7 @@ mod tests {
             service: ServiceId(0),
             fields: FieldsSlot(0),
             timeout_ms,
+            control: Control::Free,
         }
     }
 

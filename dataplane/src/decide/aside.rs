@@ -9,7 +9,6 @@ use super::{Context, Origin, Refusal, real_of, way};
 use crate::conn::{Found, Side};
 use crate::fwd::icmp::{self, Embedded};
 use crate::observe::Event;
-use crate::owner::Step;
 use crate::parse::{Shape, class};
 use crate::port::Frame;
 use crate::reply;
@@ -33,8 +32,8 @@ impl Context<'_> {
             return Verdict::Drop(Reason::VipNotHeld);
         }
         let about = match protocol {
-            Protocol::ICMP => self.error::<u32, F>(frame, origin.step),
-            Protocol::ICMPV6 => self.error::<u128, F>(frame, origin.step),
+            Protocol::ICMP => self.error::<u32, F>(frame, origin),
+            Protocol::ICMPV6 => self.error::<u128, F>(frame, origin),
             _ => None,
         };
         about.unwrap_or_else(|| self.not_an_error(frame, owned, protocol, origin))
@@ -65,12 +64,12 @@ impl Context<'_> {
 
     /// An ICMP error about a packet of a connection, to whoever sent that packet; `None` if it
     /// is none, or nobody knows the connection.
-    fn error<A: Stored, F: Frame>(&mut self, frame: &mut F, step: Step) -> Option<Verdict> {
+    fn error<A: Stored, F: Frame>(&mut self, frame: &mut F, origin: Origin) -> Option<Verdict> {
         let about = icmp::embedded::<A>(frame.bytes())?;
         let table = A::table(self.state);
         let found = table.find(table.hash(&about.key), &about.key, self.now);
         let Found::Live(slot, side) = found else {
-            return self.error_elsewhere(&about, step);
+            return self.error_elsewhere(&about, origin);
         };
         let entry = *table.entry(slot);
         frame.observe(Event::of(&entry, side));
@@ -82,9 +81,10 @@ impl Context<'_> {
     }
 
     /// The worker that may know the connection, but never one to make it.
-    fn error_elsewhere<A: Stored>(&self, about: &Embedded<A>, step: Step) -> Option<Verdict> {
-        match self.service_of(&about.key) {
-            Some(service) => {
+    fn error_elsewhere<A: Stored>(&self, about: &Embedded<A>, origin: Origin) -> Option<Verdict> {
+        let Origin { port, step, .. } = origin;
+        match self.service_of(&about.key, port) {
+            Some((service, _)) => {
                 let next = service
                     .owners
                     .next(&self.me.steering, &about.key, self.me.id, step);

@@ -9,17 +9,19 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use wire::Protocol;
 
-use super::{Context, Refusal};
+use super::{Context, Origin, Refusal};
 use crate::conn::table::New;
-use crate::conn::{Found, Key, Slot, tcp};
+use crate::conn::{Control, Flags, Found, Key, Side, Slot, tcp, template};
 use crate::fwd::Forwarder;
 use crate::observe::Event;
 use crate::owner::{Next, Step, next_stop};
 use crate::parse::Packet;
-use crate::port::{Frame, WorkerId};
-use crate::reply::Kind;
+use crate::port::{Frame, PortId, WorkerId};
+use crate::reply::{Kind, Reply};
 use crate::sched::{self, Ask, thresholds};
-use crate::services::{Owned, Service, ServiceBlock, ServiceId, Snapshot, Unmatched};
+use crate::services::{
+    By, Owned, Persistence, RealId, Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
+};
 use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
 
@@ -31,6 +33,9 @@ const BFD: [u16; 3] = [3784, 3785, 4784];
 /// Workers that one frame may have to ask, over all services that share a NAT real server.
 const MAX_STOPS: usize = 16;
 
+/// No real server is available: the client is told, TCP's too (reference B.1).
+const NOBODY: Refusal = Refusal(Reason::NoReal, Some(Kind::PortUnreachable));
+
 impl<'a> Context<'a> {
     /// The connection that the packet opens, or what becomes of it instead.
     #[cold]
@@ -39,11 +44,13 @@ impl<'a> Context<'a> {
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
-        step: Step,
+        Origin { port, step, .. }: Origin,
     ) -> Result<Slot, Verdict> {
         let key = &packet.key;
-        let found = self.service_of(key).filter(|_| key.source_port != FTP_DATA);
-        let Some(service) = found else {
+        let found = self
+            .service_of(key, port)
+            .filter(|_| key.source_port != FTP_DATA);
+        let Some((service, by)) = found else {
             return Err(match self.elsewhere(key, step) {
                 Some(verdict) => verdict,
                 None => self.unclaimed(packet),
@@ -58,22 +65,33 @@ impl<'a> Context<'a> {
             return Err(verdict);
         }
         frame.observe(Event::Service(service.id));
-        let slot = self
-            .open(packet, service)
-            .map_err(|refusal| self.refused(refusal, key))?;
+        let Some(own) = self.blocks.services.get(service.id.0) else {
+            return Err(Verdict::Drop(Reason::NoService));
+        };
+        let opening = Opening {
+            packet,
+            service,
+            own,
+            by,
+        };
+        let slot = self.open(frame, &opening)?;
         frame.observe(Event::Opened);
         Ok(slot)
     }
 
-    /// The service that takes the client's packet with this tuple.
-    pub(super) fn service_of<A: Stored>(&self, key: &Key<A>) -> Option<&'a Service> {
-        let vip = key.destination.to_ip();
-        let id = self
-            .snapshot
-            .index
-            .find(0, key.protocol, vip, key.destination_port)?;
+    /// The service that takes the client's packet with this tuple, which came by `entry`, and
+    /// by what it does.
+    pub(super) fn service_of<A: Stored>(
+        &self,
+        key: &Key<A>,
+        entry: PortId,
+    ) -> Option<(&'a Service, By)> {
         let snapshot: &'a Snapshot = self.snapshot;
-        snapshot.services.get(id.0).map(AsRef::as_ref)
+        let mark = snapshot.marks.of(key, entry);
+        let vip = key.destination.to_ip();
+        let index = &snapshot.index;
+        let (id, by) = index.find(mark, key.protocol, vip, key.destination_port)?;
+        Some((snapshot.services.get(id.0)?.as_ref(), by))
     }
 
     /// Where a packet of no service's goes that a real server may have sent; `None`: nowhere,
@@ -112,41 +130,53 @@ impl<'a> Context<'a> {
     }
 
     /// Opens a connection, if a packet like this may.
-    fn open<A: Stored>(&mut self, packet: &Packet<A>, service: &Service) -> Result<Slot, Refusal> {
-        let is_tcp = packet.key.protocol == Protocol::TCP.0;
-        if packet.later || is_tcp && (!packet.flags.syn() || packet.flags.rst()) {
-            return Err(Reason::NoConnection.into());
+    fn open<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        opening: &Opening<'_, A>,
+    ) -> Result<Slot, Verdict> {
+        let Opening {
+            packet,
+            service,
+            by,
+            ..
+        } = *opening;
+        if service.persistence.is_none() && matches!(by, By::Ftp | By::AllPorts) {
+            // Without persistence a service takes no port but its own (reference B.1).
+            return Err(self.unclaimed(packet));
         }
-        let own = self
-            .blocks
-            .services
-            .get(service.id.0)
-            .ok_or(Reason::NoService)?;
-        self.schedule(packet, service, own)
+        if !may_open(packet, self.snapshot.settings.sloppy_tcp) {
+            return Err(Verdict::Drop(Reason::NoConnection));
+        }
+        let new = match self.new_connection(opening) {
+            Err(Refusal(Reason::NoReal, _)) if by == By::Ftp => {
+                return Err(self.unclaimed(packet));
+            }
+            new => new.map_err(|refusal| self.refused(refusal, &packet.key))?,
+        };
+        if service.one_packet && packet.key.protocol == Protocol::UDP.0 {
+            let passed = self.once(frame, opening, &new);
+            return Err(passed.unwrap_or_else(|refusal| self.refused(refusal, &packet.key)));
+        }
+        self.keep(opening, &new)
+            .map_err(|refusal| self.refused(refusal, &packet.key))
     }
 
-    /// Chooses a real server and makes the connection.
-    fn schedule<A: Stored>(
-        &mut self,
-        packet: &Packet<A>,
-        service: &Service,
-        own: &ServiceBlock,
-    ) -> Result<Slot, Refusal> {
-        let nobody = Refusal(Reason::NoReal, Some(Kind::PortUnreachable));
-        let reals = &self.snapshot.reals;
-        let ask = Ask::of(&packet.key, self.now);
-        let chosen = sched::pick(
+    /// The connection to be: the client's own real server, or the scheduler's choice.
+    fn new_connection<A: Stored>(&mut self, opening: &Opening<'_, A>) -> Result<New<A>, Refusal> {
+        let Opening {
+            packet,
             service,
-            own,
-            self.blocks,
-            reals,
-            &ask,
-            &mut self.state.sched,
-        );
-        let chosen = chosen.ok_or(nobody)?.real;
-        let real = reals.get(chosen.0).ok_or(nobody)?;
-        let block = self.blocks.reals.get(chosen.0).ok_or(nobody)?;
-        let port = if real.port == 0 {
+            by,
+            ..
+        } = *opening;
+        let (real_id, control) = match service.persistence {
+            Some(persistence) => self.remembered(opening, persistence)?,
+            None => (self.choose(opening)?, Control::Free),
+        };
+        let real = self.snapshot.reals.get(real_id.0).ok_or(NOBODY)?;
+        let is_persistent = control != Control::Free;
+        let port = if real.port == 0 || is_persistent && by != By::Port {
             packet.key.destination_port
         } else {
             real.port
@@ -156,56 +186,184 @@ impl<'a> Context<'a> {
         let address = A::from_ip(real.address).unwrap_or_default();
         let client = (packet.key.source, packet.key.source_port);
         let local = match real.forwarder {
-            Forwarder::FullNat { .. } => self.local(packet, service, own, (address, port))?,
+            Forwarder::FullNat { .. } => self.local(opening, (address, port))?,
             _ => client,
         };
         let (fields, _) = service.owners.current();
-        let new = New {
+        Ok(New {
             key: packet.key,
             real: (address, port),
             local,
             two_way: real.forwarder.is_two_way(),
-            real_id: chosen,
+            real_id,
             service: service.id,
             fields,
             timeout_ms: self.snapshot.settings.timeouts.tcp(tcp::State::None),
+            control,
+        })
+    }
+
+    /// The scheduler's choice.
+    fn choose<A: Stored>(&mut self, opening: &Opening<'_, A>) -> Result<RealId, Refusal> {
+        let chosen = sched::pick(
+            opening.service,
+            opening.own,
+            self.blocks,
+            &self.snapshot.reals,
+            &Ask::of(&opening.packet.key, self.now),
+            &mut self.state.sched,
+        );
+        chosen.map(|candidate| candidate.real).ok_or(NOBODY)
+    }
+
+    /// The client's real server, as its template says; the client has a template afterwards, and
+    /// its time begins anew. Weight and thresholds don't matter (reference B.6).
+    fn remembered<A: Stored>(
+        &mut self,
+        opening: &Opening<'_, A>,
+        persistence: Persistence,
+    ) -> Result<(RealId, Control), Refusal> {
+        let key = template::key(&opening.packet.key, opening.by, persistence.mask);
+        let slot = match self.template(&key) {
+            Some(slot) => slot,
+            None => self.remember(opening, key, persistence.timeout_ms)?,
+        };
+        let entry = A::table(self.state).entry_mut(slot);
+        entry.last_seen = self.now;
+        Ok((entry.real_id, Control::By(slot)))
+    }
+
+    /// The template with this key whose real server may still be had.
+    fn template<A: Stored>(&mut self, key: &Key<A>) -> Option<Slot> {
+        let table = A::table(self.state);
+        match table.find_template(key, self.now) {
+            Found::Live(slot, _) => {
+                let entry = table.entry_mut(slot);
+                let real = self.snapshot.reals.get(entry.real_id.0);
+                let ends_at_0 = self.snapshot.settings.expire_quiescent_template;
+                if real.is_some_and(|real| real.available && !(ends_at_0 && real.quiescent)) {
+                    return Some(slot);
+                }
+                entry.flags.put(Flags::INVALID, true);
+                None
+            }
+            Found::Over(slot) => {
+                self.end::<A>(slot);
+                None
+            }
+            Found::Nothing => None,
+        }
+    }
+
+    /// Makes a template for the scheduler's choice.
+    fn remember<A: Stored>(
+        &mut self,
+        opening: &Opening<'_, A>,
+        key: Key<A>,
+        timeout_ms: u32,
+    ) -> Result<Slot, Refusal> {
+        let real_id = self.choose(opening)?;
+        let real = self.snapshot.reals.get(real_id.0).ok_or(NOBODY)?;
+        let block = self.blocks.reals.get(real_id.0).ok_or(NOBODY)?;
+        let address = A::from_ip(real.address).unwrap_or_default();
+        let port = if key.destination_port == 0 {
+            0
+        } else {
+            real.port
+        };
+        let (fields, _) = opening.service.owners.current();
+        let new = New {
+            key,
+            real: (address, port),
+            local: (key.source, 0),
+            two_way: false,
+            real_id,
+            service: opening.service.id,
+            fields,
+            timeout_ms,
+            control: Control::Template,
         };
         let slot = A::table(self.state)
             .insert(&new, self.now)
             .map_err(|_| Reason::TableFull)?;
-        block.inactive.up();
-        thresholds::bind(block, self.blocks.others.get(chosen.0), real.limits);
-        own.made_under[usize::from(fields.0)].up();
-        block.traffic.connections.add(1);
-        own.traffic.connections.add(1);
-        self.counters.connections_made.add(1);
+        block.persistent.up();
         Ok(slot)
+    }
+
+    /// Makes the connection.
+    fn keep<A: Stored>(&mut self, opening: &Opening<'_, A>, new: &New<A>) -> Result<Slot, Refusal> {
+        let slot = A::table(self.state)
+            .insert(new, self.now)
+            .map_err(|_| Reason::TableFull)?;
+        self.count_new(opening, new.real_id);
+        opening.own.made_under[usize::from(new.fields.0)].up();
+        Ok(slot)
+    }
+
+    fn count_new<A>(&self, opening: &Opening<'_, A>, real_id: RealId) {
+        let reals = &self.snapshot.reals;
+        if let (Some(block), Some(real)) = (self.blocks.reals.get(real_id.0), reals.get(real_id.0))
+        {
+            block.inactive.up();
+            thresholds::bind(block, self.blocks.others.get(real_id.0), real.limits);
+            block.traffic.connections.add(1);
+        }
+        opening.own.traffic.connections.add(1);
+        self.counters.connections_made.add(1);
+    }
+
+    /// Sends a packet by a connection that is not kept: it is counted, and counted out again.
+    fn once<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        opening: &Opening<'_, A>,
+        new: &New<A>,
+    ) -> Result<Verdict, Refusal> {
+        let (packet, own) = (opening.packet, opening.own);
+        let entry = new.entry(self.now);
+        frame.observe(Event::Opened);
+        frame.observe(Event::of(&entry, Side::Client));
+        let real = self.snapshot.reals.get(new.real_id.0).ok_or(NOBODY)?;
+        let block = self.blocks.reals.get(new.real_id.0).ok_or(NOBODY)?;
+        self.count_new(opening, new.real_id);
+        block.traffic.inbound(packet.shape.length);
+        own.traffic.inbound(packet.shape.length);
+        block.inactive.down();
+        thresholds::unbind(block, self.blocks.others.get(new.real_id.0), real.limits);
+        self.counters.connections_ended.add(1);
+        let to = self.way_to(frame, packet, new.service, &real.forwarder)?;
+        let Some((way, outer)) = to else {
+            return Ok(Verdict::Punt(PuntClass::Local));
+        };
+        real.forwarder.to_real(frame, &entry, way.link, outer)?;
+        Ok(Verdict::Transmit(way.port))
     }
 
     /// A local address and port whose replies come to this worker.
     fn local<A: Stored>(
         &mut self,
-        packet: &Packet<A>,
-        service: &Service,
-        own: &ServiceBlock,
+        opening: &Opening<'_, A>,
         real: (A, u16),
     ) -> Result<(A, u16), Refusal> {
         let (table, now) = (A::table(self.state), self.now);
         let is_free =
             |reply: &Key<A>| matches!(table.find(table.hash(reply), reply, now), Found::Nothing);
-        let mut turn = own.local_turn.get();
-        let addresses = A::locals(&service.locals);
-        let protocol = packet.key.protocol;
+        let mut turn = opening.own.local_turn.get();
+        let addresses = A::locals(&opening.service.locals);
+        let protocol = opening.packet.key.protocol;
         let chosen = self
             .me
             .locals
             .choose(addresses, &mut turn, real, protocol, is_free);
-        own.local_turn.set(turn);
+        opening.own.local_turn.set(turn);
         chosen.ok_or(Reason::NoLocalPort.into())
     }
 
     /// A flow that no service takes: the VIP's rule, or the director's own business.
-    fn unclaimed<A: Stored>(&mut self, packet: &Packet<A>) -> Verdict {
+    pub(super) fn unclaimed<A: Stored>(&mut self, packet: &Packet<A>) -> Verdict {
+        if let Some(verdict) = self.tell_real(packet) {
+            return verdict;
+        }
         let destination: IpAddr = packet.key.destination.to_ip();
         match self.snapshot.addresses.get(destination) {
             Some(Owned::Vip {
@@ -228,6 +386,45 @@ impl<'a> Context<'a> {
             None => Verdict::Punt(PuntClass::Other),
         }
     }
+
+    /// With `nat_icmp_send`: what becomes of a NAT real server's packet whose connection nobody
+    /// knows. A RST is let by.
+    fn tell_real<A: Stored>(&mut self, packet: &Packet<A>) -> Option<Verdict> {
+        let Key {
+            source,
+            source_port,
+            protocol,
+            ..
+        } = packet.key;
+        let real = source.to_ip();
+        let is_known = || {
+            let services = self.snapshot.nat_reals.find(protocol, real, source_port);
+            services.count() > 0
+        };
+        if !self.snapshot.settings.nat_icmp_send || packet.flags.rst() || !is_known() {
+            return None;
+        }
+        let source = self.snapshot.addresses.director_near(real);
+        let kind = Kind::PortUnreachable;
+        self.reply = source.map(|source| Reply { kind, source });
+        Some(Verdict::Drop(Reason::NoConnection))
+    }
+}
+
+/// What opens a connection.
+#[derive(Clone, Copy)]
+struct Opening<'a, A> {
+    packet: &'a Packet<A>,
+    service: &'a Service,
+    own: &'a ServiceBlock,
+    by: By,
+}
+
+/// Whether a packet may open a connection (reference B.1).
+fn may_open<A>(packet: &Packet<A>, sloppy_tcp: bool) -> bool {
+    let is_tcp = packet.key.protocol == Protocol::TCP.0;
+    let opens = sloppy_tcp || packet.flags.syn();
+    !packet.later && (!is_tcp || opens && !packet.flags.rst())
 }
 
 /// Where the frame goes, if it is not for this worker.

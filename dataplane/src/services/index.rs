@@ -9,6 +9,26 @@ use super::ServiceId;
 use crate::conn::key::halves;
 use crate::pages::Pages;
 
+/// FTP's port: a service on it takes its data connections too.
+pub const FTP: u16 = 21;
+/// From where active FTP's data comes.
+const FTP_DATA: u16 = 20;
+/// The lowest port that anybody may listen on: passive FTP's data goes to one of these.
+const UNPRIVILEGED: u16 = 1024;
+
+/// By what a service takes a packet (reference B.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The packet's firewall mark.
+    Mark(u32),
+    /// Address and port.
+    Port,
+    /// The address, as FTP's data: the port is not the service's.
+    Ftp,
+    /// The address: the service takes all ports.
+    AllPorts,
+}
+
 /// What a service is found by: protocol, address and port, or a mark and a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -46,6 +66,12 @@ impl Key {
         self.rest >> 56 != 0
     }
 
+    /// Whether it is FTP's.
+    fn is_ftp(&self) -> bool {
+        let ftp = u64::from(wire::Protocol::TCP.0) << 16 | u64::from(FTP);
+        !self.is_mark() && self.rest & 0xff_ffff == ftp
+    }
+
     /// Whether it is an address with port 0.
     fn takes_all_ports(&self) -> bool {
         !self.is_mark() && self.rest & 0xffff == 0
@@ -69,6 +95,7 @@ pub struct ServiceIndex {
     capacity: u32,
     len: u32,
     marks: u32,
+    ftp: u32,
     all_ports: u32,
 }
 
@@ -79,6 +106,7 @@ impl Default for ServiceIndex {
             capacity: 64,
             len: 0,
             marks: 0,
+            ftp: 0,
             all_ports: 0,
         }
     }
@@ -99,22 +127,37 @@ impl ServiceIndex {
     }
 
     /// The service that takes a packet (reference B.1): its mark's, then that of the exact
-    /// port, then that of all ports.
+    /// port, then FTP's if it may be its data, then that of all ports.
     #[inline]
-    pub fn find(&self, mark: u32, protocol: u8, address: IpAddr, port: u16) -> Option<ServiceId> {
+    pub fn find(
+        &self,
+        mark: u32,
+        protocol: u8,
+        address: IpAddr,
+        port: u16,
+    ) -> Option<(ServiceId, By)> {
         if mark != 0
             && self.marks != 0
             && let Some(id) = self.get(&Key::mark(mark, address.is_ipv6()))
         {
-            return Some(id);
+            return Some((id, By::Mark(mark)));
         }
         if let Some(id) = self.get(&Key::address(protocol, address, port)) {
-            return Some(id);
+            return Some((id, By::Port));
+        }
+        let is_data = port == FTP_DATA || port >= UNPRIVILEGED;
+        if self.ftp != 0
+            && protocol == wire::Protocol::TCP.0
+            && is_data
+            && let Some(id) = self.get(&Key::address(protocol, address, FTP))
+        {
+            return Some((id, By::Ftp));
         }
         if self.all_ports == 0 {
             return None;
         }
-        self.get(&Key::address(protocol, address, 0))
+        let id = self.get(&Key::address(protocol, address, 0))?;
+        Some((id, By::AllPorts))
     }
 
     /// Services in it.
@@ -180,6 +223,9 @@ impl ServiceIndex {
         if key.is_mark() {
             self.marks = self.marks.wrapping_add(n);
         }
+        if key.is_ftp() {
+            self.ftp = self.ftp.wrapping_add(n);
+        }
         if key.takes_all_ports() {
             self.all_ports = self.all_ports.wrapping_add(n);
         }
@@ -220,20 +266,25 @@ mod tests {
         index.insert(Key::mark(5, false), ServiceId(1));
         index.insert(Key::address(6, VIP, 80), ServiceId(2));
         index.insert(Key::address(6, VIP, 0), ServiceId(3));
+        index.insert(Key::address(6, VIP, FTP), ServiceId(4));
         let cases = [
-            ("mark", 5, 6, 80, Some(1)),
-            ("unknown mark", 7, 6, 80, Some(2)),
-            ("port", 0, 6, 80, Some(2)),
-            ("all ports", 0, 6, 81, Some(3)),
+            ("mark", 5, 6, 80, Some((1, By::Mark(5)))),
+            ("unknown mark", 7, 6, 80, Some((2, By::Port))),
+            ("port", 0, 6, 80, Some((2, By::Port))),
+            ("all ports", 0, 6, 81, Some((3, By::AllPorts))),
             ("other protocol", 0, 17, 80, None),
+            ("FTP", 0, 6, 21, Some((4, By::Port))),
+            ("FTP's active data", 0, 6, 20, Some((4, By::Ftp))),
+            ("FTP's passive data", 0, 6, 1024, Some((4, By::Ftp))),
+            ("no data of FTP's", 0, 6, 1023, Some((3, By::AllPorts))),
         ];
         for (name, mark, protocol, port, want) in cases {
-            assert_eq!(
-                index.find(mark, protocol, VIP, port),
-                want.map(ServiceId),
-                "{name}"
-            );
+            let want = want.map(|(id, by)| (ServiceId(id), by));
+            assert_eq!(index.find(mark, protocol, VIP, port), want, "{name}");
         }
+        index.remove(&Key::address(6, VIP, FTP));
+        let found = index.find(0, 6, VIP, 1024);
+        assert_eq!(found, Some((ServiceId(3), By::AllPorts)));
     }
 
     proptest! {

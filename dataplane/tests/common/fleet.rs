@@ -446,6 +446,7 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
         address,
         port: spec.real_port(mode),
         available: true,
+        quiescent: false,
         forwarder,
         limits: Default::default(),
     };

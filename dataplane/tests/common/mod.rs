@@ -19,7 +19,7 @@ use dataplane::published::Publisher;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec, mh};
 use dataplane::services::{
     Addresses, Blocks, Candidate, Hop, HopId, Key, Owned, PortView, Real, RealBlock, RealId,
-    Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
+    Service, ServiceBlock, ServiceId, Settings, Snapshot, Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -187,6 +187,7 @@ impl Lab {
             address: real_ip(n).into(),
             port,
             available: true,
+            quiescent: weight == 0,
             forwarder,
             limits: Default::default(),
         };
@@ -203,6 +204,23 @@ impl Lab {
         let mut real = *self.snapshot.reals.get(slot).expect("a real server");
         change(&mut real);
         self.snapshot.reals.set(slot, real);
+        self.publish();
+    }
+
+    /// Changes a service's entry.
+    pub fn change_service(&mut self, id: ServiceId, change: impl FnOnce(&mut Service)) {
+        let service = self.snapshot.services.get(id.0).expect("a service");
+        let mut service = Service::clone(service);
+        change(&mut service);
+        self.snapshot.services.set(id.0, Arc::new(service));
+        self.publish();
+    }
+
+    /// Changes the settings.
+    pub fn set(&mut self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = Settings::clone(&self.snapshot.settings);
+        change(&mut settings);
+        self.snapshot.settings = Arc::new(settings);
         self.publish();
     }
 
