@@ -33,14 +33,24 @@ fn hashed(steering: &Steering, bytes: &[u8]) -> Option<u16> {
         EtherType::IPV4 => {
             let ip = ipv4::Packet::parse(frame.payload()).ok()?;
             let ports = ports(ip.protocol(), ip.payload()).filter(|_| !ip.is_fragment());
-            Some(owner(steering, ip.src().to_bits(), ip.dst().to_bits(), ports))
+            Some(owner(
+                steering,
+                ip.src().to_bits(),
+                ip.dst().to_bits(),
+                ports,
+            ))
         }
         EtherType::IPV6 => {
             let ip = ipv6::Packet::parse(frame.payload()).ok()?;
             let upper = ip.upper().ok()?;
             let ports = ports(upper.protocol, ip.upper_payload(&upper));
             let ports = ports.filter(|_| upper.fragment.is_none());
-            Some(owner(steering, ip.src().to_bits(), ip.dst().to_bits(), ports))
+            Some(owner(
+                steering,
+                ip.src().to_bits(),
+                ip.dst().to_bits(),
+                ports,
+            ))
         }
         _ => None,
     }

@@ -49,7 +49,9 @@ impl Watched {
             return;
         }
         let worker = self.worker;
-        let at = n.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        let at = n
+            .checked_sub(self.first)
+            .and_then(|at| usize::try_from(at).ok());
         let Some(record) = at.and_then(|at| self.records.get_mut(at)) else {
             return;
         };
@@ -61,7 +63,11 @@ impl Watched {
                 record.side = Some(Side::Client);
             }
             Event::Opened => record.opened = true,
-            Event::Connection { service, real, side } => {
+            Event::Connection {
+                service,
+                real,
+                side,
+            } => {
                 record.service = Some(service);
                 record.real = Some(real);
                 record.side = Some(side);

@@ -12,7 +12,7 @@ use dataplane::port::{PortId, WorkerId};
 use dataplane::verdict::Counters;
 use dataplane::worker::{Parts, Worker};
 use proto::command::Command;
-use proto::errors::EXIT_USAGE;
+use proto::errors::{EXIT_USAGE, Failure};
 use proto::grammar;
 use proto::layout;
 use proto::listing::Listing;
@@ -152,9 +152,8 @@ impl Machine {
     /// Whether nothing waits for a timer.
     fn is_idle(&self) -> bool {
         let held = |counters: &Arc<Counters>| counters.held.get() - counters.released.get();
-        let is_empty = |worker: &Worker<Lane>| {
-            worker.state().v4.is_empty() && worker.state().v6.is_empty()
-        };
+        let is_empty =
+            |worker: &Worker<Lane>| worker.state().v4.is_empty() && worker.state().v6.is_empty();
         self.workers.iter().all(is_empty) && self.counters.iter().all(|c| held(c) == 0)
     }
 
@@ -191,7 +190,8 @@ impl Machine {
     /// Puts packet `n` where its worker receives it.
     pub(crate) fn give(&mut self, worker: u16, port: PortId, n: u64, bytes: &[u8]) {
         let lane = self.workers[usize::from(worker)].port_mut(port);
-        lane.expect("every port of the file has a lane").give(n, bytes);
+        lane.expect("every port of the file has a lane")
+            .give(n, bytes);
     }
 
     /// One turn of the worker, and of the others until nothing is between them. What is sent
@@ -210,7 +210,9 @@ impl Machine {
     fn turn_of(&mut self, at: usize, sent: &mut Vec<Sent>) {
         let worker = &mut self.workers[at];
         if self.counters.len() > 1 {
-            self.pool.watch.turn_of(u16::try_from(at).expect("counted in 16 bits"));
+            self.pool
+                .watch
+                .turn_of(u16::try_from(at).expect("counted in 16 bits"));
         }
         worker.turn(millis(self.now));
         let mut port = PortId(0);
@@ -276,7 +278,9 @@ impl Machine {
             stdin: String::new(),
             format: Format::Text,
         };
-        let answer = self.engine.handle(&OPERATOR, &request, self.now, |_, _| String::new());
+        let answer = self
+            .engine
+            .handle(&OPERATOR, &request, self.now, |_, _| String::new());
         answer.reply
     }
 
@@ -289,11 +293,14 @@ impl Machine {
         };
         match self.engine.set_sysctl(name, value, self.now) {
             Ok(()) => Reply::default(),
-            Err(failure) => Reply {
-                exit: failure.exit,
-                stderr: format!("{failure}\n"),
-                ..Reply::default()
-            },
+            Err(error) => {
+                let failure = Failure::from(error);
+                Reply {
+                    exit: failure.exit,
+                    stderr: format!("{failure}\n"),
+                    ..Reply::default()
+                }
+            }
         }
     }
 }

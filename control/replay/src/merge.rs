@@ -108,7 +108,8 @@ impl Merge {
         let Input { path, capture, .. } = &mut self.inputs[at];
         if let Err(error) = capture.advance() {
             let path = path.clone();
-            self.broken.get_or_insert(ReplayError::Capture { path, error });
+            self.broken
+                .get_or_insert(ReplayError::Capture { path, error });
         }
     }
 }

@@ -47,7 +47,8 @@ impl Progress {
         let (bar, rest) = ("#".repeat(full), " ".repeat(BAR - full));
         let ms = self.began.elapsed().as_millis().max(1);
         let rate = u128::from(packets) / ms;
-        let line = format!("\r[{bar}{rest}] {percent:3} %  {packets} packets, {rate} k/s, t={at}\x1b[K");
+        let line =
+            format!("\r[{bar}{rest}] {percent:3} %  {packets} packets, {rate} k/s, t={at}\x1b[K");
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 

@@ -68,7 +68,11 @@ impl<W: Write> Report<W> {
         write!(out, r#"{{"n":{n},"t":{at},"in":{},"#, port_name(port))?;
         write!(out, r#""verdict":"{verdict}","reason":"#)?;
         name(out, reason)?;
-        write!(out, r#","out":{},"frames":["#, by.as_ref().map_or("null", port_name))?;
+        write!(
+            out,
+            r#","out":{},"frames":["#,
+            by.as_ref().map_or("null", port_name)
+        )?;
         for (at, Sent { port, frame }) in sent.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
             let (port, bytes) = (port_name(port), frame.len());
@@ -79,10 +83,16 @@ impl<W: Write> Report<W> {
             out.write_all(b"}")?;
         }
         let service = record.service.map(|id| {
-            let name = || engine.service_name(id).map_or_else(String::new, |l| l.to_string());
+            let name = || {
+                engine
+                    .service_name(id)
+                    .map_or_else(String::new, |l| l.to_string())
+            };
             &*services.entry(id).or_insert_with(name)
         });
-        let real = record.real.map(|id| &*reals.entry(id).or_insert_with(|| real(engine, id)));
+        let real = record
+            .real
+            .map(|id| &*reals.entry(id).or_insert_with(|| real(engine, id)));
         let direction = record.side.map(|side| match side {
             Side::Client => "in",
             Side::Real => "out",
@@ -114,7 +124,10 @@ impl<W: Write> Report<W> {
 
     /// The last line.
     pub(crate) fn totals(&mut self, totals: &[(&'static str, u64)]) -> io::Result<()> {
-        let pairs: Vec<_> = totals.iter().map(|(name, n)| format!(r#""{name}":{n}"#)).collect();
+        let pairs: Vec<_> = totals
+            .iter()
+            .map(|(name, n)| format!(r#""{name}":{n}"#))
+            .collect();
         writeln!(self.out, r#"{{"totals":{{{}}}}}"#, pairs.join(","))?;
         self.out.flush()
     }
@@ -145,7 +158,9 @@ fn end(verdict: Option<Verdict>) -> (&'static str, Option<&'static str>, Option<
 
 /// A real server's name and mode.
 fn real(engine: &Engine, id: RealId) -> (String, &'static str) {
-    let name = engine.real_name(id).map_or_else(String::new, |e| e.to_string());
+    let name = engine
+        .real_name(id)
+        .map_or_else(String::new, |e| e.to_string());
     let real = engine.snapshot().reals.get(id.0);
     let mode = real.map_or("", |real| match real.forwarder {
         Forwarder::Dr { .. } => "dr",

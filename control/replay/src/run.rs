@@ -110,8 +110,8 @@ fn inputs(options: &Options, config: &Config) -> Result<Vec<(PathBuf, PortId)>, 
 
 fn steps(path: &PathBuf) -> Result<Vec<Step>, ReplayError> {
     let name = path.display().to_string();
-    let text = fs::read_to_string(path)
-        .map_err(|error| ReplayError::Usage(format!("{name}: {error}")))?;
+    let text =
+        fs::read_to_string(path).map_err(|error| ReplayError::Usage(format!("{name}: {error}")))?;
     script::read(&text, &name)
 }
 
@@ -191,7 +191,11 @@ impl<O: Write, E: Write> Replay<O, E> {
     /// Packets that go together at most. Between several workers a burst would change the order in
     /// which they see each other's packets.
     fn most(&self) -> usize {
-        if self.machine.workers() > 1 { 1 } else { self.burst }
+        if self.machine.workers() > 1 {
+            1
+        } else {
+            self.burst
+        }
     }
 
     /// Writes what was sent, in the order of the packets because of which it was.
@@ -220,7 +224,9 @@ impl<O: Write, E: Write> Replay<O, E> {
                     record: self.machine.record(place),
                     sent: own,
                 };
-                report.packet(&packet, &self.machine.engine).or_else(ignore)?;
+                report
+                    .packet(&packet, &self.machine.engine)
+                    .or_else(ignore)?;
             }
         }
         sent.clear();

@@ -28,7 +28,11 @@ pub(crate) fn read(text: &str, name: &str) -> Result<Vec<Step>, ReplayError> {
         let Some(at) = Nanos::parse(first) else {
             return Err(usage(format!("{first:?} is no time in seconds")));
         };
-        if let Some(before) = steps.last().map(|step| step.at).filter(|&before| before > at) {
+        if let Some(before) = steps
+            .last()
+            .map(|step| step.at)
+            .filter(|&before| before > at)
+        {
             return Err(usage(format!("time goes back, from {before} to {at}")));
         }
         let words = words.filter(|&word| word != "ipvsadm").map(str::to_owned);
@@ -53,7 +57,10 @@ mod tests {
             .map(|step| (step.at.to_string(), step.words.join(" ")))
             .collect();
         let want = [("0", "-A -t 10.0.0.1:80 -s rr"), ("2.5", "-Lnc")];
-        assert_eq!(shown, want.map(|(at, words)| (at.to_owned(), words.to_owned())));
+        assert_eq!(
+            shown,
+            want.map(|(at, words)| (at.to_owned(), words.to_owned()))
+        );
     }
 
     #[test]

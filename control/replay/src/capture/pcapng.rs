@@ -72,7 +72,10 @@ impl Section {
             }
             let kind = self.begin(head, (packet, at))?;
             let length = self.order.u32(head, 4);
-            if !matches!(kind, SECTION | INTERFACE | OLD_PACKET | SIMPLE_PACKET | PACKET) {
+            if !matches!(
+                kind,
+                SECTION | INTERFACE | OLD_PACKET | SIMPLE_PACKET | PACKET
+            ) {
                 self.pass_over(stream, length, (packet, at))?;
                 continue;
             }
@@ -103,7 +106,9 @@ impl Section {
             return Ok(kind);
         }
         let orders = [Order::Little, Order::Big];
-        let order = orders.into_iter().find(|order| order.u32(head, 8) == ORDER_MAGIC);
+        let order = orders
+            .into_iter()
+            .find(|order| order.u32(head, 8) == ORDER_MAGIC);
         let Some(order) = order else {
             let what = "a section of no known byte order".to_owned();
             return Err(CaptureError::Damaged { packet, at, what });
@@ -137,7 +142,9 @@ impl Section {
                 self.interfaces.push(interface(block, self.order)?);
                 Ok(None)
             }
-            PACKET => self.enhanced(block, |order, body| order.u32(body, 0)).map(Some),
+            PACKET => self
+                .enhanced(block, |order, body| order.u32(body, 0))
+                .map(Some),
             OLD_PACKET => {
                 let interface = |order: Order, body: &[u8]| u32::from(order.u16(body, 0));
                 self.enhanced(block, interface).map(Some)
