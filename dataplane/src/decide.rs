@@ -62,8 +62,17 @@ pub struct Context<'a> {
     pub state: &'a mut State,
     /// The worker's own totals.
     pub counters: &'a Counters,
-    /// An ICMP error to make about the frame just decided: the worker's to take.
-    pub reply: Option<Reply>,
+    /// What else the frame just decided needs: the worker's to take.
+    pub aside: Option<Aside>,
+}
+
+/// What a frame needs beside its verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// An ICMP error about it.
+    Reply(Reply),
+    /// To be cut for a link of this MTU in octets.
+    Cut(u16),
 }
 
 /// Where a frame comes from.
@@ -243,7 +252,7 @@ impl Context<'_> {
         let outer = self.outer(&real.forwarder);
         let entry = A::table(self.state).entry(slot);
         real.forwarder.to_real(frame, entry, way.link, outer)?;
-        Ok(Verdict::Transmit(way.port))
+        Ok(self.by(&way))
     }
 
     /// Takes a real server's packet back through its connection.
@@ -279,7 +288,7 @@ impl Context<'_> {
         let way = way(self.snapshot, packet.shape, hop, 0)?;
         real.forwarder
             .to_client(frame, A::table(self.state).entry(slot), way.link)?;
-        Ok(Verdict::Transmit(way.port))
+        Ok(self.by(&way))
     }
 
     /// Moves the connection's state on and restarts its time.
@@ -346,6 +355,15 @@ impl Context<'_> {
         }
     }
 
+    /// Sends the rewritten packet, in pieces where the link wants it.
+    #[inline]
+    fn by(&mut self, way: &Way) -> Verdict {
+        if way.cut {
+            self.aside = Some(Aside::Cut(way.mtu));
+        }
+        Verdict::Transmit(way.port)
+    }
+
     /// What a tunnel needs beside the packet.
     #[inline]
     fn outer(&mut self, forwarder: &Forwarder) -> fwd::Outer {
@@ -375,7 +393,7 @@ impl Context<'_> {
     #[cold]
     fn refused<A: Stored>(&mut self, Refusal(reason, kind): Refusal, key: &Key<A>) -> Verdict {
         let source = key.destination.to_ip();
-        self.reply = kind.map(|kind| Reply { kind, source });
+        self.aside = kind.map(|kind| Aside::Reply(Reply { kind, source }));
         Verdict::Drop(reason)
     }
 
@@ -391,6 +409,8 @@ struct Way {
     port: PortId,
     link: Link,
     mtu: u16,
+    /// The packet is too large, and may be cut once it is rewritten.
+    cut: bool,
 }
 
 /// The way by `hop`, after the checks that every mode needs: hops left, and room in the link
@@ -407,8 +427,9 @@ fn way(snapshot: &Snapshot, shape: Shape, hop: HopId, overhead: u16) -> Result<W
         .get(usize::from(hop.port.0))
         .ok_or(Reason::NoPort)?;
     let room = view.mtu.saturating_sub(overhead);
-    if shape.length > u32::from(room) {
-        return Err(too_large(shape, room));
+    let cut = shape.length > u32::from(room);
+    if cut && shape.dont_fragment {
+        return Err(too_large(room));
     }
     Ok(Way {
         port: hop.port,
@@ -417,6 +438,7 @@ fn way(snapshot: &Snapshot, shape: Shape, hop: HopId, overhead: u16) -> Result<W
             next,
         },
         mtu: view.mtu,
+        cut,
     })
 }
 
@@ -468,15 +490,11 @@ fn event(flags: segment::Flags) -> Option<Event> {
 }
 
 #[cold]
-fn too_large(shape: Shape, mtu: u16) -> Refusal {
-    if shape.dont_fragment {
-        Refusal(
-            Reason::NeedsFragmentation,
-            Some(Kind::FragmentationNeeded { mtu }),
-        )
-    } else {
-        Reason::CannotFragment.into()
-    }
+fn too_large(mtu: u16) -> Refusal {
+    Refusal(
+        Reason::NeedsFragmentation,
+        Some(Kind::FragmentationNeeded { mtu }),
+    )
 }
 
 /// The service's real server that a connection is on, if both are still there.

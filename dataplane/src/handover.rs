@@ -21,6 +21,8 @@ pub struct Handed<F> {
     pub port: PortId,
     /// How far it has come.
     pub step: Step,
+    /// The snapshot by which it was sent here.
+    pub generation: u64,
     /// What its packet's first fragment said, if it is a fragment.
     pub gathered: Option<Transport>,
 }
@@ -150,7 +152,8 @@ mod tests {
         Handed {
             frame,
             port: PortId(0),
-            step: Step(0),
+            step: Step::default(),
+            generation: 0,
             gathered: None,
         }
     }

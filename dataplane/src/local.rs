@@ -438,22 +438,4 @@ mod tests {
             }
         }
     }
-
-    #[test]
-    #[ignore = "measures: cargo test --release -- --ignored --nocapture cost"]
-    fn cost_of_a_choice() {
-        for workers in [1, 2, 4, 16] {
-            let ports = ports(workers, 0, ReplyHash::Tuple);
-            let (addresses, mut turn, mut sum) = (addresses(4), 0, 0u64);
-            let start = std::time::Instant::now();
-            const ROUNDS: u32 = 5_000_000;
-            for n in 0..ROUNDS {
-                let real = (REAL.0 + n % 8, REAL.1);
-                let local = ports.choose(&addresses, &mut turn, real, 6, |_| true);
-                sum += u64::from(local.expect("all is free").1);
-            }
-            let ns = start.elapsed().as_secs_f64() * 1e9 / f64::from(ROUNDS);
-            println!("{workers} workers: {ns:.1} ns (check {sum})");
-        }
-    }
 }

@@ -415,29 +415,4 @@ mod tests {
             prop_assert!(Steering::seeded(seed, 4096, 16).is_ok());
         }
     }
-
-    #[test]
-    #[ignore = "measures: cargo test --release -- --ignored --nocapture cost"]
-    fn cost_of_an_owner() {
-        const ROUNDS: u32 = 5_000_000;
-        let steering = Steering::seeded(7, 512, 16).expect("sound");
-        let per_round = |what: &dyn Fn(u32) -> WorkerId| {
-            let start = std::time::Instant::now();
-            let sum: u64 = (0..ROUNDS).map(|n| u64::from(what(n).0)).sum();
-            let ns = start.elapsed().as_secs_f64() * 1e9 / f64::from(ROUNDS);
-            format!("{ns:.1} ns (check {sum})")
-        };
-        let v4 = per_round(&|n| steering.owner(Fields::Tuple, &flow(n)));
-        let v6 = per_round(&|n| {
-            let key = Key {
-                source: u128::from(n) << 70,
-                destination: 5,
-                source_port: 7,
-                destination_port: 80,
-                protocol: 6,
-            };
-            steering.owner(Fields::Tuple, &key)
-        });
-        println!("tuple: IPv4 {v4}, IPv6 {v6}");
-    }
 }

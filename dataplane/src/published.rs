@@ -123,9 +123,15 @@ impl<T> Reader<T> {
     /// that it took from them.
     #[inline]
     pub fn refresh(&mut self) -> &T {
+        self.edition().0
+    }
+
+    /// As [`Reader::refresh`], with the value's generation.
+    #[inline]
+    pub fn edition(&mut self) -> (&T, u64) {
         let edition = self.cache.load();
         self.seen.0.store(edition.generation, Ordering::Release);
-        &edition.value
+        (&edition.value, edition.generation)
     }
 }
 

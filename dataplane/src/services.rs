@@ -214,7 +214,7 @@ pub enum Unmatched {
 #[derive(Clone, Debug, Default)]
 pub struct NatReals(Arc<[(NatReal, ServiceId)]>);
 
-/// Protocol, address and port of a NAT real server.
+/// Protocol, address and port of a NAT real server; port 0 of a service on all ports.
 pub type NatReal = (u8, IpAddr, u16);
 
 impl NatReals {
@@ -224,14 +224,20 @@ impl NatReals {
         Self(all.into())
     }
 
-    /// The services that have this real server.
+    /// The services that have this real server, on this port or on any: a service on all
+    /// ports asks its real servers for the port that the client asked for.
     pub fn find(
         &self,
         protocol: u8,
         address: IpAddr,
         port: u16,
     ) -> impl Iterator<Item = ServiceId> {
-        let wanted = (protocol, address, port);
+        let any = (port != 0).then_some(0);
+        let ports = std::iter::once(port).chain(any);
+        ports.flat_map(move |port| self.exactly((protocol, address, port)))
+    }
+
+    fn exactly(&self, wanted: NatReal) -> impl Iterator<Item = ServiceId> {
         let start = self.0.partition_point(|&(real, _)| real < wanted);
         let same = self.0[start..]
             .iter()

@@ -152,7 +152,8 @@ reasons! {
     TtlExceeded => "drop-ttl-exceeded",
     /// Larger than the next link's MTU, and may not be fragmented.
     NeedsFragmentation => "drop-needs-fragmentation",
-    /// Larger than the next link's MTU; this version doesn't fragment.
+    /// Larger than the next link's MTU, and can't be cut: the link has no room for a piece, or
+    /// the outer packet is IPv6.
     CannotFragment => "drop-cannot-fragment",
     /// More punts of its class than allowed.
     PuntLimit => "drop-punt-limit",

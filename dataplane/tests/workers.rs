@@ -159,7 +159,12 @@ impl Model {
         while self.flows.iter().any(|flow| !flow.to_do.is_empty()) {
             meanwhile(self, steps);
             steps += 1;
-            assert!(steps < 1_000_000, "{}: stuck", self.name);
+            assert!(
+                steps < 50_000,
+                "{}: stuck: {:?}",
+                self.name,
+                self.fleet.drops()
+            );
             if self.dice.roll(3) < 2 {
                 let flow = self.dice.roll(self.flows.len());
                 self.step(flow);
@@ -239,19 +244,20 @@ impl Model {
             Delivery::Owner => {
                 let flow = &self.flows[at];
                 let worker = match flow.local.filter(|_| from_real) {
-                    Some(local) => self.reply_owner(flow, local),
-                    None => self.fleet.owner(flow.service, flow.client),
+                    Some(local) => self.reply_owner(at, local),
+                    None => self
+                        .fleet
+                        .owner(flow.service, flow.client, self.ends(at).vip),
                 };
                 (worker, usual)
             }
         }
     }
 
-    fn reply_owner(&self, flow: &Flow, local: (IpAddr, u16)) -> usize {
-        let spec = &self.fleet.specs[flow.service];
-        let n = flow.real.expect("it has a local address");
-        let real = (real_address(n, spec.v6), spec.real_port(Mode::FullNat));
-        self.fleet.steer(Fields::Tuple, spec.protocol, real, local)
+    fn reply_owner(&self, at: usize, local: (IpAddr, u16)) -> usize {
+        let protocol = self.fleet.specs[self.flows[at].service].protocol;
+        let real = self.ends(at).real;
+        self.fleet.steer(Fields::Tuple, protocol, real, local)
     }
 
     fn turn(&mut self, worker: usize) {
@@ -358,11 +364,14 @@ impl Model {
         let flow = &self.flows[at];
         let spec = &self.fleet.specs[flow.service];
         let n = flow.real.unwrap_or_default();
+        // What a service on all ports is asked for, and what its reals then are.
+        let any = 7000 + u16::try_from(at % 5).expect("small");
+        let or_any = |port| if port == 0 { any } else { port };
         Ends {
             client: flow.client,
-            vip: (vip(flow.service, spec.v6), spec.port),
+            vip: (vip(flow.service, spec.v6), or_any(spec.port)),
             // Asked for only in the modes that have this port.
-            real: (real_address(n, spec.v6), spec.real_port(Mode::Nat)),
+            real: (real_address(n, spec.v6), or_any(spec.real_port(Mode::Nat))),
             local: flow.local.unwrap_or(flow.client),
         }
     }
@@ -403,6 +412,22 @@ impl Model {
         assert_eq!(connections, self.flows.len(), "{}", self.name);
         let made = self.fleet.sum(|counters| counters.connections_made.get());
         assert_eq!(made, self.flows.len() as u64, "{}", self.name);
+    }
+
+    /// The clients of a persistent service stay with their real servers.
+    fn persistence_is_kept(&self) {
+        let mut kept = HashMap::new();
+        for flow in &self.flows {
+            let Some(mask) = self.fleet.specs[flow.service].persistence else {
+                continue;
+            };
+            let network = match flow.client.0 {
+                IpAddr::V4(v4) => u128::from(v4.to_bits()) & mask,
+                IpAddr::V6(v6) => v6.to_bits() & mask,
+            };
+            let real = *kept.entry((flow.service, network)).or_insert(flow.real);
+            assert_eq!(real, flow.real, "{}: {flow:?}", self.name);
+        }
     }
 
     /// Counts that don't depend on who counted.
@@ -552,8 +577,10 @@ fn tuples<A: Address + std::hash::Hash>(
         );
         assert!(seen.insert(tuple), "{name}: two owners of {key:?}");
     };
+    let is_template = |entry: &&Entry<A>| entry.flags.has(dataplane::conn::Flags::TEMPLATE);
     table
         .iter()
+        .filter(|entry| !is_template(entry))
         .map(|entry: &Entry<A>| {
             add(entry.key(Side::Client));
             if entry.flags.has(dataplane::conn::Flags::TWO_WAY) {
@@ -561,6 +588,12 @@ fn tuples<A: Address + std::hash::Hash>(
             }
         })
         .count()
+}
+
+/// What of an address makes a persistent client: a network of four, or the host where it must
+/// not matter who of them comes first.
+fn network(kind: Kind) -> u128 {
+    if is_stateless(kind) { !0 } else { !0 << 2 }
 }
 
 /// A service of each mode, protocol and family, and some with mixed real servers.
@@ -584,6 +617,13 @@ fn services(kind: Kind) -> Vec<Spec> {
         ];
         specs.push(Spec::new(v6, TCP, kind, &mixed));
         specs.push(Spec::new(v6, TCP, kind, &[(4, Mode::Nat), (6, Mode::Nat)]));
+        let mut all_ports = Spec::new(v6, UDP, kind, &[(4, Mode::Nat), (9, Mode::FullNat)]);
+        all_ports.port = 0;
+        all_ports.persistence = Some(network(kind));
+        specs.push(all_ports);
+        let mut sticky = Spec::new(v6, TCP, kind, &[(4, Mode::Nat), (9, Mode::Dr)]);
+        sticky.persistence = Some(network(kind));
+        specs.push(sticky);
     }
     specs
 }
@@ -592,6 +632,7 @@ fn finished(seed: u64, workers: u16, kind: Kind, delivery: Delivery) -> Model {
     let mut model = Model::new(seed, workers, services(kind), 150, delivery);
     model.run(|_, _| ());
     model.one_owner_each();
+    model.persistence_is_kept();
     assert_eq!(model.fleet.drops(), [], "{}", model.name);
     model
 }
@@ -659,4 +700,73 @@ fn a_device_that_hashes_as_we_do_saves_every_hand_over() {
         let model = finished(9, workers, Kind::Rr, Delivery::Owner);
         assert_eq!(model.fleet.sum(|c| c.handed_out.get()), 0, "{}", model.name);
     }
+}
+
+/// A service's first NAT real: `Tuple` becomes `Client`. Then persistence, and all of it back.
+#[test]
+fn a_service_whose_fields_change_loses_no_connection() {
+    for seed in 100..110 {
+        for workers in [2, 4, 8] {
+            let specs = [false, true].map(|v6| {
+                Spec::new(
+                    v6,
+                    TCP,
+                    Kind::Rr,
+                    &[(1, Mode::Dr), (2, Mode::Tun4), (3, Mode::FullNat)],
+                )
+            });
+            let mut model = Model::new(seed, workers, specs.into(), 120, Delivery::Random);
+            model.run(|model, step| {
+                let change: fn(&mut Spec) = match step {
+                    150 => |spec| spec.reals.push((4, Mode::Nat)),
+                    300 => |spec| spec.persistence = Some(!0 << 8),
+                    450 => |spec| spec.persistence = None,
+                    _ => return,
+                };
+                model.fleet.specs.iter_mut().for_each(change);
+                model.fleet.compile();
+            });
+            model.one_owner_each();
+            assert_eq!(model.fleet.drops(), [], "{}", model.name);
+        }
+    }
+}
+
+/// The same, back and forth, while frames are between workers.
+#[test]
+fn a_service_whose_fields_change_all_the_time_has_one_owner_for_each() {
+    for seed in 200..230 {
+        let reals = [(1, Mode::Dr), (2, Mode::FullNat), (4, Mode::Nat)];
+        let specs = vec![Spec::new(false, TCP, Kind::Rr, &reals)];
+        let mut model = Model::new(seed, 4, specs, 200, Delivery::Random);
+        model.run(|model, step| {
+            if step % 40 == 0 {
+                let spec = &mut model.fleet.specs[0];
+                spec.persistence = match spec.persistence {
+                    None => Some(!0 << 8),
+                    Some(_) => None,
+                };
+                model.fleet.compile();
+            }
+        });
+        model.one_owner_each();
+        assert_eq!(model.fleet.drops(), [], "{}", model.name);
+    }
+}
+
+#[test]
+fn a_nat_real_of_a_service_on_all_ports_is_known_by_any() {
+    let mut spec = Spec::new(false, TCP, Kind::Rr, &[(4, Mode::Nat)]);
+    spec.port = 0;
+    spec.persistence = Some(!0);
+    let mut model = Model::new(1, 4, vec![spec], 40, Delivery::Random);
+    model.run(|_, _| ());
+    model.one_owner_each();
+    assert_eq!(model.fleet.drops(), []);
+    let replies = model.fleet.snapshot.blocks.iter();
+    let replies = replies.map(|b| b.services.get(0).expect("grown").traffic.packets_out.get());
+    assert!(
+        replies.sum::<u64>() > 40,
+        "replies came back by whichever worker"
+    );
 }

@@ -21,6 +21,11 @@ Beside ipvsadm's grammar
                           /run/sluice/sluice.sock)
 ";
 
+/// Words that will be subcommands.
+const NOT_BUILT: &[&str] = &[
+    "replay", "trace", "sysctl", "proc", "reload", "diff", "save", "neigh",
+];
+
 /// Sluice's subcommands; ipvsadm's grammar is read elsewhere.
 #[derive(Debug, Parser)]
 #[command(
@@ -63,8 +68,13 @@ pub(crate) fn asked(argv: &[String]) -> bool {
 /// Carries out a subcommand; gives the exit code.
 ///
 /// # Errors
-/// No daemon.
+/// No daemon, or a subcommand that is not built yet.
 pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
+    if let Some(word) = invocation.argv.first()
+        && NOT_BUILT.contains(&word.as_str())
+    {
+        return Err(Failure::usage(format!("sluice: {word}: not built yet")));
+    }
     let words = std::iter::once("sluice").chain(invocation.argv.iter().map(String::as_str));
     let line = match Line::try_parse_from(words) {
         Ok(line) => line,

@@ -65,7 +65,9 @@ fn read(file: &Path) -> Result<Config, Exit> {
 
 fn socket_exit(error: SocketError) -> Exit {
     match error {
-        SocketError::NoGroup { .. } | SocketError::NoSocket { .. } => Exit::configuration(error),
+        SocketError::NoGroup { .. } | SocketError::NoSocket { .. } => {
+            Exit::configuration(format_args!("sluiced: {error}"))
+        }
         SocketError::InUse { .. } | SocketError::Refused { .. } => Exit::device(error),
     }
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use wire::Protocol;
 
-use super::{Context, Origin, Refusal, way};
+use super::{Aside, Context, Origin, Refusal, way};
 use crate::conn::table::New;
 use crate::conn::{Control, Flags, Found, Key, Side, Slot, tcp, template};
 use crate::fwd::Forwarder;
@@ -337,7 +337,7 @@ impl<'a> Context<'a> {
         let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
         let outer = self.outer(&real.forwarder);
         real.forwarder.to_real(frame, &entry, way.link, outer)?;
-        Ok(Verdict::Transmit(way.port))
+        Ok(self.by(&way))
     }
 
     /// A local address and port whose replies come to this worker.
@@ -407,7 +407,7 @@ impl<'a> Context<'a> {
         }
         let source = self.snapshot.addresses.director_near(real);
         let kind = Kind::PortUnreachable;
-        self.reply = source.map(|source| Reply { kind, source });
+        self.aside = source.map(|source| Aside::Reply(Reply { kind, source }));
         Some(Verdict::Drop(Reason::NoConnection))
     }
 }

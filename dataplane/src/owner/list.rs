@@ -7,7 +7,13 @@
 //!
 //! Each looks into its own table first. Only the last may create a connection, so there are
 //! never two owners; the step travels with the frame and only grows, so it never runs in
-//! circles, even while workers still read different snapshots.
+//! circles.
+//!
+//! While workers still read different snapshots their lists may differ in length and in order.
+//! A worker that takes a frame over from one with another snapshot starts at the front of its
+//! own list ([`Step::again`]), so that whoever creates has had every stop of one list asked by
+//! workers that all went by that list: the one who would create by another list was asked after
+//! it had turned to this one, or comes to ask here.
 
 use arrayvec::ArrayVec;
 
@@ -18,12 +24,26 @@ use crate::port::WorkerId;
 /// Fields that one service can have connections under at a time.
 pub const MAX_FIELDS: usize = 4;
 
-/// Steps that a frame may take beyond the list, while snapshots differ between workers.
-const SPARE_STEPS: usize = 4;
+/// Workers that one frame may be handed to: the stops of the longest list, and of another one
+/// where the snapshot changed on the way.
+const MAX_HOPS: u8 = 40;
 
-/// How far a frame has come: the stops that it need not visit any more. 0 on reception.
+/// How far a frame has come. The default on reception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Step(pub u8);
+pub struct Step {
+    /// The stops, from the front of the list, that it need not visit any more.
+    pub visited: u8,
+    /// How often it was handed over.
+    pub hops: u8,
+}
+
+impl Step {
+    /// The same frame at the front of another list.
+    #[must_use]
+    pub fn again(self) -> Self {
+        Self { visited: 0, ..self }
+    }
+}
 
 /// Where a frame goes that the worker's own table does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +52,7 @@ pub enum Next {
     Go(WorkerId, Step),
     /// Nowhere: this worker is the current owner, and all others were asked.
     Here,
-    /// Nowhere: workers disagree about the list for longer than a change of it explains. To be
+    /// Nowhere: handed over more often than any change of the list explains. To be
     /// dropped as [`Astray`](crate::verdict::Reason::Astray).
     Astray,
 }
@@ -47,23 +67,29 @@ pub fn next_stop(stops: &[WorkerId], me: WorkerId, step: Step) -> Next {
     let Some((&current, older)) = stops.split_last() else {
         return Next::Here;
     };
-    for (at, &stop) in older.iter().enumerate().skip(usize::from(step.0)) {
+    for (at, &stop) in older.iter().enumerate().skip(usize::from(step.visited)) {
         let known = stop == me || stop == current || older[..at].contains(&stop);
         if !known {
-            return go(stop, at + 1);
+            return go(stop, at + 1, step);
         }
     }
     if current == me {
         return Next::Here;
     }
-    if usize::from(step.0) >= stops.len() + SPARE_STEPS {
-        return Next::Astray;
-    }
-    go(current, stops.len().max(usize::from(step.0) + 1))
+    go(current, stops.len(), step)
 }
 
-fn go(to: WorkerId, step: usize) -> Next {
-    u8::try_from(step).map_or(Next::Astray, |step| Next::Go(to, Step(step)))
+fn go(to: WorkerId, visited: usize, from: Step) -> Next {
+    match u8::try_from(visited) {
+        Ok(visited) if from.hops < MAX_HOPS => Next::Go(
+            to,
+            Step {
+                visited,
+                hops: from.hops + 1,
+            },
+        ),
+        _ => Next::Astray,
+    }
 }
 
 /// Which of a service's listed fields a connection was made under; below [`MAX_FIELDS`]. It
@@ -166,8 +192,8 @@ mod tests {
     #[test]
     #[rustfmt::skip]
     fn stops() {
-        let to = |worker, step| Next::Go(WorkerId(worker), Step(step));
-        let cases: [(&str, &[u16], u16, u8, Next); 12] = [
+        let to = |worker, visited| Next::Go(WorkerId(worker), Step { visited, hops: 3 });
+        let cases: [(&str, &[u16], u16, u8, Next); 11] = [
             ("mine",                                      &[3],          3, 0, Next::Here),
             ("another's",                                 &[3],          1, 0, to(3, 1)),
             ("the older fields first",                    &[2, 3],       1, 0, to(2, 1)),
@@ -177,13 +203,25 @@ mod tests {
             ("I have looked already",                     &[1, 3],       1, 0, to(3, 2)),
             ("one worker under both fields",              &[3, 3],       1, 0, to(3, 2)),
             ("a stop listed twice is visited once",       &[2, 2, 3],    2, 1, to(3, 3)),
-            ("a snapshot with a shorter list sent it",    &[2, 4, 3],    2, 1, to(4, 2)),
-            ("one with a longer list, then another one",  &[3],          1, 4, to(3, 5)),
-            ("nobody ever agrees",                        &[3],          1, 5, Next::Astray),
+            ("all but the current were asked",            &[2, 4, 3],    4, 2, to(3, 3)),
+            ("nobody to ask",                             &[],           4, 0, Next::Here),
         ];
-        for (name, stops, me, step, want) in cases {
-            assert_eq!(next_stop(&workers(stops), WorkerId(me), Step(step)), want, "{name}");
+        for (name, stops, me, visited, want) in cases {
+            let step = Step { visited, hops: 2 };
+            assert_eq!(next_stop(&workers(stops), WorkerId(me), step), want, "{name}");
         }
+    }
+
+    #[test]
+    fn a_frame_that_nobody_wants_is_astray_in_the_end() {
+        let (mut step, mut hops) = (Step::default(), 0);
+        // Two workers, each sure that it is the other's, and each with another list.
+        while let Next::Go(_, next) = next_stop(&workers(&[3]), WorkerId(1), step.again()) {
+            (step, hops) = (next, hops + 1);
+        }
+        assert_eq!(hops, MAX_HOPS);
+        assert_eq!(next_stop(&workers(&[3]), WorkerId(1), step), Next::Astray);
+        assert_eq!(next_stop(&workers(&[3]), WorkerId(3), step), Next::Here);
     }
 
     #[test]
@@ -195,7 +233,7 @@ mod tests {
             let mut visited = vec![at];
             let mut step = Step::default();
             while let Next::Go(to, next) = next_stop(&stops, at, step) {
-                assert!(next.0 > step.0, "a step never goes back");
+                assert!(next.visited > step.visited, "a step never goes back");
                 (at, step) = (to, next);
                 visited.push(at);
             }

@@ -16,8 +16,8 @@ use dataplane::port::{Frame, PortId, WorkerId};
 use dataplane::published::Publisher;
 use dataplane::sched::{self, Backend, Flags, Kind, Scheduler, mh};
 use dataplane::services::{
-    self, Addresses, Blocks, Candidate, Hop, HopId, NatReals, Owned, PortView, Real, RealId, Route,
-    Routes, Service, ServiceId, Snapshot, Target, Unmatched,
+    self, Addresses, Blocks, Candidate, Hop, HopId, NatReals, Owned, Persistence, PortView, Real,
+    RealId, Route, Routes, Service, ServiceId, Snapshot, Target, Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -60,6 +60,7 @@ impl Mode {
 pub struct Spec {
     pub v6: bool,
     pub protocol: u8,
+    /// 0 takes all ports.
     pub port: u16,
     pub kind: Kind,
     pub persistence: Option<u128>,
@@ -90,8 +91,9 @@ impl Spec {
         }
     }
 
+    /// 0: the one that the client asked for.
     pub fn real_port(&self, mode: Mode) -> u16 {
-        if mode.is_two_way() {
+        if mode.is_two_way() && self.port != 0 {
             REAL_PORT
         } else {
             self.port
@@ -160,7 +162,7 @@ pub struct Fleet {
 
 impl Fleet {
     pub fn new(workers: u16, specs: Vec<Spec>) -> Self {
-        Self::with_connections(workers, specs, 4096)
+        Self::with_connections(workers, specs, 512)
     }
 
     pub fn with_connections(workers: u16, specs: Vec<Spec>, connections: u32) -> Self {
@@ -300,6 +302,10 @@ impl Fleet {
         let mut service = Service::new(id, self.revision, scheduler, candidates.into());
         service.address = Some(address);
         service.owners = owners;
+        service.persistence = spec.persistence.map(|mask| Persistence {
+            timeout_ms: 300_000,
+            mask,
+        });
         service.locals = spec.locals.iter().copied().collect();
         snapshot.index.insert(
             services::Key::address(spec.protocol, address, spec.port),
@@ -315,9 +321,8 @@ impl Fleet {
     }
 
     /// The worker that owns a connection of this service by what is current.
-    pub fn owner(&self, service: usize, client: (IpAddr, u16)) -> usize {
+    pub fn owner(&self, service: usize, client: (IpAddr, u16), vip: (IpAddr, u16)) -> usize {
         let spec = &self.specs[service];
-        let vip = (vip(service, spec.v6), spec.port);
         self.steer(spec.fields(), spec.protocol, client, vip)
     }
 

@@ -406,7 +406,10 @@ impl Lab {
         }
         for folder in ["/run/dpdk", "/dev/hugepages"] {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-            traces.extend(entries.map(|entry| entry.path().display().to_string()));
+            let paths = entries.map(|entry| entry.path());
+            // What has a living owner belongs to somebody else's daemon, now at work.
+            let ownerless = paths.filter(|path| !has_living_owner(path));
+            traces.extend(ownerless.map(|path| path.display().to_string()));
         }
         traces
     }
@@ -425,6 +428,15 @@ impl Drop for Lab {
             let _ = peer.wait();
         }
     }
+}
+
+/// Whether this is `sluice-PID-...` of a process that runs.
+fn has_living_owner(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let pid = name
+        .strip_prefix("sluice-")
+        .and_then(|rest| rest.split('-').next());
+    pid.is_some_and(|pid| !pid.is_empty() && Path::new("/proc").join(pid).exists())
 }
 
 /// The processors that this process may use.
