@@ -69,6 +69,18 @@ pub enum Feature {
     Steering(Steering),
 }
 
+/// The tunables that do something.
+const SYSCTLS: [&str; 8] = [
+    "conn_reuse_mode",
+    "expire_nodest_conn",
+    "expire_quiescent_template",
+    "lblc_expiration",
+    "lblcr_expiration",
+    "nat_icmp_send",
+    "pmtu_disc",
+    "sloppy_tcp",
+];
+
 impl Feature {
     /// Whether this version does it.
     #[rustfmt::skip]
@@ -76,7 +88,7 @@ impl Feature {
         match self {
             Self::Protocol(protocol)  => matches!(protocol, Protocol::Tcp | Protocol::Udp),
             Self::Steering(steering)  => matches!(steering, Steering::Tuple),
-            Self::Sysctl(_)           => false,
+            Self::Sysctl(name)        => SYSCTLS.contains(&name),
             Self::Family(Family::V4)
             | Self::Scheduler(_)
             | Self::Flags

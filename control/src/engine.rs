@@ -4,11 +4,10 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use config::model::{Config, Listen, Mode, Real};
-use dataplane::conn::timeout::Timeouts;
+use config::model::{Config, Endpoint, Listen, Mode, Real};
 use dataplane::port::PortId;
 use dataplane::published::{Publisher, Reader};
-use dataplane::services::{Blocks, PortView, RealId, Settings, Snapshot};
+use dataplane::services::{Blocks, PortView, RealId, ServiceId, Snapshot};
 use proto::command::{Command, ListOptions};
 use proto::errors::{EXIT_NEGATIVE, EXIT_USAGE, Failure};
 use proto::grammar;
@@ -25,6 +24,7 @@ use crate::locals::Locals;
 use crate::model::{ApplyError, Change, Model, ServiceEntry};
 use crate::neigh::{Action, Instant, Neighbours, State};
 use crate::server::{Answer, Progress};
+use crate::settings::{SysctlError, Tunables};
 use crate::stats;
 use crate::topology::{Neighbour, Topology};
 use crate::vip::{Turn, Vips};
@@ -52,6 +52,7 @@ pub struct Engine {
     waiting: Waiting,
     /// Frames that have their neighbour's MAC now.
     ready: Vec<(PortId, Vec<u8>)>,
+    tunables: Tunables,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
     dirty: HashSet<Listen>,
     /// Whether the snapshot in preparation differs from the one published last.
@@ -92,6 +93,7 @@ impl Engine {
             addresses_changed: true,
             waiting: Waiting::default(),
             ready: Vec::new(),
+            tunables: Tunables::of(config),
             dirty: HashSet::new(),
             unpublished: true,
             administrator,
@@ -127,6 +129,37 @@ impl Engine {
     /// The neighbours.
     pub fn neighbours(&self) -> &Neighbours {
         &self.neighbours
+    }
+
+    /// The snapshot as it was published last, or will be next.
+    pub fn snapshot(&self) -> &Snapshot {
+        self.compiler.snapshot()
+    }
+
+    /// The name of a service that workers know, or knew while a connection is left.
+    pub fn service_name(&self, id: ServiceId) -> Option<Listen> {
+        self.compiler.service_of(id).copied()
+    }
+
+    /// The name of a real server that workers know, or knew while a connection is left.
+    pub fn real_name(&self, id: RealId) -> Option<Endpoint> {
+        self.compiler.real_of(id).map(|&(_, endpoint)| endpoint)
+    }
+
+    /// Sets a tunable of IPVS, for the workers' next turn.
+    ///
+    /// # Errors
+    /// A name, or a value, that it can't have; nothing changes then.
+    pub fn set_sysctl(&mut self, name: &str, value: &str, now: Instant) -> Result<(), SysctlError> {
+        self.tunables.set(name, value)?;
+        self.tune();
+        self.publish(now);
+        Ok(())
+    }
+
+    fn tune(&mut self) {
+        self.compiler.snapshot_mut().settings = self.tunables.compile().into();
+        self.unpublished = true;
     }
 
     /// The generation published last.
@@ -233,7 +266,10 @@ impl Engine {
         let Some(services) = self.chosen(options.service.as_ref()) else {
             return self.no_such_service();
         };
-        let listing = self.listing(&services);
+        let mut listing = self.listing(&services);
+        if options.timeout {
+            listing.timeouts = Some(self.tunables.timeouts.into());
+        }
         match format {
             Format::Text => self.said(layout::list(&listing, options, &Numeric)),
             Format::Data => self.data(listing),
@@ -361,6 +397,11 @@ impl Engine {
     }
 
     fn apply(&mut self, command: &Command) -> Result<(), Failure> {
+        if let &Command::SetTimeouts { tcp, tcp_fin, udp } = command {
+            self.tunables.set_timeouts(tcp, tcp_fin, udp);
+            self.tune();
+            return Ok(());
+        }
         match self.model.apply(command, &self.topology) {
             Some(applied) => {
                 let change = applied?;
@@ -408,7 +449,7 @@ impl Engine {
                 }
             }
         }
-        if self.dirty.is_empty() {
+        if self.dirty.is_empty() && !self.unpublished {
             return self.answer(exit, stdout, stderr);
         }
         let generation = self.publish(now);
@@ -614,6 +655,7 @@ impl Engine {
     /// may be at once.
     pub fn hold(&mut self, neighbour: Neighbour, frame: &[u8], now: Instant) {
         let known = self.neighbours.state(&neighbour).and_then(|it| it.mac());
+        let known = known.or_else(|| self.topology.made_up(&neighbour.1));
         // Workers that don't know what control does have no hop for it as a client.
         if known.is_some() || !self.compiler.leads_to(&neighbour) {
             self.meet(neighbour, now);
@@ -630,7 +672,7 @@ impl Engine {
         if let Some(gone) = gone {
             self.part(&gone);
         }
-        if met && self.neighbours.want(neighbour, now).is_some() {
+        if met && self.known(neighbour, now).is_some() {
             self.know(neighbour);
         }
     }
@@ -705,14 +747,9 @@ fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapsho
         mtu: setup.mtu,
         groups: [].into(),
     };
-    let times = config.timeouts;
-    let settings = Settings {
-        timeouts: Timeouts::with_set(times.tcp, times.tcp_fin, times.udp),
-        ..Settings::default()
-    };
     Snapshot {
         ports: topology.ports().map(view).collect(),
-        settings: settings.into(),
+        settings: Tunables::of(config).compile().into(),
         blocks: (0..workers).map(|_| Blocks::default()).collect(),
         ..Snapshot::default()
     }

@@ -258,7 +258,6 @@ fn what_is_not_built_says_so() {
     let daemon = Instance::start();
     for words in [
         "-Z",
-        "--set 1 2 3",
         "-Lnc",
         "-A -t 10.0.0.1:80 --conn-timeout 9",
     ] {
@@ -267,6 +266,15 @@ fn what_is_not_built_says_so() {
         assert_eq!(exit, 2, "{words}");
     }
     assert_eq!(daemon.call("-Ln"), (LISTING.to_owned(), 0));
+}
+
+#[test]
+fn timeouts_are_set_for_all_workers() {
+    let daemon = Instance::start();
+    let shown = |seconds: &str| (format!("Timeout (tcp tcpfin udp): {seconds}\n"), 0);
+    assert_eq!(daemon.call("-L --timeout"), shown("900 120 300"));
+    assert_eq!(daemon.call("--set 0 0 60"), (String::new(), 0));
+    assert_eq!(daemon.call("-L --timeout"), shown("900 120 60"));
 }
 
 #[test]

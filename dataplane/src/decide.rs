@@ -107,8 +107,8 @@ pub fn decide<F: Frame>(
     context: &mut Context<'_>,
 ) -> Verdict {
     match &parses.frames[at] {
-        Parsed::V4(packet) => context.flow(frame, packet, origin),
-        Parsed::V6(place) => context.flow(frame, &parses.v6[usize::from(*place)], origin),
+        Parsed::V4(packet) => context.flow(frame, packet, &origin),
+        Parsed::V6(place) => context.flow(frame, &parses.v6[usize::from(*place)], &origin),
         Parsed::Other {
             destination,
             protocol,
@@ -126,7 +126,7 @@ impl Context<'_> {
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
-        origin: Origin,
+        origin: &Origin,
     ) -> Verdict {
         if self
             .snapshot
@@ -148,23 +148,35 @@ impl Context<'_> {
         };
         match passed {
             Ok(verdict) => verdict,
-            Err(Refusal(Reason::RealRemoved, _)) => {
-                self.removed(frame, packet, (slot, side), origin)
-            }
-            Err(refusal) => self.refused(refusal, &packet.key),
+            Err(refusal) => self.failed(frame, packet, (slot, side), origin, refusal),
+        }
+    }
+
+    /// What becomes of a packet that its connection could not take along.
+    #[cold]
+    #[inline(never)]
+    fn failed<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        at: (Slot, Side),
+        origin: &Origin,
+        refusal: Refusal,
+    ) -> Verdict {
+        match refusal {
+            Refusal(Reason::RealRemoved, _) => self.removed(frame, packet, at, origin),
+            refusal => self.refused(refusal, &packet.key),
         }
     }
 
     /// A packet of a connection whose real server was removed (reference B.5, H): silence, or
     /// another one with `expire_nodest_conn`. Without any service we are as if we were not there.
-    #[cold]
-    #[inline(never)]
     fn removed<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
         (slot, side): (Slot, Side),
-        origin: Origin,
+        origin: &Origin,
     ) -> Verdict {
         if self.snapshot.index.is_empty() {
             return self.unclaimed(packet);
@@ -231,33 +243,18 @@ impl Context<'_> {
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.inbound(packet.shape.length);
         }
-        let Some((way, outer)) = self.way_to(frame, packet, service, &real.forwarder)? else {
+        let Some(hop) = real.forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        let hop = Towards::Hop(hop);
+        let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
+        if packet.flags.syn() {
+            self.clamp::<A, F>(frame, service, &real.forwarder, way.mtu);
+        }
+        let outer = self.outer(&real.forwarder);
         let entry = A::table(self.state).entry(slot);
         real.forwarder.to_real(frame, entry, way.link, outer)?;
         Ok(self.by(&way))
-    }
-
-    /// The way to a real server, and what a tunnel there needs beside the packet; `None` where
-    /// that is the director itself.
-    #[inline]
-    fn way_to<A: Stored, F: Frame>(
-        &mut self,
-        frame: &mut F,
-        packet: &Packet<A>,
-        service: ServiceId,
-        forwarder: &Forwarder,
-    ) -> Result<Option<(Way, fwd::Outer)>, Refusal> {
-        let Some(hop) = forwarder.hop() else {
-            return Ok(None);
-        };
-        let hop = Towards::Hop(hop);
-        let way = way(self.snapshot, packet.shape, hop, forwarder.overhead())?;
-        if packet.flags.syn() {
-            self.clamp::<A, F>(frame, service, forwarder, way.mtu);
-        }
-        Ok(Some((way, self.outer(forwarder))))
     }
 
     /// Takes a real server's packet back through its connection.
@@ -310,8 +307,9 @@ impl Context<'_> {
         let entry = table.entry_mut(slot);
         entry.last_seen = self.now;
         entry.packets = entry.packets.saturating_add(1);
+        let before_ms = entry.timeout_ms;
         let timeout_ms = if packet.later {
-            entry.timeout_ms
+            before_ms
         } else if packet.key.protocol == Protocol::TCP.0 {
             let before = tcp::State::ALL[usize::from(entry.state)];
             let state = tcp::next(before, direction(entry, side), event(packet.flags));
@@ -329,7 +327,7 @@ impl Context<'_> {
             }
             timeouts.udp
         };
-        if timeout_ms != table.entry(slot).timeout_ms {
+        if timeout_ms != before_ms {
             table.set_timeout(slot, self.now, timeout_ms);
         }
     }

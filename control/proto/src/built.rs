@@ -16,7 +16,6 @@ impl Command {
             Self::List(options) => missing_view(options),
             Self::Restore { atomic } => atomic.then_some("--atomic"),
             Self::Zero(_) => Some("--zero"),
-            Self::SetTimeouts { .. } => Some("--set"),
             Self::StartDaemon(_) => Some("--start-daemon"),
             Self::StopDaemon { .. } => Some("--stop-daemon"),
             Self::AddAccess(it) => Some(either(it.list, "--add-blklst", "--add-whtlst")),
@@ -48,7 +47,6 @@ fn missing_view(options: &ListOptions) -> Option<&'static str> {
         (options.connections, "--connection"),
         (options.rate, "--rate"),
         (options.persistent, "--persistent-conn"),
-        (options.timeout, "--timeout"),
         (options.daemon, "--daemon"),
         (options.sync_id.is_some(), "--syncid"),
     ])

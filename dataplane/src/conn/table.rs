@@ -283,6 +283,8 @@ impl<A: Address> Table<A> {
     }
 
     /// Notes that a connection was established or answered: its template is worth keeping.
+    #[cold]
+    #[inline(never)]
     pub fn assure_template(&mut self, of: Slot) {
         if let Some(template) = self.entry(of).template() {
             self.entry_mut(template).flags.put(Flags::ASSURED, true);

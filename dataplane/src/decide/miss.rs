@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use wire::Protocol;
 
-use super::{Aside, Context, Origin, Refusal};
+use super::{Aside, Context, Origin, Refusal, way};
 use crate::conn::table::New;
 use crate::conn::{Control, Flags, Found, Key, Side, Slot, tcp, template};
 use crate::fwd::Forwarder;
@@ -22,6 +22,7 @@ use crate::sched::{self, Ask, thresholds};
 use crate::services::{
     By, Owned, Persistence, RealId, Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
 };
+use crate::services::Towards;
 use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
 
@@ -44,7 +45,7 @@ impl<'a> Context<'a> {
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
-        Origin { port, step, .. }: Origin,
+        &Origin { port, step, .. }: &Origin,
     ) -> Result<Slot, Verdict> {
         let key = &packet.key;
         let found = self
@@ -331,10 +332,12 @@ impl<'a> Context<'a> {
         block.inactive.down();
         thresholds::unbind(block, self.blocks.others.get(new.real_id.0), real.limits);
         self.counters.connections_ended.add(1);
-        let to = self.way_to(frame, packet, new.service, &real.forwarder)?;
-        let Some((way, outer)) = to else {
+        let Some(hop) = real.forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        let hop = Towards::Hop(hop);
+        let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
+        let outer = self.outer(&real.forwarder);
         real.forwarder.to_real(frame, &entry, way.link, outer)?;
         Ok(self.by(&way))
     }
