@@ -11,12 +11,15 @@ use crate::call::send;
 use crate::check;
 use crate::invocation::Invocation;
 use crate::output::{err, out};
+use crate::replay;
 
 /// What the help of ipvsadm's grammar does not say.
 pub(crate) const HELP: &str = "
 Beside ipvsadm's grammar
   sluice status [--json]  workers, ports, neighbours, counters
   sluice check FILE       whether a configuration is good
+  sluice replay --config FILE --in PORT=CAPTURE --out DIR
+                          what would become of these packets, offline
   sluice --socket PATH ...  where sluiced listens (also SLUICE_SOCKET;
                           /run/sluice/sluice.sock)
 ";
@@ -58,6 +61,11 @@ enum Chosen {
         /// The configuration.
         file: PathBuf,
     },
+    /// Takes captures through the data plane, offline: no NIC, no root, the same result each time.
+    ///
+    /// Exits with 0; 1 if a capture can't be read to its end; 2 if what was asked for makes no
+    /// replay.
+    Replay(replay::Words),
 }
 
 /// Whether the words are a subcommand and not ipvsadm's grammar.
@@ -88,6 +96,7 @@ pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
     match line.subcommand {
         Chosen::Status { json } => send(&invocation, &Command::Status { json }, "", &Numeric),
         Chosen::Check { file } => Ok(check::run(&file)),
+        Chosen::Replay(words) => Ok(replay::run(words)),
     }
 }
 

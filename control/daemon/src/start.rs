@@ -19,8 +19,9 @@ use crate::exit::Exit;
 use crate::ports::Ports;
 use crate::workers::{Share, Workers, random};
 
-/// Entries of the table that names the owner of a hash.
-const STEERING_TABLE: usize = 512;
+/// Entries of the table that names the owner of a hash: as many as the smaller NICs have (82599,
+/// ENA, virtio), because theirs must be a multiple of it to do the same.
+const STEERING_TABLE: usize = 128;
 /// Who may change things.
 const ROOT: u32 = 0;
 
