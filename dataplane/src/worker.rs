@@ -16,6 +16,7 @@ use wire::ethernet::{self, EtherType};
 use wire::{ipv4, ipv6};
 
 use crate::bucket::TokenBucket;
+use crate::conn::defence::Sweep;
 use crate::conn::{Hasher, Table};
 use crate::decide::{Aside, Context, Identity, Origin, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
@@ -138,6 +139,8 @@ impl<P: Port> Worker<P> {
             state: State {
                 v4: Table::new(parts.connections, parts.pages, hasher, parts.now)?,
                 v6: Table::new(parts.connections_v6, parts.pages, hasher, parts.now)?,
+                sweeps: [Sweep::new(parts.now), Sweep::new(parts.now)],
+                packets_spared: 0,
                 sched: sched::Memory::new(parts.id, parts.seed, parts.now),
                 outer_id: seeded_id(parts.seed, parts.id),
             },
