@@ -20,10 +20,10 @@ use crate::parse::Packet;
 use crate::port::{Frame, PortId, WorkerId};
 use crate::reply::{Kind, Reply};
 use crate::sched::{self, Ask, thresholds};
+use crate::services::Towards;
 use crate::services::{
     By, Owned, Persistence, RealId, Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
 };
-use crate::services::Towards;
 use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
 
