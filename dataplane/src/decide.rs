@@ -387,6 +387,38 @@ impl Context<'_> {
         state
             .sched
             .expire(self.now, self.snapshot.settings.expirations, budget);
+        self.thin_out(budget);
+    }
+
+    /// Ends what a flood left, where `drop_entry` says so.
+    fn thin_out(&mut self, budget: u32) {
+        let State { v4, v6, sweeps, .. } = &mut *self.state;
+        if !self.snapshot.settings.drop_entry {
+            sweeps.iter_mut().for_each(|sweep| sweep.rest(self.now));
+            return;
+        }
+        let (reals, blocks, counters) = (&self.snapshot.reals, self.blocks, self.counters);
+        let services = &self.snapshot.services;
+        // The template of single packets has no connection that could vouch for it.
+        let spared = |service: ServiceId, flags: Flags| {
+            let service = services.get(service.0);
+            flags.has(Flags::TEMPLATE) && service.is_some_and(|service| service.one_packet)
+        };
+        let [first, second] = sweeps;
+        v4.thin_out(
+            first,
+            self.now,
+            budget,
+            |entry| spared(entry.service, entry.flags),
+            |entry| account_end(entry, reals, blocks, counters),
+        );
+        v6.thin_out(
+            second,
+            self.now,
+            budget,
+            |entry| spared(entry.service, entry.flags),
+            |entry| account_end(entry, reals, blocks, counters),
+        );
     }
 
     /// What is said comes from whom the packet was for: the VIP.

@@ -140,6 +140,8 @@ reasons! {
     NoLocalPort => "drop-no-local-port",
     /// On its way between workers that don't agree who owns it.
     Astray => "drop-astray",
+    /// Would have opened a connection, but `drop_packet` lets only some do so.
+    Defence => "drop-defence",
     /// No room for a new connection.
     TableFull => "drop-table-full",
     /// A chain of IPv6 extension headers that is too long, or ends nowhere.

@@ -14,6 +14,7 @@ use wire::cut::Cut;
 use wire::{ethernet, ipv4};
 
 use crate::bucket::TokenBucket;
+use crate::conn::defence::Sweep;
 use crate::conn::{Hasher, Table};
 use crate::decide::{Aside, Context, Identity, Origin, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
@@ -136,6 +137,8 @@ impl<P: Port> Worker<P> {
             state: State {
                 v4: Table::new(parts.connections, parts.pages, hasher, parts.now)?,
                 v6: Table::new(parts.connections_v6, parts.pages, hasher, parts.now)?,
+                sweeps: [Sweep::new(parts.now), Sweep::new(parts.now)],
+                packets_spared: 0,
                 sched: sched::Memory::new(parts.id, parts.seed, parts.now),
                 outer_id: seeded_id(parts.seed, parts.id),
             },

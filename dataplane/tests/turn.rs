@@ -313,6 +313,10 @@ fn special_cases() -> Vec<&'static str> {
     full.one(&rx(&syn(1)));
     expect(full.one(&rx(&syn(2))), "drop-table-full");
 
+    let mut defended = verdict_lab();
+    defended.set(|settings| settings.drop_packet = std::num::NonZeroU16::new(2));
+    expect(defended.one(&rx(&syn(1))), "drop-defence");
+
     let mut unresolved = verdict_lab();
     let hop = *unresolved.snapshot.hops.get(1).expect("real server 1");
     unresolved.snapshot.hops.set(

@@ -2,6 +2,7 @@
 
 use arch::{HugeSlice, PageKind, Pages, PagesError};
 
+use super::defence::Sweep;
 use super::entry::{Entry, Flags};
 use super::index::Index;
 use super::key::{Address, Hash, Hasher, Key};
@@ -258,6 +259,39 @@ impl<A: Address> Table<A> {
                 ended(&self.remove(Slot(slot)));
             } else {
                 self.rearm(Slot(slot), now);
+            }
+        }
+    }
+
+    /// Ends what `sweep` condemns among the slots that are due, at most `budget`, unless it is to
+    /// be `spared`; and hands each to `ended`.
+    pub fn thin_out(
+        &mut self,
+        sweep: &mut Sweep,
+        now: Millis,
+        budget: u32,
+        spared: impl Fn(&Entry<A>) -> bool,
+        mut ended: impl FnMut(&Entry<A>),
+    ) {
+        let capacity = u32::try_from(self.entries.len()).expect("at most MAX_CONNECTIONS");
+        for _ in 0..sweep.due(capacity, now, budget) {
+            let slot = Slot(sweep.next(capacity));
+            let entry = self.entry(slot);
+            if !spared(entry) && sweep.condemns(entry, now) {
+                self.force(slot, &mut ended);
+            }
+        }
+    }
+
+    /// Ends an entry, and its template if nobody vouches for that and it was the last (reference
+    /// B.6).
+    fn force(&mut self, slot: Slot, ended: &mut impl FnMut(&Entry<A>)) {
+        let entry = self.remove(slot);
+        ended(&entry);
+        if let Some(template) = entry.template() {
+            let its = self.entry(template);
+            if its.controls() == 0 && !its.flags.has(Flags::ASSURED) {
+                ended(&self.remove(template));
             }
         }
     }

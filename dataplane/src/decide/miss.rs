@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 use wire::Protocol;
 
 use super::{Aside, Context, Origin, Refusal, way};
+use crate::conn::defence::every;
 use crate::conn::table::New;
 use crate::conn::{Control, Flags, Found, Key, Side, Slot, tcp, template};
 use crate::fwd::Forwarder;
@@ -147,6 +148,11 @@ impl<'a> Context<'a> {
         }
         if !may_open(packet, self.snapshot.settings.sloppy_tcp) {
             return Err(Verdict::Drop(Reason::NoConnection));
+        }
+        if let Some(n) = self.snapshot.settings.drop_packet
+            && every(&mut self.state.packets_spared, n.get())
+        {
+            return Err(Verdict::Drop(Reason::Defence));
         }
         let new = match self.new_connection(opening) {
             Err(Refusal(Reason::NoReal, _)) if by == By::Ftp => {
