@@ -89,7 +89,7 @@ impl Feature {
             Self::Protocol(protocol)  => matches!(protocol, Protocol::Tcp | Protocol::Udp),
             Self::Steering(steering)  => matches!(steering, Steering::Tuple),
             Self::Sysctl(name)        => SYSCTLS.contains(&name),
-            Self::Family(Family::V4)
+            Self::Family(_)
             | Self::Scheduler(_)
             | Self::Flags
             | Self::LocalAddresses
@@ -102,8 +102,7 @@ impl Feature {
             | Self::Thresholds
             | Self::Route
             | Self::Multipath         => true,
-            Self::Family(Family::V6)
-            | Self::MarkService
+            Self::MarkService
             | Self::Persistence
             | Self::OnePacket
             | Self::ClientAddress

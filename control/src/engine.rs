@@ -2,7 +2,7 @@
 //! no device and no clock in it.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use config::model::{Config, Endpoint, Listen, Mode, Real};
 use dataplane::port::PortId;
@@ -15,18 +15,19 @@ use proto::listing::{Listing, ListingReal, ListingService};
 use proto::message::{Format, Reply, Request};
 use proto::names::Numeric;
 use proto::{help, layout, restore};
-use wire::arp::Arp;
 use wire::ethernet::Mac;
+use wire::ndp::solicited_node;
 
 use crate::client::Peer;
 use crate::compile::{Compiler, is_local};
+use crate::link::Packet;
 use crate::locals::Locals;
 use crate::model::{ApplyError, Change, Model, ServiceEntry};
 use crate::neigh::{Action, Instant, Neighbours, State};
 use crate::server::{Answer, Progress};
 use crate::settings::{SysctlError, Tunables};
 use crate::stats;
-use crate::topology::{Neighbour, Topology};
+use crate::topology::{Neighbour, PortSetup, Topology};
 use crate::vip::{Turn, Vips};
 use crate::waiting::Waiting;
 
@@ -49,6 +50,8 @@ pub struct Engine {
     locals: Locals,
     /// Whether the addresses that are ours changed.
     addresses_changed: bool,
+    /// Whether the groups that ports listen to may be others.
+    groups_changed: bool,
     waiting: Waiting,
     /// Frames that have their neighbour's MAC now.
     ready: Vec<(PortId, Vec<u8>)>,
@@ -91,6 +94,7 @@ impl Engine {
             neighbours: Neighbours::new(&topology),
             locals: Locals::default(),
             addresses_changed: true,
+            groups_changed: false,
             waiting: Waiting::default(),
             ready: Vec::new(),
             tunables: Tunables::of(config),
@@ -190,9 +194,7 @@ impl Engine {
                     port,
                     held,
                 });
-                if let IpAddr::V4(v4) = address {
-                    self.neighbours.silence(port, v4);
-                }
+                self.neighbours.silence(port, address);
             }
         }
         given_up
@@ -570,36 +572,41 @@ impl Engine {
     pub fn take_turns(&mut self, now: Instant) -> Vec<Turn> {
         let turns = self.vips.take_turns();
         let locals = self.locals.take_turns();
+        self.groups_changed |= turns
+            .iter()
+            .chain(&locals)
+            .any(|turn| turn.address.is_ipv6());
         for turn in turns.iter().chain(&locals) {
-            match turn.address {
-                IpAddr::V4(address) if turn.held && !self.stopping => {
-                    self.neighbours.announce(turn.port, address, now);
-                }
-                IpAddr::V4(address) => self.neighbours.silence(turn.port, address),
-                IpAddr::V6(_) => {} // not built: the file and the commands refuse them
+            if turn.held && !self.stopping {
+                self.neighbours.announce(turn.port, turn.address, now);
+            } else {
+                self.neighbours.silence(turn.port, turn.address);
             }
         }
         turns
     }
 
-    /// Whether we answer ARP for `address` on `port`: an address of the director there, a VIP
-    /// held there, or a local address.
-    pub fn is_ours(&self, port: PortId, address: Ipv4Addr) -> bool {
+    /// Whether we answer for `address` on `port`: an address of the director there, a VIP held
+    /// there, or a local address.
+    pub fn is_ours(&self, port: PortId, address: IpAddr) -> bool {
         let setup = self.topology.port(port);
-        let own = |setup: &crate::topology::PortSetup| {
-            let address = IpAddr::V4(address);
-            setup.addresses.iter().any(|own| own.address == address)
-        };
-        let lent = self.vips.answers(port, address) || self.locals.answers(port, address.into());
+        let own = |setup: &PortSetup| setup.addresses.iter().any(|own| own.address == address);
+        let lent = self.vips.answers(port, address) || self.locals.answers(port, address);
         setup.is_some_and(own) || !self.stopping && lent
     }
 
-    /// An ARP packet came in.
-    pub fn arp(&mut self, port: PortId, arp: &Arp, now: Instant) {
-        let ours = [arp.sender_ip, arp.target_ip].map(|ip| (ip, self.is_ours(port, ip)));
-        let ours = |ip| ours.iter().any(|&(known, is)| known == ip && is);
-        self.neighbours
-            .received(port, arp, &self.topology, ours, now);
+    /// A packet of ARP or neighbour discovery came in.
+    pub fn heard(&mut self, port: PortId, packet: &Packet, now: Instant) {
+        let (topology, vips, locals) = (&self.topology, &self.vips, &self.locals);
+        let stopping = self.stopping;
+        let own = topology
+            .port(port)
+            .map_or(&[][..], |setup| &setup.addresses);
+        let ours = |address| {
+            let lent = vips.answers(port, address) || locals.answers(port, address);
+            own.iter().any(|own| own.address == address) || !stopping && lent
+        };
+        self.neighbours.received(port, packet, topology, ours, now);
     }
 
     /// The next thing that neighbour discovery wants done, after what is due by `now`. MACs
@@ -635,8 +642,19 @@ impl Engine {
         }
     }
 
-    /// The multicast groups that each port listens to.
-    pub fn set_groups(&mut self, groups: Vec<Vec<Mac>>) {
+    /// Whether the addresses that IPv6 neighbours ask for changed since the last call.
+    pub fn take_groups_changed(&mut self) -> bool {
+        std::mem::take(&mut self.groups_changed)
+    }
+
+    /// The multicast groups that each port listens to: those that the kernel wants, and the
+    /// solicited-node groups of what we answer for.
+    pub fn set_groups(&mut self, mut groups: Vec<Vec<Mac>>) {
+        for (port, groups) in (0u16..).map(PortId).zip(&mut groups) {
+            groups.extend(self.solicited_groups(port));
+            groups.sort_unstable();
+            groups.dedup();
+        }
         let ports = &self.compiler.snapshot().ports;
         let same = |(port, groups): (&PortView, &Vec<Mac>)| port.groups[..] == groups[..];
         if ports.iter().zip(&groups).all(same) {
@@ -702,6 +720,21 @@ impl Engine {
     /// Frames whose neighbour did not answer in time.
     pub fn frames_unresolved(&self) -> u64 {
         self.waiting.lost()
+    }
+
+    /// Where IPv6 neighbours ask for what we answer for on a port.
+    fn solicited_groups(&self, port: PortId) -> Vec<Mac> {
+        let setup = self.topology.port(port);
+        let own = setup.map_or(&[][..], |setup| &setup.addresses);
+        let own = own.iter().map(|prefix| prefix.address);
+        let locals = self.locals.on_ports().filter(|&(on, _)| on == port);
+        let locals = locals.map(|(_, address)| address);
+        let all = own.chain(self.vips.held_on(port)).chain(locals);
+        let group = |address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(Mac::multicast_v6(solicited_node(v6))),
+        };
+        all.filter_map(group).collect()
     }
 
     /// Frees what nobody needs any more: old snapshots, slots without connections, fields that

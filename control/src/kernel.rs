@@ -220,12 +220,7 @@ fn make(setup: &PortSetup, netlink: &mut Netlink) -> Result<Tap, KernelError> {
         .map_err(refused(setup, "read"))?;
     let silent = set(&format!("/proc/sys/net/ipv4/conf/{name}/arp_ignore"), "8");
     silent.map_err(refused(setup, "kept from answering ARP"))?;
-    if let Err(error) = set(&format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1") {
-        tracing::debug!(
-            port = name,
-            "IPv6 is not switched off on the kernel interface: {error}"
-        );
-    }
+    speak_ipv6(setup).map_err(refused(setup, "set up for IPv6"))?;
     for prefix in &setup.addresses {
         let added = netlink.add(index, prefix.address, prefix.length);
         added.map_err(refused(setup, "given its address"))?;
@@ -236,6 +231,28 @@ fn make(setup: &PortSetup, netlink: &mut Netlink) -> Result<Tap, KernelError> {
         name,
         index,
     })
+}
+
+/// The kernel speaks IPv6 on the interface if the port has such an address. It makes no address
+/// or route up from what routers say, and does not ask whether addresses are taken: whether
+/// they are ours is the director's to say.
+fn speak_ipv6(setup: &PortSetup) -> io::Result<()> {
+    let name = &setup.name;
+    let one = |key: &str, value| set(&format!("/proc/sys/net/ipv6/conf/{name}/{key}"), value);
+    let wanted = setup.addresses.iter().any(|one| one.address.is_ipv6());
+    if !wanted {
+        if let Err(error) = one("disable_ipv6", "1") {
+            tracing::debug!(
+                port = name,
+                "IPv6 is not switched off on the kernel interface: {error}"
+            );
+        }
+        return Ok(());
+    }
+    one("disable_ipv6", "0")?;
+    one("accept_ra", "0")?;
+    one("accept_dad", "0")?;
+    one("dad_transmits", "0")
 }
 
 fn set(path: &str, value: &str) -> io::Result<()> {

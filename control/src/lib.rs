@@ -9,6 +9,7 @@ pub mod client;
 pub mod compile;
 pub mod engine;
 pub mod kernel;
+pub mod link;
 pub mod locals;
 pub mod model;
 pub mod neigh;

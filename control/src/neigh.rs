@@ -12,7 +12,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use dataplane::port::PortId;
 use wire::arp::{Arp, Operation};
 use wire::ethernet::Mac;
+use wire::ndp::{Kind, Message};
 
+use crate::link::Packet;
 use crate::topology::{Neighbour, Topology};
 
 /// Milliseconds since the start of the process.
@@ -117,7 +119,7 @@ pub enum Action {
         /// The MAC to send it to.
         to: Mac,
         /// The packet.
-        arp: Arp,
+        packet: Packet,
     },
     /// A neighbour's MAC is known, is another one, or is not known any more.
     Learned {
@@ -131,7 +133,7 @@ pub enum Action {
         /// The port where he says so.
         port: PortId,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// His MAC.
         mac: Mac,
     },
@@ -149,7 +151,7 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Job {
     Ask(PortId, IpAddr),
-    Announce(PortId, Ipv4Addr, u32),
+    Announce(PortId, IpAddr, u32),
 }
 
 /// All neighbours.
@@ -157,7 +159,7 @@ enum Job {
 pub struct Neighbours {
     entries: HashMap<Neighbour, Entry>,
     due: BTreeSet<(Instant, Job)>,
-    announcing: HashMap<(PortId, Ipv4Addr), (Instant, u32)>,
+    announcing: HashMap<Neighbour, (Instant, u32)>,
     actions: VecDeque<Action>,
     /// Thousandths of a packet that may be sent now.
     allowance: u64,
@@ -227,65 +229,64 @@ impl Neighbours {
     }
 
     /// An address became ours: tell everybody, a few times.
-    pub fn announce(&mut self, port: PortId, address: Ipv4Addr, now: Instant) {
+    pub fn announce(&mut self, port: PortId, address: IpAddr, now: Instant) {
         self.silence(port, address);
         self.announce_at(port, address, ANNOUNCEMENTS, now);
     }
 
     /// An address is ours no more.
-    pub fn silence(&mut self, port: PortId, address: Ipv4Addr) {
+    pub fn silence(&mut self, port: PortId, address: IpAddr) {
         if let Some((at, left)) = self.announcing.remove(&(port, address)) {
             self.due.remove(&(at, Job::Announce(port, address, left)));
         }
     }
 
-    fn announce_at(&mut self, port: PortId, address: Ipv4Addr, left: u32, at: Instant) {
+    fn announce_at(&mut self, port: PortId, address: IpAddr, left: u32, at: Instant) {
         self.announcing.insert((port, address), (at, left));
         self.due.insert((at, Job::Announce(port, address, left)));
     }
 
-    /// An ARP packet came in by `port`. `ours` says whether we answer for an address there.
+    /// A packet came in by `port`. `ours` says whether we answer for an address there.
     pub fn received(
         &mut self,
         port: PortId,
-        arp: &Arp,
+        packet: &Packet,
         topology: &Topology,
-        ours: impl Fn(Ipv4Addr) -> bool,
+        ours: impl Fn(IpAddr) -> bool,
         now: Instant,
     ) {
         let Some(our_mac) = topology.port(port).map(|setup| setup.mac) else {
             return;
         };
-        if !arp.sender_mac.is_unicast() || arp.sender_mac == our_mac {
+        let said = said(packet, our_mac);
+        if !said.mac.is_unicast() || said.mac == our_mac {
             return;
         }
-        if !arp.sender_ip.is_unspecified() && ours(arp.sender_ip) {
-            let (address, mac) = (arp.sender_ip, arp.sender_mac);
+        if !said.of.is_unspecified() && ours(said.of) {
+            let (address, mac) = (said.of, said.mac);
             self.actions
                 .push_back(Action::Conflict { port, address, mac });
             return;
         }
-        if arp.operation == Operation::Request && ours(arp.target_ip) {
-            let (to, arp) = (arp.sender_mac, arp.reply(our_mac));
-            self.actions.push_back(Action::Send { port, to, arp });
+        if packet.is_question() && ours(packet.target()) {
+            let (to, packet) = reply(packet, said.mac, our_mac);
+            self.actions.push_back(Action::Send { port, to, packet });
         }
-        self.heard(port, arp, our_mac, now);
+        self.heard((port, said.of), said.mac, said.answers_us, now);
     }
 
-    /// What a packet says of its sender.
-    fn heard(&mut self, port: PortId, arp: &Arp, our_mac: Mac, now: Instant) {
-        let neighbour = (port, IpAddr::V4(arp.sender_ip));
+    /// What a packet says of a neighbour.
+    fn heard(&mut self, neighbour: Neighbour, sender: Mac, to_us: bool, now: Instant) {
         let Some(entry) = self.entries.get_mut(&neighbour) else {
             return;
         };
-        let to_us = arp.operation == Operation::Reply && arp.target_mac == our_mac;
-        if to_us && answers(&entry.state, arp.sender_mac) {
-            self.confirm(neighbour, arp.sender_mac, now);
+        if to_us && answers(&entry.state, sender) {
+            self.confirm(neighbour, sender, now);
             return;
         }
         let lately = entry.doubted_at.is_some_and(|at| now < at + DOUBT_EVERY_MS);
         if let Some(mac) = trusted(&entry.state)
-            && mac != arp.sender_mac
+            && mac != sender
             && !lately
         {
             entry.doubted_at = Some(now);
@@ -351,24 +352,24 @@ impl Neighbours {
     fn announce_now(
         &mut self,
         port: PortId,
-        address: Ipv4Addr,
+        address: IpAddr,
         left: u32,
         topology: &Topology,
         now: Instant,
     ) {
         self.announcing.remove(&(port, address));
         if let Some(setup) = topology.port(port) {
-            let arp = Arp::announcement(setup.mac, address);
-            self.send(port, Mac::BROADCAST, arp);
+            let (to, packet) = announcement(setup.mac, address);
+            self.send(port, to, packet);
         }
         if left > 1 {
             self.announce_at(port, address, left - 1, now + ANNOUNCE_EVERY_MS);
         }
     }
 
-    fn send(&mut self, port: PortId, to: Mac, arp: Arp) {
+    fn send(&mut self, port: PortId, to: Mac, packet: Packet) {
         self.allowance = self.allowance.saturating_sub(1000);
-        self.actions.push_back(Action::Send { port, to, arp });
+        self.actions.push_back(Action::Send { port, to, packet });
     }
 
     /// A neighbour's time has come: one more request, or the next state.
@@ -383,12 +384,9 @@ impl Neighbours {
         };
         entry.state = state;
         self.schedule(neighbour, Some(now + wait));
-        let (port, IpAddr::V4(target)) = neighbour else {
-            return; // IPv6 neighbours are not discovered yet, and not configurable either
-        };
-        if let Some(setup) = topology.port(port) {
-            let source = topology.source_for(port, target);
-            self.send(port, to, Arp::request(setup.mac, source, target));
+        let (port, target) = neighbour;
+        if let Some((to, packet)) = question(topology, port, target, to) {
+            self.send(port, to, packet);
         }
         if before.mac().is_some() && state.mac().is_none() {
             let mac = None;
@@ -416,6 +414,105 @@ impl Neighbours {
         let mut all: Vec<_> = self.entries.iter().map(|(&n, e)| (n, e.state)).collect();
         all.sort_by_key(|&(neighbour, _)| neighbour);
         all.into_iter()
+    }
+}
+
+/// What a packet says of somebody.
+struct Said {
+    /// Whom.
+    of: IpAddr,
+    /// His MAC.
+    mac: Mac,
+    /// It is the answer to a question of ours.
+    answers_us: bool,
+}
+
+fn said(packet: &Packet, our_mac: Mac) -> Said {
+    match *packet {
+        Packet::Arp(arp) => Said {
+            of: arp.sender_ip.into(),
+            mac: arp.sender_mac,
+            answers_us: arp.operation == Operation::Reply && arp.target_mac == our_mac,
+        },
+        Packet::Discovery(from, message) => match message.kind {
+            Kind::Solicitation { source_mac } => Said {
+                of: message.src.into(),
+                mac: source_mac.unwrap_or(from),
+                answers_us: false,
+            },
+            Kind::Advertisement {
+                target_mac,
+                solicited,
+                ..
+            } => Said {
+                of: message.target.into(),
+                mac: target_mac.unwrap_or(from),
+                answers_us: solicited,
+            },
+        },
+    }
+}
+
+/// The answer to a question from `asker`, and where it goes: to everybody if the question was
+/// an IPv6 probe (RFC 4861 section 7.2.4).
+fn reply(question: &Packet, asker: Mac, our_mac: Mac) -> (Mac, Packet) {
+    match question {
+        Packet::Arp(arp) => (asker, Packet::Arp(arp.reply(our_mac))),
+        Packet::Discovery(_, message) => {
+            let answer = message.reply(our_mac, false);
+            let to = if answer.dst.is_multicast() {
+                Mac::multicast_v6(answer.dst)
+            } else {
+                asker
+            };
+            (to, Packet::Discovery(our_mac, answer))
+        }
+    }
+}
+
+/// Tells everybody that an address is ours.
+fn announcement(our_mac: Mac, address: IpAddr) -> (Mac, Packet) {
+    match address {
+        IpAddr::V4(v4) => (Mac::BROADCAST, Packet::Arp(Arp::announcement(our_mac, v4))),
+        IpAddr::V6(v6) => {
+            let message = Message::announcement(our_mac, v6, false);
+            let to = Mac::multicast_v6(message.dst);
+            (to, Packet::Discovery(our_mac, message))
+        }
+    }
+}
+
+/// Asks `to` (or everybody, by broadcast) for the MAC of `target`. IPv6 has no question from
+/// nobody but the probe, whose answer would be none for us: without an address on the port there
+/// is none.
+fn question(topology: &Topology, port: PortId, target: IpAddr, to: Mac) -> Option<(Mac, Packet)> {
+    let mac = topology.port(port)?.mac;
+    match (target, topology.source_for(port, target)) {
+        (IpAddr::V4(target), source) => {
+            let source = match source {
+                Some(IpAddr::V4(source)) => source,
+                _ => Ipv4Addr::UNSPECIFIED,
+            };
+            Some((to, Packet::Arp(Arp::request(mac, source, target))))
+        }
+        (IpAddr::V6(target), Some(IpAddr::V6(source))) => {
+            let everybody = Message::solicitation(mac, source, target);
+            let message = if to.is_broadcast() {
+                everybody
+            } else {
+                Message {
+                    dst: target,
+                    ..everybody
+                }
+            };
+            let to = if to.is_broadcast() {
+                Mac::multicast_v6(message.dst)
+            } else {
+                to
+            };
+            Some((to, Packet::Discovery(mac, message)))
+        }
+        (IpAddr::V6(_), _) => None,
     }
 }
 
@@ -520,6 +617,7 @@ fn backoff(tries: u32) -> u64 {
 mod tests {
     use super::*;
     use crate::topology::tests::two_ports;
+    use std::net::Ipv6Addr;
 
     const LAN: PortId = PortId(1);
     const OURS: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -541,7 +639,7 @@ mod tests {
 
     fn hear(all: &mut Neighbours, arp: Arp, now: Instant) {
         let ours = |address| address == DIP || address == VIP;
-        all.received(LAN, &arp, &two_ports(), ours, now);
+        all.received(LAN, &Packet::Arp(arp), &two_ports(), ours, now);
     }
 
     fn reply(mac: Mac) -> Arp {
@@ -566,7 +664,11 @@ mod tests {
         let mut words = Vec::new();
         while let Some(action) = all.action() {
             words.push(match action {
-                Action::Send { to, arp, .. } if arp.operation == Operation::Request => {
+                Action::Send {
+                    to,
+                    packet: Packet::Arp(arp),
+                    ..
+                } if arp.operation == Operation::Request => {
                     assert_eq!((arp.sender_mac, arp.target_mac), (OURS, Mac::ZERO));
                     format!("?>{}", name(to))
                 }
@@ -739,23 +841,23 @@ mod tests {
             );
         }
         let mut all = Neighbours::default();
-        all.received(PortId(7), &ask(VIP), &two_ports(), |_| true, 0);
+        all.received(PortId(7), &Packet::Arp(ask(VIP)), &two_ports(), |_| true, 0);
         assert_eq!(happened(&mut all), "", "no such port");
     }
 
     #[test]
     fn an_address_is_announced_a_few_times_and_not_after_it_went() {
         let mut all = Neighbours::default();
-        all.announce(LAN, VIP, 0);
+        all.announce(LAN, VIP.into(), 0);
         let announced = |all: &mut Neighbours, until| {
             (0..until).for_each(|ms| all.tick(&two_ports(), ms * 10));
             happened(all)
         };
         assert_eq!(announced(&mut all, 1_000), "?>all ?>all ?>all");
         assert_eq!(all.wait(0), None);
-        all.announce(LAN, VIP, 20_000);
-        all.announce(LAN, VIP, 20_000);
-        all.silence(LAN, VIP);
+        all.announce(LAN, VIP.into(), 20_000);
+        all.announce(LAN, VIP.into(), 20_000);
+        all.silence(LAN, VIP.into());
         all.tick(&two_ports(), 30_000);
         assert_eq!(happened(&mut all), "");
     }
@@ -800,5 +902,86 @@ mod tests {
         all.unwant(pinned);
         assert!(all.state(&pinned).is_some());
         assert_eq!(all.wait(0), None, "nobody asks");
+    }
+
+    const WHO6: Neighbour = (LAN, IpAddr::V6(THEM6));
+    const THEM6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 9);
+    const DIP6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 2);
+    const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 0x100);
+
+    fn hear6(all: &mut Neighbours, from: Mac, message: Message, now: Instant) {
+        let ours = |address| address == DIP6 || address == VIP6;
+        let packet = Packet::Discovery(from, message);
+        all.received(LAN, &packet, &two_ports(), ours, now);
+    }
+
+    fn sent6(all: &mut Neighbours) -> Vec<(Mac, Message)> {
+        let mut sent = Vec::new();
+        while let Some(action) = all.action() {
+            if let Action::Send {
+                to,
+                packet: Packet::Discovery(from, message),
+                ..
+            } = action
+            {
+                assert_eq!(from, OURS);
+                sent.push((to, message));
+            }
+        }
+        sent
+    }
+
+    #[test]
+    fn an_ipv6_neighbour_is_asked_in_its_group_and_then_directly() {
+        let mut all = Neighbours::default();
+        assert_eq!(all.want(WHO6, 0), None);
+        all.tick(&two_ports(), 0);
+        let group = Mac([0x33, 0x33, 0xff, 0, 0, 9]);
+        let asked = Message::solicitation(OURS, DIP6, THEM6);
+        assert_eq!(sent6(&mut all), [(group, asked)]);
+        let unasked = Message::announcement(OLD, THEM6, false);
+        hear6(&mut all, OLD, unasked, 1);
+        assert_eq!(all.state(&WHO6), Some(State::Incomplete { tries: 1 }));
+        hear6(&mut all, OLD, asked.reply(OLD, false), 2);
+        assert_eq!(all.state(&WHO6), Some(REACHABLE));
+        assert_eq!(happened(&mut all), "=old");
+        all.tick(&two_ports(), 2 + REACHABLE_MS);
+        let probe = Message {
+            dst: THEM6,
+            ..asked
+        };
+        assert_eq!(sent6(&mut all), [(OLD, probe)]);
+        hear6(
+            &mut all,
+            NEW,
+            Message::announcement(NEW, THEM6, false),
+            40_000,
+        );
+        all.tick(&two_ports(), 40_000);
+        assert_eq!(
+            sent6(&mut all),
+            [(OLD, probe)],
+            "doubted: the old MAC first"
+        );
+    }
+
+    #[test]
+    fn ipv6_questions_about_us() {
+        let mut all = Neighbours::default();
+        let asked = Message::solicitation(NEW, THEM6, VIP6);
+        hear6(&mut all, NEW, asked, 0);
+        assert_eq!(sent6(&mut all), [(NEW, asked.reply(OURS, false))]);
+        let probe = Message::probe(VIP6);
+        hear6(&mut all, NEW, probe, 0);
+        let everybody = Mac([0x33, 0x33, 0, 0, 0, 1]);
+        assert_eq!(sent6(&mut all), [(everybody, probe.reply(OURS, false))]);
+        hear6(&mut all, NEW, Message::solicitation(NEW, THEM6, THEM6), 0);
+        assert_eq!(sent6(&mut all), []);
+        hear6(&mut all, NEW, Message::announcement(NEW, VIP6, false), 0);
+        assert_eq!(happened(&mut all), "conflict");
+        all.announce(LAN, VIP6.into(), 0);
+        all.tick(&two_ports(), 0);
+        let told = Message::announcement(OURS, VIP6, false);
+        assert_eq!(sent6(&mut all), [(everybody, told)]);
     }
 }

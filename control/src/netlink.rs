@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -72,6 +72,8 @@ fn message(interface: u32, address: IpAddr, length: u8) -> AddressMessage {
     };
     message.header.prefix_len = length;
     message.header.index = interface;
+    // The director answers for it already: nobody need be asked first.
+    message.header.flags = AddressHeaderFlags::Nodad;
     let address = [
         AddressAttribute::Address(address),
         AddressAttribute::Local(address),

@@ -12,11 +12,11 @@ use dataplane::published::Reader;
 use dataplane::services::{Snapshot, Unmatched};
 use dataplane::verdict::{Counters, PuntClass};
 use mio::{Events, Poll, Token};
-use wire::arp::{self, Arp, Operation};
-use wire::ethernet::{self, EtherType, Mac};
+use wire::arp::Operation;
 
 use crate::engine::{Engine, LoadError};
 use crate::kernel::Kernel;
+use crate::link::{Heard, Packet};
 use crate::neigh::Action;
 use crate::server::Server;
 use crate::signals::{Signals, Wish};
@@ -41,8 +41,6 @@ const TAP_AT_ONCE: usize = 64;
 const SHARE_EVERY_MS: u64 = 10;
 /// Between two looks at what rarely changes.
 const HOUSEKEEPING_MS: u64 = 1_000;
-/// Octets of a frame without padding at least (IEEE 802.3 section 3.2.8, without the FCS).
-const SHORTEST_FRAME: usize = 60;
 /// Between two messages about addresses that others claim.
 const CONFLICT_EVERY_MS: u64 = 10_000;
 
@@ -273,7 +271,7 @@ impl Control {
         let taken = exchange.receive(PUNTED_AT_ONCE, &mut |arrived| {
             let (port, frame) = (arrived.port, arrived.bytes);
             let for_kernel = match arrived.class {
-                PuntClass::Neighbour => heed_arp(engine, port, frame, now),
+                PuntClass::Neighbour => heed_neighbour(engine, port, frame, now),
                 PuntClass::Unresolved => {
                     if let Some(next) = arrived.next {
                         engine.hold(next, frame, now);
@@ -301,7 +299,7 @@ impl Control {
                 };
                 self.more |= turn == TAP_AT_ONCE;
                 let frame = &self.buffer[..len];
-                if may_leave(frame) && exchange.send(port, frame).is_err() {
+                if may_leave(&self.engine, port, frame) && exchange.send(port, frame).is_err() {
                     self.frames_lost += 1;
                 }
             }
@@ -353,6 +351,9 @@ impl Control {
             self.kernel
                 .hold(port, address, held && !self.engine.is_stopping());
         }
+        if self.engine.take_groups_changed() && self.exchange.is_some() {
+            self.engine.set_groups(self.kernel.groups());
+        }
         self.more |= self.kernel.work();
         while let Some(action) = self.engine.neighbour_action() {
             self.act(action, now);
@@ -369,8 +370,8 @@ impl Control {
 
     fn act(&mut self, action: Action, now: u64) {
         match action {
-            Action::Send { port, to, arp } => {
-                let frame = arp_frame(&arp, to);
+            Action::Send { port, to, packet } => {
+                let frame = packet.frame(to);
                 let sent = self.exchange.as_mut().map(|e| e.send(port, &frame));
                 if matches!(sent, Some(Err(_))) {
                     self.frames_lost += 1;
@@ -385,39 +386,27 @@ impl Control {
     }
 }
 
-/// An ARP frame came in; says whether the kernel may see it: replies, and requests that are
-/// not for us.
-fn heed_arp(engine: &mut Engine, port: PortId, frame: &[u8], now: u64) -> bool {
-    let Some(arp) = arp_of(frame) else {
-        return false;
-    };
-    let for_us = engine.is_ours(port, arp.target_ip);
-    engine.arp(port, &arp, now);
-    arp.operation == Operation::Reply || !for_us
+/// A frame of ARP or neighbour discovery came in; says whether the kernel may see it: answers,
+/// and questions that are not for us.
+fn heed_neighbour(engine: &mut Engine, port: PortId, frame: &[u8], now: u64) -> bool {
+    match Heard::read(frame) {
+        Heard::Packet(packet) => {
+            let for_us = engine.is_ours(port, packet.target());
+            engine.heard(port, &packet, now);
+            !packet.is_question() || !for_us
+        }
+        Heard::Other => true,
+        Heard::Malformed => false,
+    }
 }
 
-fn arp_of(frame: &[u8]) -> Option<Arp> {
-    let frame = ethernet::Frame::parse(frame).ok()?;
-    if frame.ethertype() != EtherType::ARP {
-        return None;
+/// Whether a frame of the kernel's goes out: all but answers for what is ours to answer for.
+fn may_leave(engine: &Engine, port: PortId, frame: &[u8]) -> bool {
+    match Heard::read(frame) {
+        Heard::Packet(Packet::Arp(arp)) => arp.operation == Operation::Request,
+        Heard::Packet(packet) => packet.is_question() || !engine.is_ours(port, packet.target()),
+        Heard::Other | Heard::Malformed => true,
     }
-    Arp::parse(frame.payload()).ok()
-}
-
-/// Whether a frame of the kernel's goes out: all but ARP replies, which are ours to give.
-fn may_leave(frame: &[u8]) -> bool {
-    arp_of(frame).is_none_or(|arp| arp.operation == Operation::Request)
-}
-
-fn arp_frame(arp: &Arp, to: Mac) -> [u8; SHORTEST_FRAME] {
-    let mut frame = [0; SHORTEST_FRAME];
-    if let Some(head) = frame.first_chunk_mut::<{ ethernet::LEN }>() {
-        ethernet::emit(head, arp.sender_mac, to, EtherType::ARP);
-    }
-    if let Some(body) = frame[ethernet::LEN..].first_chunk_mut::<{ arp::LEN }>() {
-        arp.emit(body);
-    }
-    frame
 }
 
 /// What `status` shows beside what the engine knows.

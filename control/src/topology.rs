@@ -3,7 +3,7 @@
 //! Made once at start from the configuration and what the devices say; nothing here changes.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use config::model::{Config, Prefix};
 use dataplane::port::PortId;
@@ -200,15 +200,13 @@ impl Topology {
     }
 
     /// The address to ask from on `port` for the MAC of `target`: the director's own on the
-    /// same subnet, else its first there, else none (0.0.0.0, RFC 5227 section 1.1).
-    pub fn source_for(&self, port: PortId, target: Ipv4Addr) -> Ipv4Addr {
+    /// same subnet, else its first of the family there.
+    pub fn source_for(&self, port: PortId, target: IpAddr) -> Option<IpAddr> {
         let addresses = self.port(port).map_or(&[][..], |port| &port.addresses);
-        let near = addresses.iter().find(|p| p.contains(&IpAddr::V4(target)));
-        let any = addresses.iter().find(|p| p.address.is_ipv4());
-        match near.or(any).map(|prefix| prefix.address) {
-            Some(IpAddr::V4(address)) => address,
-            _ => Ipv4Addr::UNSPECIFIED,
-        }
+        let near = addresses.iter().find(|prefix| prefix.contains(&target));
+        let same = |prefix: &&Prefix| prefix.address.is_ipv4() == target.is_ipv4();
+        let any = addresses.iter().find(same);
+        near.or(any).map(|prefix| prefix.address)
     }
 }
 
@@ -232,7 +230,7 @@ pub(crate) mod tests {
     use super::*;
     use config::model::{MacAddress, Route};
 
-    /// Port 0 `wan` with 192.0.2.2/24, port 1 `lan` with 10.1.0.2/16 and 10.1.1.2/24.
+    /// Port 0 `wan` with 192.0.2.2/24, port 1 `lan` with 10.1.0.2/16, 10.1.1.2/24 and fd01::2/64.
     pub(crate) fn two_ports() -> Topology {
         let port = |name: &str, last, addresses: &[&str]| PortSetup {
             name: name.to_owned(),
@@ -246,7 +244,7 @@ pub(crate) mod tests {
         };
         let ports = vec![
             port("wan", 1, &["192.0.2.2/24"]),
-            port("lan", 2, &["10.1.0.2/16", "10.1.1.2/24"]),
+            port("lan", 2, &["10.1.0.2/16", "10.1.1.2/24", "fd01::2/64"]),
         ];
         let config = Config {
             neighbours: vec![config::model::Neighbour {
@@ -283,14 +281,14 @@ pub(crate) mod tests {
     fn we_ask_from_the_nearest_address() {
         let topology = two_ports();
         let cases = [
-            (1, [10, 1, 1, 9], [10, 1, 0, 2]),
-            (1, [172, 16, 0, 1], [10, 1, 0, 2]),
-            (0, [192, 0, 2, 9], [192, 0, 2, 2]),
-            (7, [192, 0, 2, 9], [0, 0, 0, 0]),
+            (1, [10, 1, 1, 9], Some([10, 1, 0, 2])),
+            (1, [172, 16, 0, 1], Some([10, 1, 0, 2])),
+            (0, [192, 0, 2, 9], Some([192, 0, 2, 2])),
+            (7, [192, 0, 2, 9], None),
         ];
         for (port, target, want) in cases {
-            let source = topology.source_for(PortId(port), Ipv4Addr::from(target));
-            assert_eq!(source, Ipv4Addr::from(want), "{target:?}");
+            let source = topology.source_for(PortId(port), IpAddr::from(target));
+            assert_eq!(source, want.map(IpAddr::from), "{target:?}");
         }
     }
 }

@@ -5,7 +5,7 @@
 //! which goes with its last service.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use config::model;
 use dataplane::port::PortId;
@@ -153,6 +153,14 @@ impl Vips {
         std::mem::take(&mut self.changed)
     }
 
+    /// The addresses that are answered for on a port.
+    pub fn held_on(&self, port: PortId) -> impl Iterator<Item = IpAddr> {
+        let held = move |vip: &Vip| vip.held && vip.port == Some(port);
+        let all = self.all.iter();
+        all.filter(move |(_, vip)| held(vip))
+            .map(|(&address, _)| address)
+    }
+
     /// All VIPs, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &Vip)> {
         self.all.iter().map(|(&address, vip)| (address, vip))
@@ -163,9 +171,9 @@ impl Vips {
         self.all.contains_key(address)
     }
 
-    /// Whether ARP for `address` is answered on `port`.
-    pub fn answers(&self, port: PortId, address: Ipv4Addr) -> bool {
-        let vip = self.all.get(&IpAddr::V4(address));
+    /// Whether whoever asks for `address` on `port` is answered.
+    pub fn answers(&self, port: PortId, address: IpAddr) -> bool {
+        let vip = self.all.get(&address);
         vip.is_some_and(|vip| vip.held && vip.port == Some(port))
     }
 
@@ -232,8 +240,8 @@ mod tests {
         assert_eq!(vips.take_turns(), [turn(vip(10), WAN, true)]);
         assert!(vips.take_changed());
         vips.service_removed(vip(10));
-        assert!(vips.answers(WAN, Ipv4Addr::new(192, 0, 2, 10)));
-        assert!(!vips.answers(LAN, Ipv4Addr::new(192, 0, 2, 10)));
+        assert!(vips.answers(WAN, vip(10)));
+        assert!(!vips.answers(LAN, vip(10)));
         assert!(!vips.take_changed());
         vips.service_removed(vip(10));
         assert_eq!(vips.take_turns(), [turn(vip(10), WAN, false)]);
@@ -251,7 +259,7 @@ mod tests {
         let mut vips = Vips::from_file(&file, &topology);
         vips.service_added(vip(10), &topology);
         assert_eq!(vips.take_turns(), [turn(elsewhere, LAN, true)]);
-        assert!(!vips.answers(WAN, Ipv4Addr::new(192, 0, 2, 10)));
+        assert!(!vips.answers(WAN, vip(10)));
         vips.service_removed(vip(10));
         assert_eq!(vips.iter().count(), 2, "what the file names stays");
     }

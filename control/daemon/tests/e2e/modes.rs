@@ -2,7 +2,7 @@
 //! workers, and what the servers see of the client.
 
 use crate::daemon::{Daemon, Toml};
-use crate::lab::{Lab, cores, has_ipv6};
+use crate::lab::{Lab, PORT_MAC, cores, has_ipv6};
 use crate::routed::{self, Family, large_bodies, route_back, unwrap};
 use crate::runner::{Failure, Outcome, Test, ensure};
 
@@ -14,6 +14,15 @@ pub(crate) const TESTS: &[Test] = &[
     ("modes::fullnat_two_workers", || fullnat(Family::V4, 2)),
     ("modes::tun", || tun(Family::V4, Family::V4, 1)),
     ("modes::tun_two_workers", || tun(Family::V4, Family::V4, 2)),
+    ("modes::nat_ipv6", || nat(Family::V6, 1)),
+    ("modes::nat_ipv6_two_workers", || nat(Family::V6, 2)),
+    ("modes::fullnat_ipv6", || fullnat(Family::V6, 1)),
+    ("modes::fullnat_ipv6_two_workers", || fullnat(Family::V6, 2)),
+    ("modes::tun_6in6", || tun(Family::V6, Family::V6, 1)),
+    ("modes::tun_6in4", || tun(Family::V6, Family::V4, 1)),
+    ("modes::tun_4in6", || tun(Family::V4, Family::V6, 1)),
+    ("modes::dr_ipv6", dr_ipv6),
+    ("modes::the_kernel_has_ipv6", the_kernel_has_ipv6),
     ("modes::fullnat_by_commands", fullnat_by_commands),
     ("modes::local_delivery", local_delivery),
     (
@@ -103,6 +112,38 @@ fn nat(family: Family, workers: usize) -> Outcome {
     serves(&lab, &daemon, family, workers, &[family.client()])?;
     let listing = daemon.ask(&["-Ln"])?;
     ensure!(listing.contains(" Masq "), "the listing is\n{listing}");
+    Ok(())
+}
+
+/// The real servers have the VIP on `lo`, where IPv6 keeps quiet about it.
+fn dr_ipv6() -> Outcome {
+    let family = Family::V6;
+    let lab = lab(family)?;
+    for index in 1..=REALS {
+        routed::hold_vip(&lab, index, family)?;
+    }
+    let rest = service(family, "dr", family, "", "");
+    let daemon = Daemon::start(&lab, &toml(1, rest)?)?;
+    serves(&lab, &daemon, family, 1, &[family.client()])
+}
+
+/// The director's own IPv6 address and the held VIP are the kernel's, and only the daemon
+/// answers for them.
+fn the_kernel_has_ipv6() -> Outcome {
+    let family = Family::V6;
+    let lab = lab(family)?;
+    let rest = service(family, "dr", family, "", "");
+    let daemon = Daemon::start(&lab, &toml(1, rest)?)?;
+    lab.start_web_in(&lab.director(), "director")?;
+    let answers = lab.fetch("http://[fd84::2]/", 1);
+    ensure!(answers == ["director"], "{answers:?}\n{}", daemon.ask(&["status"])?);
+    lab.fetch(&url(family), 1);
+    for address in ["fd84::2", family.vip()] {
+        let known = Lab::ip(&lab.client(), &format!("neigh show {address}"))?;
+        ensure!(known.contains(PORT_MAC), "{address} is not the daemon's: {known}");
+    }
+    let held = Lab::ip(&lab.director(), "-6 addr show dev lan")?;
+    ensure!(held.contains("fd84::100/128"), "the kernel has\n{held}");
     Ok(())
 }
 

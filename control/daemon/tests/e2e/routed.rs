@@ -66,7 +66,7 @@ impl Family {
 /// The port's addresses.
 pub(crate) fn port_addresses() -> Vec<String> {
     let mut all = vec![format!("{}/24", lab::DIP), "10.84.0.2/24".to_owned()];
-    if false {
+    if lab::has_ipv6() {
         all.extend(["fd83::2/64", "fd84::2/64"].map(str::to_owned));
     }
     all
@@ -113,13 +113,20 @@ pub(crate) fn unwrap(lab: &mut Lab, index: usize, inner: Family, outer: Family) 
     let namespace = lab.real(index);
     lab.start_peer(&namespace, &["decapsulate", outer.inside(), "decap0"])?;
     Lab::ip(&namespace, "link set decap0 up")?;
+    if inner == Family::V6 {
+        Lab::setting(&namespace, "ipv6/conf/decap0/disable_ipv6", 0)?;
+    }
     for interface in ["all", "decap0"] {
         Lab::setting(&namespace, &format!("ipv4/conf/{interface}/rp_filter"), 0)?;
     }
-    let length = inner.of(32, 128);
-    let vip = inner.vip();
+    hold_vip(lab, index, inner)
+}
+
+/// A real server has the VIP and answers the client itself.
+pub(crate) fn hold_vip(lab: &Lab, index: usize, family: Family) -> Outcome {
+    let (length, vip, net) = (family.of(32, 128), family.vip(), family.client_net());
+    let namespace = lab.real(index);
     Lab::ip(&namespace, &format!("addr add {vip}/{length} dev lo"))?;
-    let net = inner.client_net();
     Lab::ip(&namespace, &format!("route add {net} dev eth0"))?;
     Ok(())
 }
