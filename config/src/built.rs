@@ -67,6 +67,18 @@ pub enum Feature {
     Steering(Steering),
 }
 
+/// The tunables that do something.
+const SYSCTLS: [&str; 8] = [
+    "conn_reuse_mode",
+    "expire_nodest_conn",
+    "expire_quiescent_template",
+    "lblc_expiration",
+    "lblcr_expiration",
+    "nat_icmp_send",
+    "pmtu_disc",
+    "sloppy_tcp",
+];
+
 impl Feature {
     /// Whether this version does it.
     #[rustfmt::skip]
@@ -76,7 +88,7 @@ impl Feature {
             Self::Family(family)      => matches!(family, Family::V4),
             Self::Scheduler(kind)     => matches!(kind, SchedulerKind::Rr | SchedulerKind::Wrr | SchedulerKind::Wlc),
             Self::Steering(steering)  => matches!(steering, Steering::Tuple),
-            Self::Sysctl(_)           => false,
+            Self::Sysctl(name)        => SYSCTLS.contains(&name),
             Self::Dr
             | Self::Route             => true,
             Self::MarkService

@@ -83,6 +83,14 @@ impl<K: Clone + Eq + Hash> Arena<K> {
         matches!(self.slots[slot as usize], Slot::Live(_)).then_some(slot)
     }
 
+    /// Whose a slot is, in use or in the trash.
+    pub fn key(&self, slot: u32) -> Option<&K> {
+        match self.slots.get(slot as usize)? {
+            Slot::Free => None,
+            Slot::Live(key) | Slot::Trashed(key, _) => Some(key),
+        }
+    }
+
     /// Puts the slot of `key` into the trash: from the snapshot of `generation` on nobody can
     /// make anything new on it.
     pub fn trash(&mut self, key: &K, generation: u64) -> Option<u32> {

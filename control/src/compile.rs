@@ -156,6 +156,16 @@ impl Compiler {
         self.services.get(listen).map(ServiceId)
     }
 
+    /// The service that a slot is or was for, while connections may be on it.
+    pub fn service_of(&self, id: ServiceId) -> Option<&Listen> {
+        self.services.key(id.0)
+    }
+
+    /// The real server that a slot is or was for, while connections may be on it.
+    pub fn real_of(&self, id: RealId) -> Option<&RealKey> {
+        self.reals.key(id.0)
+    }
+
     /// The slots of a service's real servers, oldest first.
     pub fn real_slots(&self, listen: &Listen) -> &[(Endpoint, RealId)] {
         self.made.get(listen).map_or(&[], Vec::as_slice)

@@ -4,11 +4,10 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use config::model::{Config, Listen};
-use dataplane::conn::timeout::Timeouts;
+use config::model::{Config, Endpoint, Listen};
 use dataplane::port::PortId;
 use dataplane::published::{Publisher, Reader};
-use dataplane::services::{Blocks, PortView, RealId, Settings, Snapshot};
+use dataplane::services::{Blocks, PortView, RealId, ServiceId, Snapshot};
 use proto::command::{Command, ListOptions};
 use proto::errors::{EXIT_NEGATIVE, EXIT_USAGE, Failure};
 use proto::grammar;
@@ -24,6 +23,7 @@ use crate::compile::Compiler;
 use crate::model::{ApplyError, Change, Model, ServiceEntry};
 use crate::neigh::{Action, Instant, Neighbours};
 use crate::server::{Answer, Progress};
+use crate::settings::{SysctlError, Tunables};
 use crate::stats;
 use crate::topology::{Neighbour, Topology};
 use crate::vip::{Turn, Vips};
@@ -44,6 +44,7 @@ pub struct Engine {
     publisher: Publisher<Snapshot>,
     vips: Vips,
     neighbours: Neighbours,
+    tunables: Tunables,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
     dirty: HashSet<Listen>,
     /// Whether the snapshot in preparation differs from the one published last.
@@ -80,6 +81,7 @@ impl Engine {
             publisher,
             vips: Vips::from_file(&config.vips, &topology),
             neighbours: Neighbours::new(&topology),
+            tunables: Tunables::of(config),
             dirty: HashSet::new(),
             unpublished: true,
             administrator,
@@ -117,6 +119,37 @@ impl Engine {
     /// The neighbours.
     pub fn neighbours(&self) -> &Neighbours {
         &self.neighbours
+    }
+
+    /// The snapshot as it was published last, or will be next.
+    pub fn snapshot(&self) -> &Snapshot {
+        self.compiler.snapshot()
+    }
+
+    /// The name of a service that workers know, or knew while a connection is left.
+    pub fn service_name(&self, id: ServiceId) -> Option<Listen> {
+        self.compiler.service_of(id).copied()
+    }
+
+    /// The name of a real server that workers know, or knew while a connection is left.
+    pub fn real_name(&self, id: RealId) -> Option<Endpoint> {
+        self.compiler.real_of(id).map(|&(_, endpoint)| endpoint)
+    }
+
+    /// Sets a tunable of IPVS, for the workers' next turn.
+    ///
+    /// # Errors
+    /// A name, or a value, that it can't have; nothing changes then.
+    pub fn set_sysctl(&mut self, name: &str, value: &str, now: Instant) -> Result<(), SysctlError> {
+        self.tunables.set(name, value)?;
+        self.tune();
+        self.publish(now);
+        Ok(())
+    }
+
+    fn tune(&mut self) {
+        self.compiler.snapshot_mut().settings = self.tunables.compile().into();
+        self.unpublished = true;
     }
 
     /// The generation published last.
@@ -227,7 +260,10 @@ impl Engine {
                 }
             },
         };
-        let listing = self.listing(&services);
+        let mut listing = self.listing(&services);
+        if options.timeout {
+            listing.timeouts = Some(self.tunables.timeouts.into());
+        }
         match format {
             Format::Text => self.said(layout::list(&listing, options, &Numeric)),
             Format::Data => self.data(listing),
@@ -301,6 +337,11 @@ impl Engine {
     }
 
     fn apply(&mut self, command: &Command) -> Result<(), Failure> {
+        if let &Command::SetTimeouts { tcp, tcp_fin, udp } = command {
+            self.tunables.set_timeouts(tcp, tcp_fin, udp);
+            self.tune();
+            return Ok(());
+        }
         match self.model.apply(command, &self.topology) {
             Some(applied) => {
                 let change = applied?;
@@ -348,7 +389,7 @@ impl Engine {
                 }
             }
         }
-        if self.dirty.is_empty() {
+        if self.dirty.is_empty() && !self.unpublished {
             return self.answer(exit, stdout, stderr);
         }
         let generation = self.publish(now);
@@ -564,14 +605,9 @@ fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapsho
         mtu: setup.mtu,
         groups: [].into(),
     };
-    let times = config.timeouts;
-    let settings = Settings {
-        timeouts: Timeouts::with_set(times.tcp, times.tcp_fin, times.udp),
-        ..Settings::default()
-    };
     Snapshot {
         ports: topology.ports().map(view).collect(),
-        settings: settings.into(),
+        settings: Tunables::of(config).compile().into(),
         blocks: (0..workers).map(|_| Blocks::default()).collect(),
         ..Snapshot::default()
     }

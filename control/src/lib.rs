@@ -14,6 +14,7 @@ pub mod neigh;
 mod netlink;
 pub mod run;
 pub mod server;
+pub mod settings;
 pub mod signals;
 pub mod socket;
 pub mod stats;

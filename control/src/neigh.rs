@@ -284,7 +284,7 @@ impl Neighbours {
             return;
         }
         let lately = entry.doubted_at.is_some_and(|at| now < at + DOUBT_EVERY_MS);
-        if let State::Reachable { mac } = entry.state
+        if let Some(mac) = trusted(&entry.state)
             && mac != arp.sender_mac
             && !lately
         {
@@ -427,6 +427,19 @@ fn answers(state: &State, sender: Mac) -> bool {
         State::Probe { mac, tries, .. } => tries > 0 && sender == mac,
         State::Failed { .. } => true,
         State::Reachable { .. } | State::Static { .. } => false,
+    }
+}
+
+/// The MAC that another one puts in doubt: one that was confirmed, or is being asked at leisure.
+fn trusted(state: &State) -> Option<Mac> {
+    match *state {
+        State::Reachable { mac }
+        | State::Probe {
+            mac,
+            doubted: false,
+            ..
+        } => Some(mac),
+        _ => None,
     }
 }
 
@@ -623,7 +636,7 @@ mod tests {
             ("the same, unasked", REACHABLE,                      OLD, REACHABLE,      ""),
             ("another, unasked",  REACHABLE,                      NEW, probe(0, true), ""),
             ("the one asked",     probe(1, false),                OLD, REACHABLE,      ""),
-            ("not the one asked", probe(1, false),                NEW, probe(1, false), ""),
+            ("not the one asked", probe(1, false),                NEW, probe(0, true), ""),
             ("asked in doubt",    probe(1, true),                 OLD, REACHABLE,      ""),
             ("doubted again",     probe(1, true),                 NEW, probe(1, true), ""),
             ("everybody asked",   search(1),                      OLD, REACHABLE,      ""),
@@ -642,7 +655,7 @@ mod tests {
     fn what_we_did_not_ask_for_changes_nothing_or_makes_us_ask() {
         let states = [
             State::Incomplete { tries: 1 },
-            probe(1, false),
+            probe(1, true),
             search(1),
             State::Failed { tries: 1 },
             STATIC,
@@ -660,11 +673,13 @@ mod tests {
                 assert_eq!(all.state(&WHO), Some(state), "{arp:?}");
                 assert_eq!(happened(&mut all), "", "{arp:?}");
             }
-            let mut all = given(REACHABLE);
-            hear(&mut all, arp, 1_000);
-            assert_eq!(all.state(&WHO), Some(probe(0, true)), "{arp:?}");
-            all.tick(&two_ports(), 1_000);
-            assert_eq!(happened(&mut all), "?>old", "asked at once");
+            for state in [REACHABLE, probe(2, false)] {
+                let mut all = given(state);
+                hear(&mut all, arp, 1_000);
+                assert_eq!(all.state(&WHO), Some(probe(0, true)), "{arp:?}");
+                all.tick(&two_ports(), 1_000);
+                assert_eq!(happened(&mut all), "?>old", "asked at once");
+            }
         }
         let mut nobody = Neighbours::default();
         hear(&mut nobody, reply(NEW), 0);

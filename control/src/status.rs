@@ -155,7 +155,7 @@ impl Status {
         )?;
         writeln!(
             to,
-            "{} services, {} real servers ({} more removed with connections left)",
+            "{} services, {} real servers ({} removed ones not freed yet)",
             self.services, self.reals, self.reals_in_trash
         )?;
         writeln!(

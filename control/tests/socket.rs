@@ -259,7 +259,6 @@ fn what_is_not_built_says_so() {
     for words in [
         "-A -t 10.0.0.1:80 -s mh",
         "-Z",
-        "--set 1 2 3",
         "-Lnc",
         "-A -t [2001:db8::1]:80",
     ] {
@@ -268,6 +267,15 @@ fn what_is_not_built_says_so() {
         assert_eq!(exit, 2, "{words}");
     }
     assert_eq!(daemon.call("-Ln"), (LISTING.to_owned(), 0));
+}
+
+#[test]
+fn timeouts_are_set_for_all_workers() {
+    let daemon = Instance::start();
+    let shown = |seconds: &str| (format!("Timeout (tcp tcpfin udp): {seconds}\n"), 0);
+    assert_eq!(daemon.call("-L --timeout"), shown("900 120 300"));
+    assert_eq!(daemon.call("--set 0 0 60"), (String::new(), 0));
+    assert_eq!(daemon.call("-L --timeout"), shown("900 120 60"));
 }
 
 #[test]

@@ -62,8 +62,17 @@ pub struct Context<'a> {
     pub state: &'a mut State,
     /// The worker's own totals.
     pub counters: &'a Counters,
-    /// An ICMP error to make about the frame just decided: the worker's to take.
-    pub reply: Option<Reply>,
+    /// What else the frame just decided needs: the worker's to take.
+    pub aside: Option<Aside>,
+}
+
+/// What a frame needs beside its verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// An ICMP error about it.
+    Reply(Reply),
+    /// To be cut for a link of this MTU in octets.
+    Cut(u16),
 }
 
 /// Where a frame comes from.
@@ -97,8 +106,8 @@ pub fn decide<F: Frame>(
     context: &mut Context<'_>,
 ) -> Verdict {
     match &parses.frames[at] {
-        Parsed::V4(packet) => context.flow(frame, packet, origin),
-        Parsed::V6(place) => context.flow(frame, &parses.v6[usize::from(*place)], origin),
+        Parsed::V4(packet) => context.flow(frame, packet, &origin),
+        Parsed::V6(place) => context.flow(frame, &parses.v6[usize::from(*place)], &origin),
         Parsed::Other {
             destination,
             protocol,
@@ -116,7 +125,7 @@ impl Context<'_> {
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
-        origin: Origin,
+        origin: &Origin,
     ) -> Verdict {
         if self
             .snapshot
@@ -138,23 +147,35 @@ impl Context<'_> {
         };
         match passed {
             Ok(verdict) => verdict,
-            Err(Refusal(Reason::RealRemoved, _)) => {
-                self.removed(frame, packet, (slot, side), origin)
-            }
-            Err(refusal) => self.refused(refusal, &packet.key),
+            Err(refusal) => self.failed(frame, packet, (slot, side), origin, refusal),
+        }
+    }
+
+    /// What becomes of a packet that its connection could not take along.
+    #[cold]
+    #[inline(never)]
+    fn failed<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        at: (Slot, Side),
+        origin: &Origin,
+        refusal: Refusal,
+    ) -> Verdict {
+        match refusal {
+            Refusal(Reason::RealRemoved, _) => self.removed(frame, packet, at, origin),
+            refusal => self.refused(refusal, &packet.key),
         }
     }
 
     /// A packet of a connection whose real server was removed (reference B.5, H): silence, or
     /// another one with `expire_nodest_conn`. Without any service we are as if we were not there.
-    #[cold]
-    #[inline(never)]
     fn removed<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
         (slot, side): (Slot, Side),
-        origin: Origin,
+        origin: &Origin,
     ) -> Verdict {
         if self.snapshot.index.is_empty() {
             return self.unclaimed(packet);
@@ -221,32 +242,17 @@ impl Context<'_> {
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.inbound(packet.shape.length);
         }
-        let Some((way, outer)) = self.way_to(frame, packet, service, &real.forwarder)? else {
+        let Some(hop) = real.forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
+        if packet.flags.syn() {
+            self.clamp::<A, F>(frame, service, &real.forwarder, way.mtu);
+        }
+        let outer = self.outer(&real.forwarder);
         let entry = A::table(self.state).entry(slot);
         real.forwarder.to_real(frame, entry, way.link, outer)?;
-        Ok(Verdict::Transmit(way.port))
-    }
-
-    /// The way to a real server, and what a tunnel there needs beside the packet; `None` where
-    /// that is the director itself.
-    #[inline]
-    fn way_to<A: Stored, F: Frame>(
-        &mut self,
-        frame: &mut F,
-        packet: &Packet<A>,
-        service: ServiceId,
-        forwarder: &Forwarder,
-    ) -> Result<Option<(Way, fwd::Outer)>, Refusal> {
-        let Some(hop) = forwarder.hop() else {
-            return Ok(None);
-        };
-        let way = way(self.snapshot, packet.shape, hop, forwarder.overhead())?;
-        if packet.flags.syn() {
-            self.clamp::<A, F>(frame, service, forwarder, way.mtu);
-        }
-        Ok(Some((way, self.outer(forwarder))))
+        Ok(self.by(&way))
     }
 
     /// Takes a real server's packet back through its connection.
@@ -282,7 +288,7 @@ impl Context<'_> {
         let way = way(self.snapshot, packet.shape, hop, 0)?;
         real.forwarder
             .to_client(frame, A::table(self.state).entry(slot), way.link)?;
-        Ok(Verdict::Transmit(way.port))
+        Ok(self.by(&way))
     }
 
     /// Moves the connection's state on and restarts its time.
@@ -299,8 +305,9 @@ impl Context<'_> {
         let entry = table.entry_mut(slot);
         entry.last_seen = self.now;
         entry.packets = entry.packets.saturating_add(u16::from(!packet.later));
+        let before_ms = entry.timeout_ms;
         let timeout_ms = if packet.later {
-            entry.timeout_ms
+            before_ms
         } else if packet.key.protocol == Protocol::TCP.0 {
             let before = tcp::State::ALL[usize::from(entry.state)];
             let state = tcp::next(before, direction(entry, side), event(packet.flags));
@@ -322,7 +329,7 @@ impl Context<'_> {
             }
             timeouts.udp
         };
-        if timeout_ms != table.entry(slot).timeout_ms {
+        if timeout_ms != before_ms {
             table.set_timeout(slot, self.now, timeout_ms);
         }
     }
@@ -352,6 +359,15 @@ impl Context<'_> {
         }
     }
 
+    /// Sends the rewritten packet, in pieces where the link wants it.
+    #[inline]
+    fn by(&mut self, way: &Way) -> Verdict {
+        if way.cut {
+            self.aside = Some(Aside::Cut(way.mtu));
+        }
+        Verdict::Transmit(way.port)
+    }
+
     /// What a tunnel needs beside the packet.
     #[inline]
     fn outer(&mut self, forwarder: &Forwarder) -> fwd::Outer {
@@ -375,13 +391,45 @@ impl Context<'_> {
         state
             .sched
             .expire(self.now, self.snapshot.settings.expirations, budget);
+        self.thin_out(budget);
+    }
+
+    /// Ends what a flood left, where `drop_entry` says so.
+    fn thin_out(&mut self, budget: u32) {
+        let State { v4, v6, sweeps, .. } = &mut *self.state;
+        if !self.snapshot.settings.drop_entry {
+            sweeps.iter_mut().for_each(|sweep| sweep.rest(self.now));
+            return;
+        }
+        let (reals, blocks, counters) = (&self.snapshot.reals, self.blocks, self.counters);
+        let services = &self.snapshot.services;
+        // The template of single packets has no connection that could vouch for it.
+        let spared = |service: ServiceId, flags: Flags| {
+            let service = services.get(service.0);
+            flags.has(Flags::TEMPLATE) && service.is_some_and(|service| service.one_packet)
+        };
+        let [first, second] = sweeps;
+        v4.thin_out(
+            first,
+            self.now,
+            budget,
+            |entry| spared(entry.service, entry.flags),
+            |entry| account_end(entry, reals, blocks, counters),
+        );
+        v6.thin_out(
+            second,
+            self.now,
+            budget,
+            |entry| spared(entry.service, entry.flags),
+            |entry| account_end(entry, reals, blocks, counters),
+        );
     }
 
     /// What is said comes from whom the packet was for: the VIP.
     #[cold]
     fn refused<A: Stored>(&mut self, Refusal(reason, kind): Refusal, key: &Key<A>) -> Verdict {
         let source = key.destination.to_ip();
-        self.reply = kind.map(|kind| Reply { kind, source });
+        self.aside = kind.map(|kind| Aside::Reply(Reply { kind, source }));
         Verdict::Drop(reason)
     }
 
@@ -397,6 +445,8 @@ struct Way {
     port: PortId,
     link: Link,
     mtu: u16,
+    /// The packet is too large, and may be cut once it is rewritten.
+    cut: bool,
 }
 
 /// The way by `hop`, after the checks that every mode needs: hops left, and room in the link
@@ -413,8 +463,9 @@ fn way(snapshot: &Snapshot, shape: Shape, hop: HopId, overhead: u16) -> Result<W
         .get(usize::from(hop.port.0))
         .ok_or(Reason::NoPort)?;
     let room = view.mtu.saturating_sub(overhead);
-    if shape.length > u32::from(room) {
-        return Err(too_large(shape, room));
+    let cut = shape.length > u32::from(room);
+    if cut && shape.dont_fragment {
+        return Err(too_large(room));
     }
     Ok(Way {
         port: hop.port,
@@ -423,6 +474,7 @@ fn way(snapshot: &Snapshot, shape: Shape, hop: HopId, overhead: u16) -> Result<W
             next,
         },
         mtu: view.mtu,
+        cut,
     })
 }
 
@@ -474,15 +526,11 @@ fn event(flags: segment::Flags) -> Option<Event> {
 }
 
 #[cold]
-fn too_large(shape: Shape, mtu: u16) -> Refusal {
-    if shape.dont_fragment {
-        Refusal(
-            Reason::NeedsFragmentation,
-            Some(Kind::FragmentationNeeded { mtu }),
-        )
-    } else {
-        Reason::CannotFragment.into()
-    }
+fn too_large(mtu: u16) -> Refusal {
+    Refusal(
+        Reason::NeedsFragmentation,
+        Some(Kind::FragmentationNeeded { mtu }),
+    )
 }
 
 /// The service's real server that a connection is on, if both are still there.

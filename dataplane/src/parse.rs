@@ -145,7 +145,7 @@ impl Parses {
         let ethernet = ethernet::Frame::parse(frame.bytes());
         let ethernet = ethernet.map_err(|_| drop(Reason::ShortFrame))?;
         let destination = ethernet.dst();
-        let ours = destination == view.mac || view.any_mac && destination.is_unicast();
+        let ours = destination == view.mac || view.any_mac && !destination.is_multicast();
         if !ours && !is_shared(destination, view) {
             return Err(drop(Reason::NotOurMac));
         }

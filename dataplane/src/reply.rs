@@ -83,7 +83,7 @@ impl Reply {
             ours: ethernet.dst(),
             next: ethernet.src(),
         };
-        back.ours.is_unicast() && self.write_to(ethernet.payload(), back, made)
+        !back.ours.is_multicast() && self.write_to(ethernet.payload(), back, made)
     }
 
     /// As [`write`](Self::write) about the IP packet `about`, which may be cut short, and over

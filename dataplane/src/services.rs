@@ -10,6 +10,7 @@ pub mod marks;
 mod routes;
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use wire::ethernet::Mac;
@@ -344,6 +345,11 @@ pub struct Settings {
     /// Whether a NAT real server is told that nobody knows the connection of its packet
     /// (`nat_icmp_send`).
     pub nat_icmp_send: bool,
+    /// Whether a flood's traces are swept out of the table (`drop_entry = 3`).
+    pub drop_entry: bool,
+    /// Every how many packets that would open a connection one is dropped (`drop_packet = 3`:
+    /// `am_droprate`).
+    pub drop_packet: Option<NonZeroU16>,
 }
 
 /// When a SYN on a known connection is scheduled anew, unless a template controls that
@@ -378,6 +384,8 @@ impl Default for Settings {
             conn_reuse: ConnReuse::mode(1),
             sloppy_tcp: false,
             nat_icmp_send: false,
+            drop_entry: false,
+            drop_packet: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::conn::defence::Sweep;
 use crate::conn::{Entry, Flags, Table};
 use crate::fwd::{Family, Outer};
 use crate::local::LocalAddresses;
@@ -18,6 +19,10 @@ pub struct State {
     pub v4: Table<u32>,
     /// IPv6 connections.
     pub v6: Table<u128>,
+    /// Where `drop_entry` stands in each.
+    pub sweeps: [Sweep; 2],
+    /// Packets that `drop_packet` still spares.
+    pub packets_spared: u16,
     /// What schedulers remember.
     pub sched: sched::Memory,
     /// The identification of the next outer packet that may be fragmented.

@@ -140,6 +140,8 @@ reasons! {
     NoLocalPort => "drop-no-local-port",
     /// On its way between workers that don't agree who owns it.
     Astray => "drop-astray",
+    /// Would have opened a connection, but `drop_packet` lets only some do so.
+    Defence => "drop-defence",
     /// No room for a new connection.
     TableFull => "drop-table-full",
     /// A chain of IPv6 extension headers that is too long, or ends nowhere.
@@ -152,7 +154,8 @@ reasons! {
     TtlExceeded => "drop-ttl-exceeded",
     /// Larger than the next link's MTU, and may not be fragmented.
     NeedsFragmentation => "drop-needs-fragmentation",
-    /// Larger than the next link's MTU; this version doesn't fragment.
+    /// Larger than the next link's MTU, and can't be cut: the link has no room for a piece, or
+    /// the outer packet is IPv6.
     CannotFragment => "drop-cannot-fragment",
     /// More punts of its class than allowed.
     PuntLimit => "drop-punt-limit",

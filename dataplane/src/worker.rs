@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use arch::{Pages, PagesError};
 use arrayvec::ArrayVec;
+use wire::cut::Cut;
+use wire::{ethernet, ipv4};
 
 use crate::bucket::TokenBucket;
+use crate::conn::defence::Sweep;
 use crate::conn::{Hasher, Table};
-use crate::decide::{Context, Identity, Origin, decide};
+use crate::decide::{Aside, Context, Identity, Origin, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
 use crate::fragments::{Fate, Transport};
 use crate::gather::{Gathered, Gathering};
@@ -134,6 +137,8 @@ impl<P: Port> Worker<P> {
             state: State {
                 v4: Table::new(parts.connections, parts.pages, hasher, parts.now)?,
                 v6: Table::new(parts.connections_v6, parts.pages, hasher, parts.now)?,
+                sweeps: [Sweep::new(parts.now), Sweep::new(parts.now)],
+                packets_spared: 0,
                 sched: sched::Memory::new(parts.id, parts.seed, parts.now),
                 outer_id: seeded_id(parts.seed, parts.id),
             },
@@ -191,7 +196,7 @@ impl<P: Port> Worker<P> {
             now,
             state: &mut self.state,
             counters: &self.counters,
-            reply: None,
+            aside: None,
         };
         let mut burst = BurstOf {
             frames: &mut self.burst,
@@ -236,6 +241,30 @@ impl<P: Port> Worker<P> {
             }
         }
     }
+}
+
+/// Pieces that one packet is cut into at most: a frame of 9,198 octets on a link of 576.
+const MAX_PIECES: usize = 17;
+
+/// How the IPv4 packet in `frame` is cut for a link of `mtu` octets; `None` if it can't be.
+fn plan(frame: &[u8], mtu: u16) -> Option<Cut> {
+    let frame = ethernet::Frame::parse(frame).ok()?;
+    let packet = ipv4::Packet::parse(frame.payload()).ok()?;
+    Cut::new(&packet, usize::from(mtu)).filter(|cut| cut.pieces() <= MAX_PIECES)
+}
+
+/// Piece `n` of the packet in `frame`, in the empty frame `made`.
+fn piece<F: Frame>(frame: &F, plan: &Cut, n: usize, mut made: F) -> Option<F> {
+    let range = plan.range(n);
+    let (envelope, packet) = frame.bytes().split_at_checked(ethernet::LEN)?;
+    let data = packet.get(plan.header_len()..)?.get(range)?;
+    made.append(ethernet::LEN + plan.len(n)).then_some(())?;
+    let (head, rest) = made.bytes_mut().split_at_mut_checked(ethernet::LEN)?;
+    head.copy_from_slice(envelope);
+    let (header, body) = rest.split_at_mut_checked(plan.header_len())?;
+    header.copy_from_slice(&plan.header(n)[..plan.header_len()]);
+    body.copy_from_slice(data);
+    Some(made)
 }
 
 /// The first identification of a worker's outer packets.
@@ -388,10 +417,56 @@ impl<P: Port> Turn<'_, P> {
         context: &mut Context<'_>,
     ) {
         let verdict = decide(&mut frame, parses, at, origin, context);
-        if let Some(reply) = context.reply.take() {
-            self.reply(&frame, origin.port, &reply);
+        match (context.aside.take(), verdict) {
+            (None, _) => self.finish(frame, origin, verdict),
+            (Some(Aside::Cut(mtu)), Verdict::Transmit(port)) => {
+                self.send_in_pieces(frame, origin, port, mtu);
+            }
+            (Some(Aside::Reply(reply)), _) => {
+                self.reply(&frame, origin.port, &reply);
+                self.finish(frame, origin, verdict);
+            }
+            (Some(Aside::Cut(_)), _) => self.finish(frame, origin, verdict),
         }
-        self.finish(frame, origin, verdict);
+    }
+
+    /// Cuts an IPv4 packet for a link of `mtu` octets. The frame becomes the first piece; the
+    /// others are of our making.
+    #[cold]
+    #[inline(never)]
+    fn send_in_pieces(&mut self, mut frame: P::Frame, origin: Origin, port: PortId, mtu: u16) {
+        let Some(plan) = plan(frame.bytes(), mtu) else {
+            return self.finish(frame, origin, Verdict::Drop(Reason::CannotFragment));
+        };
+        let mut rest = ArrayVec::<P::Frame, MAX_PIECES>::new();
+        for n in 1..plan.pieces().min(MAX_PIECES) {
+            self.counters.made.add(1);
+            let lane = self.lanes.get_mut(usize::from(port.0));
+            match lane
+                .and_then(|lane| lane.port.alloc())
+                .and_then(|to| piece(&frame, &plan, n, to))
+            {
+                Some(piece) => rest.push(piece),
+                None => self.counters.made_dropped.add(1),
+            }
+        }
+        let header = plan.header(0);
+        let to = &mut frame.bytes_mut()[ethernet::LEN..][..plan.header_len()];
+        to.copy_from_slice(&header[..plan.header_len()]);
+        frame.truncate(ethernet::LEN + plan.len(0));
+        self.finish(frame, origin, Verdict::Transmit(port));
+        rest.drain(..).for_each(|piece| self.send_made(piece, port));
+    }
+
+    /// Sends what we made ourselves.
+    fn send_made(&mut self, made: P::Frame, port: PortId) {
+        let Some(lane) = self.lanes.get_mut(usize::from(port.0)) else {
+            return self.counters.made_dropped.add(1);
+        };
+        if lane.made.is_full() {
+            lane.flush_made(self.counters);
+        }
+        lane.made.push(made);
     }
 
     /// Brings a fragment to where its packet is gathered, and to what its first one says.

@@ -3,6 +3,7 @@
 mod common;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 
 use common::fleet::{Fleet, Mode, Spec, vip};
 use common::*;
@@ -51,6 +52,20 @@ impl Lab {
     fn establish(&mut self, n: u32) -> Option<u8> {
         self.from(n, Flags::SYN)?;
         self.from(n, Flags::ACK)
+    }
+
+    /// All of these open.
+    fn flood(&mut self, clients: Range<u32>) {
+        for n in clients {
+            self.from(n, Flags::SYN);
+        }
+    }
+
+    /// All of these open, and go on.
+    fn fill(&mut self, clients: Range<u32>) {
+        for n in clients {
+            self.establish(n);
+        }
     }
 
     fn count(&self, name: &str) -> u64 {
@@ -123,11 +138,11 @@ fn a_flood_takes_no_established_connection() {
 fn who_came_first_goes_first_unless_answered() {
     for protocol in [TCP, UDP] {
         let mut lab = Lab::new(service(protocol, Kind::Rr, Mode::Dr));
-        (0..PLACES).for_each(|n| drop(lab.from(n, Flags::SYN)));
+        lab.flood(0..PLACES);
         // A second SYN is no answer, a second datagram is one.
         lab.from(0, Flags::SYN);
         lab.from(2, Flags::ACK);
-        (1000..1003).for_each(|n| drop(lab.from(n, Flags::SYN)));
+        lab.flood(1000..1003);
         let gone: Vec<_> = (0..PLACES).filter(|n| !lab.clients().contains(n)).collect();
         let want: &[u32] = if protocol == TCP {
             &[0, 1, 3]
@@ -143,12 +158,12 @@ fn who_came_first_goes_first_unless_answered() {
 #[test]
 fn a_flood_renews_the_table_no_faster_than_the_budget_allows() {
     let mut lab = Lab::new(service(TCP, Kind::Rr, Mode::Dr));
-    (0..PLACES).for_each(|n| drop(lab.from(n, Flags::SYN)));
-    (1000..2000).for_each(|n| drop(lab.from(n, Flags::SYN)));
+    lab.flood(0..PLACES);
+    lab.flood(1000..2000);
     assert_eq!(lab.count("evicted"), 32);
     assert_eq!(lab.count("drop-table-full"), 1000 - 32);
     lab.wait(250);
-    (2000..3000).for_each(|n| drop(lab.from(n, Flags::SYN)));
+    lab.flood(2000..3000);
     assert_eq!(lab.count("evicted"), 32 + 16);
 }
 
@@ -158,7 +173,7 @@ fn where_nothing_need_be_remembered_a_full_table_loses_nothing() {
     for kind in [Kind::Mh, Kind::Sh, Kind::Dh] {
         for mode in [Mode::Dr, Mode::Tun4, Mode::Tun6] {
             let mut lab = Lab::new(service(TCP, kind, mode));
-            (0..PLACES).for_each(|n| drop(lab.establish(n)));
+            lab.fill(0..PLACES);
             let mut reals = Vec::new();
             for n in 1000..1100 {
                 let real = lab.from(n, Flags::SYN);
@@ -187,7 +202,7 @@ fn where_nothing_need_be_remembered_a_full_table_loses_nothing() {
 fn a_stranger_is_let_by_for_a_minute_after_the_table_was_full() {
     let mut lab = Lab::new(service(TCP, Kind::Mh, Mode::Dr));
     assert_eq!(lab.from(1000, Flags::ACK), None, "never full");
-    (0..PLACES).for_each(|n| drop(lab.establish(n)));
+    lab.fill(0..PLACES);
     let real = lab.from(1000, Flags::SYN);
     assert_eq!(lab.from(1000, Flags::ACK), real);
     assert_eq!(
@@ -217,7 +232,7 @@ fn elsewhere_what_finds_no_place_is_dropped() {
     ];
     for (name, spec) in cases {
         let mut lab = Lab::new(spec);
-        (0..PLACES).for_each(|n| drop(lab.establish(n)));
+        lab.fill(0..PLACES);
         let before = (lab.count("drop-table-full"), lab.count("drop-no-connection"));
         assert_eq!(lab.from(5000, Flags::SYN), None, "{name}");
         assert_eq!(lab.from(5000, Flags::ACK), None, "{name}");
@@ -233,7 +248,7 @@ fn a_flood_of_a_persistent_service_leaves_no_templates_behind() {
     let mut spec = service(TCP, Kind::Rr, Mode::Dr);
     spec.persistence = Some(!0);
     let mut lab = Lab::new(spec);
-    (0..PLACES / 4).for_each(|n| drop(lab.establish(n)));
+    lab.fill(0..PLACES / 4);
     let before = lab.clients();
     for n in 1000..4000 {
         lab.from(n, Flags::SYN);

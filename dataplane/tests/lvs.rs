@@ -745,6 +745,54 @@ fn a_nat_real_server_without_a_connection() {
     assert_eq!(ends(&mut lab, &other), ["punt-other"], "no real server");
 }
 
+#[test]
+fn drop_packet_lets_every_third_go() {
+    let (mut lab, _) = lab("rr", &[(1, 1)]);
+    lab.set(|settings| settings.drop_packet = std::num::NonZeroU16::new(3));
+    let ends: Vec<_> = (1..=4).map(|port| opens(&mut lab, CLIENT, port)).collect();
+    assert_eq!(ends, ["drop-defence", "1", "1", "drop-defence"]);
+    let ack = segment(CLIENT, 2, 80, ACK);
+    assert_eq!(goes(&mut lab, &ack), "1", "what is known passes");
+    assert_eq!(goes(&mut lab, &ack), "1");
+}
+
+#[test]
+fn drop_entry_sweeps_out_what_a_flood_leaves() {
+    let (mut lab, id) = lab("rr", &[(1, 1)]);
+    let dns = lab.service(UDP, VIP, 53, "rr", &[(2, 1)]);
+    let nine = |lab: &mut Lab, frame: &[u8]| (0..9).for_each(|_| drop(lab.one(frame)));
+    opens(&mut lab, CLIENT, 1);
+    for flags in [SYN, ACK] {
+        lab.one(&segment(CLIENT, 2, 80, flags));
+    }
+    lab.one(&segment(CLIENT, 3, 80, SYN));
+    nine(&mut lab, &segment(CLIENT, 3, 80, ACK));
+    lab.one(&rx(&ip(CLIENT, VIP).with(udp(4, 53))));
+    nine(&mut lab, &rx(&ip(CLIENT, VIP).with(udp(5, 53))));
+    persist(&mut lab, id, 900_000);
+    persist(&mut lab, dns, 900_000);
+    let far = Ipv4Addr::new(198, 51, 100, 1);
+    opens(&mut lab, far, 6);
+    for flags in [SYN, ACK] {
+        lab.one(&segment(client(8), 7, 80, flags));
+    }
+    assert_eq!(lab.worker.state().v4.len(), 9);
+    lab.set(|settings| settings.drop_entry = true);
+    pass(&mut lab, 33);
+    let left = |lab: &Lab| {
+        let all = lab.worker.state().v4.iter();
+        let mut ports: Vec<_> = all.map(|entry| entry.client_port).collect();
+        ports.sort_unstable();
+        ports
+    };
+    // Half open: gone, and with it the template that nothing else vouched for.
+    assert_eq!(left(&lab), [0, 2, 3, 4, 5, 7]);
+    pass(&mut lab, 60);
+    // Idle: what had one packet goes, of two with two packets one; many packets stay.
+    assert_eq!(left(&lab), [0, 3, 5, 7]);
+    assert_eq!((counts(&lab, 0), counts(&lab, 1)), ((2, 0, 1), (0, 1, 0)));
+}
+
 /// What happens to a lab in the property below.
 #[derive(Clone, Debug)]
 enum Step {
@@ -756,6 +804,7 @@ enum Step {
     Remove(bool),
     Persist(Option<u32>),
     Switches(bool, bool, u32, bool),
+    Defend(bool, u16),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -771,6 +820,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop::option::of(1_000..100_000u32).prop_map(Step::Persist),
         1 => (any::<bool>(), any::<bool>(), 0..4u32, any::<bool>())
             .prop_map(|(a, b, mode, once)| Step::Switches(a, b, mode, once)),
+        1 => (any::<bool>(), 0..3u16).prop_map(|(entry, n)| Step::Defend(entry, n)),
     ]
 }
 
@@ -806,6 +856,10 @@ fn play(lab: &mut Lab, [web, dns]: [ServiceId; 2], step: &Step) {
                 });
             }
         }
+        Step::Defend(entry, n) => lab.set(|settings| {
+            settings.drop_entry = entry;
+            settings.drop_packet = std::num::NonZeroU16::new(n);
+        }),
         Step::Switches(nodest, quiescent, mode, once) => {
             lab.set(|settings| {
                 settings.expire_nodest_conn = nodest;

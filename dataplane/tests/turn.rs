@@ -314,6 +314,10 @@ fn special_cases() -> Vec<&'static str> {
     full.one(&rx(&ip(CLIENT, VIP).with(tcp(1, 80).ack())));
     expect(full.one(&rx(&syn(2))), "drop-table-full");
 
+    let mut defended = verdict_lab();
+    defended.set(|settings| settings.drop_packet = std::num::NonZeroU16::new(2));
+    expect(defended.one(&rx(&syn(1))), "drop-defence");
+
     let mut unresolved = verdict_lab();
     let hop = *unresolved.snapshot.hops.get(1).expect("real server 1");
     unresolved.snapshot.hops.set(
@@ -336,6 +340,11 @@ fn special_cases() -> Vec<&'static str> {
         rx(&if df { packet.df() } else { packet })
     };
     expect(narrow.one(&large(true)), "drop-needs-fragmentation");
+    assert_eq!(narrow.one(&large(false)), ["transmit"], "cut, see below");
+    let mut ports = narrow.snapshot.ports.to_vec();
+    ports[1].mtu = 27;
+    narrow.snapshot.ports = ports.into();
+    narrow.publish();
     expect(narrow.one(&large(false)), "drop-cannot-fragment");
 
     let mut slow = verdict_lab();
@@ -459,6 +468,26 @@ fn what_is_refused_is_told() {
         "MTU 1400"
     );
     assert_eq!(lab.counters.made_sent.get(), 3);
+}
+
+#[test]
+fn what_is_too_large_and_may_be_cut_goes_in_pieces() {
+    let mut lab = verdict_lab();
+    let mut ports = lab.snapshot.ports.to_vec();
+    ports[1].mtu = 600;
+    lab.snapshot.ports = ports.into();
+    lab.publish();
+    let large = ip(CLIENT, VIP)
+        .id(5)
+        .with(tcp(1, 80).syn().payload(vec![7; 1300]));
+    assert_eq!(lab.one(&rx(&large)), ["transmit"]);
+    let pieces = large.ttl(63).fragments(600);
+    let want: Vec<_> = pieces.iter().map(|piece| tx(1, piece)).collect();
+    assert_eq!(lab.sent(LAN), want);
+    assert_eq!(
+        (lab.counters.transmit.get(), lab.counters.made_sent.get()),
+        (1, 2)
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod client;
 mod invocation;
 mod names;
 mod output;
+mod replay;
 mod subcommands;
 
 use std::process::ExitCode;

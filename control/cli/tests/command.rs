@@ -329,3 +329,16 @@ fn configurations_are_checked() {
     assert_eq!(exit, 1);
     assert!(stderr.contains("nowhere.toml"), "{stderr}");
 }
+
+#[test]
+fn what_comes_later_says_so() {
+    let place = Place::without_daemon();
+    for word in ["reload", "neigh"] {
+        let (exit, stdout, stderr) = place.said(&format!("sluice {word}"), "");
+        let want = format!("sluice: {word}: not built yet\n");
+        assert_eq!((exit, stdout, stderr), (2, String::new(), want));
+    }
+    let (exit, _, stderr) = place.said("sluice nonsense", "");
+    assert_eq!(exit, 2);
+    assert!(stderr.contains("unrecognized subcommand"), "{stderr}");
+}

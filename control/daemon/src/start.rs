@@ -19,8 +19,9 @@ use crate::exit::Exit;
 use crate::ports::Ports;
 use crate::workers::{Share, Workers, random};
 
-/// Entries of the table that names the owner of a hash.
-const STEERING_TABLE: usize = 512;
+/// Entries of the table that names the owner of a hash: as many as the smaller NICs have (82599,
+/// ENA, virtio), because theirs must be a multiple of it to do the same.
+const STEERING_TABLE: usize = 128;
 /// Who may change things.
 const ROOT: u32 = 0;
 
@@ -65,7 +66,9 @@ fn read(file: &Path) -> Result<Config, Exit> {
 
 fn socket_exit(error: SocketError) -> Exit {
     match error {
-        SocketError::NoGroup { .. } | SocketError::NoSocket { .. } => Exit::configuration(error),
+        SocketError::NoGroup { .. } | SocketError::NoSocket { .. } => {
+            Exit::configuration(format_args!("sluiced: {error}"))
+        }
         SocketError::InUse { .. } | SocketError::Refused { .. } => Exit::device(error),
     }
 }

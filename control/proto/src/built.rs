@@ -16,7 +16,6 @@ impl Command {
             Self::List(options) => missing_view(options),
             Self::Restore { atomic } => atomic.then_some("--atomic"),
             Self::Zero(_) => Some("--zero"),
-            Self::SetTimeouts { .. } => Some("--set"),
             Self::StartDaemon(_) => Some("--start-daemon"),
             Self::StopDaemon { .. } => Some("--stop-daemon"),
             Self::AddLocalAddress(_) => Some("--add-laddr"),
@@ -53,7 +52,6 @@ fn missing_view(options: &ListOptions) -> Option<&'static str> {
         (options.thresholds, "--thresholds"),
         (options.persistent, "--persistent-conn"),
         (options.tun_info, "--tun-info"),
-        (options.timeout, "--timeout"),
         (options.daemon, "--daemon"),
         (options.sync_id.is_some(), "--syncid"),
     ])

@@ -20,11 +20,14 @@ use crate::ring::{RingEnd, Rings};
 use crate::rss::{self, KEY_LEN, RssConfig, RssState, RssTypes};
 use crate::spec::DeviceSpec;
 
+mod before;
 mod error;
 mod plug;
 
 pub use dpdk_sys::PortStats as DeviceStats;
 pub use error::DeviceError;
+
+use before::Before;
 
 /// Octets around a packet that a buffer must hold too: Ethernet, two VLAN tags, frame check
 /// sequence (drivers count it).
@@ -135,6 +138,7 @@ pub(crate) struct Opened {
     started: AtomicBool,
     taken: Mutex<Vec<bool>>,
     // Dropped after `Drop` closed the port, in this order.
+    _before: Option<Before>,
     _rings: Option<Arc<Rings>>,
     pool: Pool,
     _runtime: Arc<Runtime>,
@@ -185,9 +189,12 @@ impl Device {
         spec: &DeviceSpec,
         config: DeviceConfig,
     ) -> Result<Device, DeviceError> {
+        let before = Before::of(spec);
         let port = plug::plug(&config.name, spec)?;
         let unplug = matches!(spec, DeviceSpec::Vdev { .. });
-        Device::set_up(opened(handle, &config, port, unplug, None), config)
+        let mut opened = opened(handle, &config, port, unplug, None);
+        opened._before = before;
+        Device::set_up(opened, config)
     }
 
     /// The same for one end of a pair of rings.
@@ -391,6 +398,7 @@ fn opened(
         unplug,
         started: AtomicBool::new(false),
         taken: Mutex::new(vec![false; usize::from(config.queues)]),
+        _before: None,
         _rings: rings,
         pool: config.pool.clone(),
         _runtime: Arc::clone(&handle.0),

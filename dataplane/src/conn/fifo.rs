@@ -26,7 +26,9 @@ const HOLE: u32 = NIL;
 const CELLS_PER_SLOT: usize = 2;
 
 /// Holes that one look at the front passes over: four lines.
-const PASSED_OVER: u32 = 64;
+const BY_LOOK: u32 = 64;
+/// Holes that a newcomer passes over, so that few are left for a look.
+const BY_PUSH: u32 = 4;
 
 /// The queue.
 #[derive(Debug)]
@@ -64,6 +66,7 @@ impl Fifo {
     /// Puts a slot behind all others; its place, if there is room.
     #[inline]
     pub fn push(&mut self, slot: u32) -> Option<u32> {
+        self.pass_over(BY_PUSH);
         if self.room() == 0 {
             return None;
         }
@@ -93,19 +96,21 @@ impl Fifo {
     /// The slot that goes next; `None` also where too many holes come first, and then less
     /// the next time.
     pub fn oldest(&mut self) -> Option<u32> {
-        for _ in 0..PASSED_OVER {
-            if self.len == 0 {
-                return None;
+        self.pass_over(BY_LOOK);
+        let front = (self.len > 0).then(|| self.cells[self.head as usize])?;
+        (front != HOLE).then_some(front)
+    }
+
+    /// Forgets up to so many holes at the front.
+    #[inline]
+    fn pass_over(&mut self, most: u32) {
+        for _ in 0..most {
+            if self.len == 0 || self.cells[self.head as usize] != HOLE {
+                return;
             }
-            match self.cells[self.head as usize] {
-                HOLE => {
-                    self.head = self.after(self.head, 1);
-                    self.len -= 1;
-                }
-                slot => return Some(slot),
-            }
+            self.head = self.after(self.head, 1);
+            self.len -= 1;
         }
-        None
     }
 
     #[inline]
@@ -163,14 +168,15 @@ mod tests {
     #[test]
     fn many_holes_are_passed_over_in_steps() {
         let mut fifo = Fifo::new(100, Pages::Off).expect("memory");
-        for slot in 0..150 {
-            let place = fifo.push(slot).expect("room");
-            if slot < 149 {
-                fifo.remove(place);
-            }
-        }
+        let places: Vec<_> = (0..150)
+            .map(|slot| fifo.push(slot).expect("room"))
+            .collect();
+        places[..149].iter().for_each(|&place| fifo.remove(place));
         let looks = (0..4).map(|_| fifo.oldest());
         assert!(looks.eq([None, None, Some(149), Some(149)]));
         assert_eq!(fifo.room(), 199);
+        fifo.remove(places[149]);
+        fifo.push(0);
+        assert_eq!(fifo.room(), 199, "a newcomer passes over holes too");
     }
 }

@@ -11,6 +11,7 @@
 //! deadline that was set last has passed, and a look-up never returns an entry that is past
 //! its own.
 
+pub mod defence;
 pub mod entry;
 pub mod fifo;
 pub mod index;

@@ -2,6 +2,7 @@
 
 use arch::{HugeSlice, PageKind, Pages, PagesError};
 
+use super::defence::Sweep;
 use super::entry::{Entry, Flags};
 use super::fifo::Fifo;
 use super::index::Index;
@@ -244,9 +245,9 @@ impl<A: Address> Table<A> {
 
     /// The entry that is to end first, and then asked again, so that `wanted` more have room;
     /// `None` if they have, if none is to go before its time, or if too many went lately.
-    pub fn to_evict(&mut self, wanted: u32, now: Millis) -> Option<Slot> {
+    pub fn next_to_go(&mut self, wanted: u32, now: Millis) -> Option<Slot> {
         if self.room() >= wanted {
-            return self.to_evict_from_queue(wanted);
+            return self.front_of_full_queue(wanted);
         }
         self.full_at = Some(now);
         let oldest = self.fifo.oldest()?;
@@ -256,7 +257,7 @@ impl<A: Address> Table<A> {
 
     /// The front of a full queue goes before its time too: it was not answered while twice as
     /// many came as there are places.
-    fn to_evict_from_queue(&mut self, wanted: u32) -> Option<Slot> {
+    fn front_of_full_queue(&mut self, wanted: u32) -> Option<Slot> {
         if self.fifo.room() >= wanted {
             return None;
         }
@@ -352,6 +353,39 @@ impl<A: Address> Table<A> {
         }
     }
 
+    /// Ends what `sweep` condemns among the slots that are due, at most `budget`, unless it is to
+    /// be `spared`; and hands each to `ended`.
+    pub fn thin_out(
+        &mut self,
+        sweep: &mut Sweep,
+        now: Millis,
+        budget: u32,
+        spared: impl Fn(&Entry<A>) -> bool,
+        mut ended: impl FnMut(&Entry<A>),
+    ) {
+        let capacity = u32::try_from(self.entries.len()).expect("at most MAX_CONNECTIONS");
+        for _ in 0..sweep.due(capacity, now, budget) {
+            let slot = Slot(sweep.next(capacity));
+            let entry = self.entry(slot);
+            if !spared(entry) && sweep.condemns(entry, now) {
+                self.force(slot, &mut ended);
+            }
+        }
+    }
+
+    /// Ends an entry, and its template if nobody vouches for that and it was the last (reference
+    /// B.6).
+    fn force(&mut self, slot: Slot, ended: &mut impl FnMut(&Entry<A>)) {
+        let entry = self.remove(slot);
+        ended(&entry);
+        if let Some(template) = entry.template() {
+            let its = self.entry(template);
+            if its.controls() == 0 && !its.flags.has(Flags::ASSURED) {
+                ended(&self.remove(template));
+            }
+        }
+    }
+
     /// The template with this key that new connections may follow; one that is over is only
     /// found where it controls none.
     pub fn find_template(&mut self, key: &Key<A>, now: Millis) -> Found {
@@ -373,6 +407,8 @@ impl<A: Address> Table<A> {
     }
 
     /// Notes that a connection was established or answered: its template is worth keeping.
+    #[cold]
+    #[inline(never)]
     pub fn assure_template(&mut self, of: Slot) {
         if let Some(template) = self.entry(of).template() {
             self.entry_mut(template).flags.put(Flags::ASSURED, true);
@@ -627,7 +663,7 @@ mod tests {
                             _ => table.fifo.room() == 0,
                         };
                         let goes = may.then(|| unanswered.remove(0));
-                        let evicted = table.to_evict(1, now).map(|slot| table.remove(slot).client);
+                        let evicted = table.next_to_go(1, now).map(|slot| table.remove(slot).client);
                         prop_assert_eq!(evicted, goes);
                         goes.map(|goes| model.remove(&goes));
                         prop_assert!(goes.is_none() || table.room() > 0);

@@ -108,7 +108,7 @@ impl Context<'_> {
         let outer = self.outer(&real.forwarder);
         real.forwarder
             .error_to_real(frame, entry, way.link, outer)?;
-        Ok(Verdict::Transmit(way.port))
+        Ok(self.by(&way))
     }
 
     fn error_outbound<A: Stored, F: Frame>(
@@ -121,7 +121,7 @@ impl Context<'_> {
         let hop = self.towards(entry.client.to_ip(), u32::from(entry.client_port))?;
         let way = way(self.snapshot, shape(about), hop, 0)?;
         real.forwarder.error_to_client(frame, entry, way.link)?;
-        Ok(Verdict::Transmit(way.port))
+        Ok(self.by(&way))
     }
 }
 

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use wire::Protocol;
 
-use super::{Context, Origin, Refusal};
+use super::{Aside, Context, Origin, Refusal, way};
+use crate::conn::defence::every;
 use crate::conn::table::New;
 use crate::conn::{Control, Flags, Found, Full, Key, Side, Slot, tcp, template};
 use crate::fwd::Forwarder;
@@ -44,7 +45,7 @@ impl<'a> Context<'a> {
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
-        Origin { port, step, .. }: Origin,
+        &Origin { port, step, .. }: &Origin,
     ) -> Result<Slot, Verdict> {
         let key = &packet.key;
         let found = self
@@ -148,6 +149,11 @@ impl<'a> Context<'a> {
         if !may_open(packet, self.snapshot.settings.sloppy_tcp) {
             return Err(self.stranger(frame, opening));
         }
+        if let Some(n) = self.snapshot.settings.drop_packet
+            && every(&mut self.state.packets_spared, n.get())
+        {
+            return Err(Verdict::Drop(Reason::Defence));
+        }
         let once = service.one_packet && packet.key.protocol == Protocol::UDP.0;
         let room = once || self.make_room::<A>(service);
         if !room && !service.is_stateless() {
@@ -208,7 +214,7 @@ impl<'a> Context<'a> {
     fn make_room<A: Stored>(&mut self, service: &Service) -> bool {
         let wanted = 1 + u32::from(service.persistence.is_some());
         let now = self.now;
-        while let Some(slot) = A::table(self.state).to_evict(wanted, now) {
+        while let Some(slot) = A::table(self.state).next_to_go(wanted, now) {
             self.end::<A>(slot);
             self.counters.evicted.add(1);
         }
@@ -394,12 +400,16 @@ impl<'a> Context<'a> {
         let block = self.blocks.reals.get(new.real_id.0).ok_or(NOBODY)?;
         block.traffic.inbound(packet.shape.length);
         opening.own.traffic.inbound(packet.shape.length);
-        let to = self.way_to(frame, packet, new.service, &real.forwarder)?;
-        let Some((way, outer)) = to else {
+        let Some(hop) = real.forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
+        if packet.flags.syn() {
+            self.clamp::<A, F>(frame, new.service, &real.forwarder, way.mtu);
+        }
+        let outer = self.outer(&real.forwarder);
         real.forwarder.to_real(frame, &entry, way.link, outer)?;
-        Ok(Verdict::Transmit(way.port))
+        Ok(self.by(&way))
     }
 
     /// A local address and port whose replies come to this worker.
@@ -469,7 +479,7 @@ impl<'a> Context<'a> {
         }
         let source = self.snapshot.addresses.director_near(real);
         let kind = Kind::PortUnreachable;
-        self.reply = source.map(|source| Reply { kind, source });
+        self.aside = source.map(|source| Aside::Reply(Reply { kind, source }));
         Some(Verdict::Drop(Reason::NoConnection))
     }
 }

@@ -193,6 +193,12 @@ impl<B: Bytes> Packet<B> {
         &self.options
     }
 
+    /// Copies the header, options included, to the front of `out`.
+    pub fn copy_header(&self, out: &mut [u8; 60]) {
+        out[..LEN].copy_from_slice(&*self.head);
+        out[LEN..self.header_len()].copy_from_slice(&self.options);
+    }
+
     /// What the total length says follows the header.
     #[inline]
     pub fn payload(&self) -> &[u8] {

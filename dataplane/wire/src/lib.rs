@@ -45,6 +45,7 @@ pub mod arp;
 pub mod build;
 pub mod bytes;
 pub mod checksum;
+pub mod cut;
 pub mod display;
 pub mod ethernet;
 pub mod icmpv4;

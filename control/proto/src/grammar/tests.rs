@@ -232,10 +232,10 @@ fn what_is_not_built_says_so() {
     #[rustfmt::skip]
     let cases = [
         ("-Z",                          Some("--zero")),
-        ("--set 1 2 3",                 Some("--set")),
+        ("--set 1 2 3",                 None),
         ("-Lnc",                        Some("--connection")),
         ("-L --rate",                   Some("--rate")),
-        ("-L --timeout",                Some("--timeout")),
+        ("-L --timeout",                None),
         ("--start-daemon master",       Some("--start-daemon")),
         ("-G",                          Some("--get-laddr")),
         ("-O -t 10.0.0.1:80 -2 ::1",    Some("--add-whtlst")),

@@ -1,0 +1,273 @@
+//! Frames that remember which packet they are, and the memory ports that carry them.
+//!
+//! A frame hears from the pipeline what becomes of it ([`Event`]) and notes it down in the
+//! [`Watch`] of the packets that are being processed. A frame also knows because of which
+//! packet it was sent: an ICMP error because of the one that it is about, a held fragment
+//! because of the one that released it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dataplane::conn::Side;
+use dataplane::memory::{BUFFER, Buffer, HEADROOM, Recycler};
+use dataplane::observe::Event;
+use dataplane::port::{Burst, Frame, FramePool, Port, RxFlags};
+use dataplane::services::{RealId, ServiceId};
+use dataplane::verdict::Verdict;
+
+/// What happened to one packet so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Its end; none for a held fragment.
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) service: Option<ServiceId>,
+    pub(crate) real: Option<RealId>,
+    pub(crate) side: Option<Side>,
+    pub(crate) opened: bool,
+    /// The worker that had it last.
+    pub(crate) worker: u16,
+}
+
+/// The packets that are being processed.
+#[derive(Debug, Default)]
+struct Watched {
+    /// Number of the first of them.
+    first: u64,
+    records: Vec<Record>,
+    /// The one because of which everything happens now.
+    cause: u64,
+    /// The worker whose turn it is.
+    worker: u16,
+}
+
+impl Watched {
+    fn note(&mut self, n: u64, event: Event) {
+        if event == Event::Begins {
+            self.cause = n;
+        }
+        // A fragment that another packet lets go had its line already.
+        if n != self.cause {
+            return;
+        }
+        let worker = self.worker;
+        let at = n
+            .checked_sub(self.first)
+            .and_then(|at| usize::try_from(at).ok());
+        let Some(record) = at.and_then(|at| self.records.get_mut(at)) else {
+            return;
+        };
+        record.worker = worker;
+        match event {
+            Event::Begins => {}
+            Event::Service(service) => {
+                record.service = Some(service);
+                record.side = Some(Side::Client);
+            }
+            Event::Opened => record.opened = true,
+            Event::Connection {
+                service,
+                real,
+                side,
+            } => {
+                record.service = Some(service);
+                record.real = Some(real);
+                record.side = Some(side);
+            }
+            Event::Decided(Verdict::HandOver(..)) => {}
+            Event::Decided(verdict) => record.verdict = Some(verdict),
+        }
+    }
+}
+
+/// A clone watches the same packets. Nobody else ever holds the lock: it is there because frames
+/// may have to travel between threads, and costs next to nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watch(Arc<Mutex<Watched>>);
+
+impl Watch {
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches `count` packets from number `first` on, and no longer those before.
+    pub(crate) fn begin(&self, first: u64, count: usize) {
+        let mut watched = self.lock();
+        watched.first = first;
+        watched.records.clear();
+        watched.records.resize(count, Record::default());
+    }
+
+    /// From now on it is this worker's turn.
+    pub(crate) fn turn_of(&self, worker: u16) {
+        self.lock().worker = worker;
+    }
+
+    /// What happened to the packet at this place among those that are watched.
+    pub(crate) fn record(&self, at: usize) -> Record {
+        self.lock().records.get(at).copied().unwrap_or_default()
+    }
+}
+
+/// A frame that knows which packet it is.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    buffer: Buffer,
+    watch: Watch,
+    /// Its packet's number; none if it is of our own making.
+    pub(crate) n: Option<u64>,
+    /// The packet because of which it was sent.
+    pub(crate) cause: u64,
+}
+
+impl Seen {
+    /// The frame.
+    pub(crate) fn whole(&self) -> &[u8] {
+        self.buffer.bytes()
+    }
+
+    /// Octets of it.
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.bytes().len()
+    }
+
+    /// Replaces the Ethernet source.
+    pub(crate) fn set_source(&mut self, mac: [u8; 6]) {
+        if let Some(source) = self.buffer.bytes_mut().get_mut(6..12) {
+            source.copy_from_slice(&mac);
+        }
+    }
+}
+
+impl Frame for Seen {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.bytes()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.bytes_mut()
+    }
+
+    fn headroom(&self) -> usize {
+        self.buffer.headroom()
+    }
+
+    fn tailroom(&self) -> usize {
+        self.buffer.tailroom()
+    }
+
+    fn prepend(&mut self, n: usize) -> bool {
+        self.buffer.prepend(n)
+    }
+
+    fn append(&mut self, n: usize) -> bool {
+        self.buffer.append(n)
+    }
+
+    fn trim_front(&mut self, n: usize) {
+        self.buffer.trim_front(n);
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.buffer.truncate(len);
+    }
+
+    fn rss_hash(&self) -> Option<u32> {
+        None
+    }
+
+    fn rx_flags(&self) -> RxFlags {
+        self.buffer.rx_flags()
+    }
+
+    fn observe(&mut self, event: Event) {
+        let Some(n) = self.n else { return };
+        let mut watched = self.watch.lock();
+        watched.note(n, event);
+        self.cause = watched.cause;
+    }
+}
+
+/// Where frames come from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pool {
+    recycler: Recycler,
+    pub(crate) watch: Watch,
+}
+
+impl Pool {
+    /// The frame of packet `n`. One that is longer than a buffer is cut, and says so.
+    fn frame(&self, n: u64, bytes: &[u8]) -> Seen {
+        let room = BUFFER - HEADROOM;
+        let mut buffer = self.recycler.fill(&bytes[..bytes.len().min(room)]);
+        if bytes.len() > room {
+            buffer.flags = RxFlags(RxFlags::SEGMENTED);
+        }
+        Seen {
+            buffer,
+            watch: self.watch.clone(),
+            n: Some(n),
+            cause: n,
+        }
+    }
+}
+
+impl FramePool for Pool {
+    type Frame = Seen;
+
+    fn alloc(&mut self) -> Option<Seen> {
+        Some(Seen {
+            buffer: self.recycler.empty(),
+            watch: self.watch.clone(),
+            n: None,
+            cause: self.watch.lock().cause,
+        })
+    }
+}
+
+/// One worker's end of one port: what it is to receive, and what it sent.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pool: Pool,
+    incoming: Vec<Seen>,
+    outgoing: Vec<Seen>,
+}
+
+impl Lane {
+    pub(crate) fn new(pool: Pool) -> Self {
+        Self {
+            pool,
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+        }
+    }
+
+    /// Puts the frame of packet `n` where the worker takes it.
+    pub(crate) fn give(&mut self, n: u64, bytes: &[u8]) {
+        let frame = self.pool.frame(n, bytes);
+        self.incoming.push(frame);
+    }
+
+    /// What was sent since the last time.
+    pub(crate) fn sent(&mut self) -> std::vec::Drain<'_, Seen> {
+        self.outgoing.drain(..)
+    }
+}
+
+impl Port for Lane {
+    type Frame = Seen;
+
+    fn rx_burst(&mut self, burst: &mut Burst<Seen>) -> usize {
+        let n = burst.remaining_capacity().min(self.incoming.len());
+        burst.extend(self.incoming.drain(..n));
+        n
+    }
+
+    fn tx_burst(&mut self, burst: &mut Burst<Seen>) -> usize {
+        let sent = burst.len();
+        self.outgoing.extend(burst.drain(..));
+        sent
+    }
+
+    fn alloc(&mut self) -> Option<Seen> {
+        self.pool.alloc()
+    }
+}

@@ -1,0 +1,314 @@
+//! The director: the real control, and the real workers taking turns on a virtual clock.
+
+use std::sync::Arc;
+
+use config::model::Config;
+use control::client::Peer;
+use control::engine::Engine;
+use dataplane::exchange::{ControlEnd, Exchange, exchange};
+use dataplane::handover::mesh;
+use dataplane::owner::Steering;
+use dataplane::port::{PortId, WorkerId};
+use dataplane::verdict::Counters;
+use dataplane::worker::{Parts, Worker};
+use proto::command::Command;
+use proto::errors::{EXIT_USAGE, Failure};
+use proto::grammar;
+use proto::layout;
+use proto::listing::Listing;
+use proto::message::{Format, Framing, Reply, Request};
+use proto::names::Numeric;
+
+use crate::Options;
+use crate::arrive::Arrive;
+use crate::connections;
+use crate::error::ReplayError;
+use crate::frame::{Lane, Pool, Record, Seen};
+use crate::names;
+use crate::time::{Nanos, millis};
+
+/// Entries of the table that names the owner of a hash: as many as the daemon's.
+const STEERING_TABLE: usize = 512;
+/// Who gives the commands.
+const OPERATOR: Peer = Peer { uid: 0, pid: 0 };
+/// Milliseconds between two looks at what is no longer used, and the connections' tick.
+const TICK: u64 = 1000;
+/// Milliseconds between two times that each worker is told what the others count.
+const SHARE: u64 = 10;
+/// Milliseconds that a worker's clock may move on at once.
+const STRIDE: u64 = 1 << 30;
+/// Milliseconds after which a worker's clock shows the same again.
+const ROUND: u64 = 1 << 32;
+
+/// Control and workers.
+pub(crate) struct Machine {
+    pub(crate) engine: Engine,
+    workers: Vec<Worker<Lane>>,
+    counters: Vec<Arc<Counters>>,
+    punted: ControlEnd<Pool>,
+    steering: Arc<Steering>,
+    pool: Pool,
+    arrive: Arrive,
+    /// Milliseconds on the virtual clock, for which every timer has fired.
+    now: u64,
+    /// When the next second's timers fire.
+    tick: u64,
+    share: u64,
+}
+
+/// A frame that was sent.
+pub(crate) struct Sent {
+    pub(crate) port: PortId,
+    pub(crate) frame: Seen,
+}
+
+impl Machine {
+    /// Everything as the configuration says, at `start`.
+    pub(crate) fn new(
+        config: &Config,
+        options: &Options,
+        start: Nanos,
+    ) -> Result<Self, ReplayError> {
+        let usage = |error: &dyn std::fmt::Display| ReplayError::Usage(error.to_string());
+        let count = options.workers;
+        let steering = Steering::seeded(options.seed, STEERING_TABLE, count);
+        let steering = Arc::new(steering.map_err(|error| usage(&error))?);
+        let topology = names::topology(config);
+        let ports = config.ports.len();
+        let (engine, readers) =
+            Engine::new(config, topology, count, OPERATOR.uid).map_err(|error| usage(&error))?;
+        let pool = Pool::default();
+        let (punted, ends) = exchange(count, pool.clone());
+        let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
+        let mut workers = Vec::new();
+        let rings = ends.into_iter().zip(mesh(count));
+        let each = readers.into_iter().zip(rings).zip(&counters);
+        for (id, ((reader, (exchange, peers)), counters)) in (0u16..).zip(each) {
+            let parts = Parts {
+                id: WorkerId(id),
+                ports: (0..ports).map(|_| Lane::new(pool.clone())).collect(),
+                reader,
+                exchange,
+                peers,
+                steering: steering.clone(),
+                counters: counters.clone(),
+                connections: config.dataplane.connections,
+                connections_v6: config.dataplane.connections_v6,
+                pages: arch::Pages::Auto,
+                hash_key: [options.seed, !options.seed],
+                seed: options.seed,
+                now: millis(start.ms()),
+            };
+            let worker = Worker::new(parts);
+            workers.push(worker.map_err(|error| ReplayError::Memory(error.to_string()))?);
+        }
+        Ok(Self {
+            engine,
+            workers,
+            counters,
+            punted,
+            steering,
+            pool,
+            arrive: options.arrive,
+            now: start.ms(),
+            tick: start.ms() + TICK,
+            share: start.ms(),
+        })
+    }
+
+    /// Fires every timer that is due until `at`, each second's in its second.
+    #[inline]
+    pub(crate) fn advance(&mut self, at: Nanos) {
+        if at.ms() > self.now {
+            self.fire_until(at.ms());
+        }
+    }
+
+    fn fire_until(&mut self, target: u64) {
+        while self.tick <= target {
+            if self.is_idle() {
+                self.leap(target);
+                break;
+            }
+            self.settle(self.tick);
+            self.engine.sweep(self.tick);
+            self.tick += TICK;
+        }
+        self.settle(target);
+    }
+
+    /// Ends what is over at `now`.
+    fn settle(&mut self, now: u64) {
+        self.now = now;
+        for worker in &mut self.workers {
+            worker.settle(millis(now));
+        }
+        if now >= self.share {
+            self.engine.share_counts();
+            self.share = now + SHARE;
+        }
+    }
+
+    /// Whether nothing waits for a timer.
+    fn is_idle(&self) -> bool {
+        let held = |counters: &Arc<Counters>| counters.held.get() - counters.released.get();
+        let is_empty =
+            |worker: &Worker<Lane>| worker.state().v4.is_empty() && worker.state().v6.is_empty();
+        self.workers.iter().all(is_empty) && self.counters.iter().all(|c| held(c) == 0)
+    }
+
+    /// Moves the clocks on while nothing waits: a commands file may begin at 0 and the captures
+    /// fifty years later. The workers' clock goes round, and whole rounds change nothing.
+    fn leap(&mut self, target: u64) {
+        let mut left = (target - self.now) % ROUND;
+        let mut now = target - left;
+        while left > 0 {
+            let step = left.min(STRIDE);
+            (now, left) = (now + step, left - step);
+            self.settle(now);
+        }
+        self.engine.sweep(target);
+        self.tick += ((target - self.tick) / TICK + 1) * TICK;
+    }
+
+    /// How many workers there are.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// The worker that packet `n` comes to.
+    #[inline]
+    pub(crate) fn arrival(&self, n: u64, bytes: &[u8]) -> u16 {
+        self.arrive.worker(&self.steering, n, bytes)
+    }
+
+    /// From now on the `count` packets from number `first` on are watched.
+    pub(crate) fn watch(&self, first: u64, count: usize) {
+        self.pool.watch.begin(first, count);
+    }
+
+    /// Puts packet `n` where its worker receives it.
+    pub(crate) fn give(&mut self, worker: u16, port: PortId, n: u64, bytes: &[u8]) {
+        let lane = self.workers[usize::from(worker)].port_mut(port);
+        lane.expect("every port of the file has a lane")
+            .give(n, bytes);
+    }
+
+    /// One turn of the worker, and of the others until nothing is between them. What is sent
+    /// goes to `sent`, in order.
+    pub(crate) fn turn(&mut self, worker: u16, sent: &mut Vec<Sent>) {
+        self.turn_of(usize::from(worker), sent);
+        while self.is_between() {
+            for worker in 0..self.workers.len() {
+                self.turn_of(worker, sent);
+            }
+        }
+        // Nobody listens on the other side.
+        self.punted.receive(usize::MAX, &mut |_, _, _| {});
+    }
+
+    fn turn_of(&mut self, at: usize, sent: &mut Vec<Sent>) {
+        let worker = &mut self.workers[at];
+        if self.counters.len() > 1 {
+            self.pool
+                .watch
+                .turn_of(u16::try_from(at).expect("counted in 16 bits"));
+        }
+        worker.turn(millis(self.now));
+        let mut port = PortId(0);
+        while let Some(lane) = worker.port_mut(port) {
+            sent.extend(lane.sent().map(|frame| Sent { port, frame }));
+            port.0 += 1;
+        }
+    }
+
+    /// Whether a frame is on its way from one worker to another.
+    fn is_between(&self) -> bool {
+        let sum = |of: fn(&Counters) -> u64| self.counters.iter().map(|c| of(c)).sum::<u64>();
+        self.counters.len() > 1 && sum(|c| c.handed_out.get()) != sum(|c| c.handed_in.get())
+    }
+
+    /// What happened to a watched packet.
+    pub(crate) fn record(&self, at: usize) -> Record {
+        self.pool.watch.record(at)
+    }
+
+    /// Every counter by its name, over all workers. What only says how the workers were driven
+    /// (turns, cycles) is left out.
+    pub(crate) fn totals(&self) -> Vec<(&'static str, u64)> {
+        let mut totals: Vec<(&'static str, u64)> = Vec::new();
+        for counters in &self.counters {
+            for (at, (name, count)) in counters.named().enumerate() {
+                match totals.get_mut(at) {
+                    Some(total) => total.1 += count,
+                    None => totals.push((name, count)),
+                }
+            }
+        }
+        totals.retain(|(name, _)| !name.ends_with("turns") && !name.ends_with("cycles"));
+        totals
+    }
+
+    /// Carries a command out.
+    pub(crate) fn command(&mut self, words: &[String]) -> Reply {
+        match words {
+            [first, rest @ ..] if first == "sysctl" => self.sysctl(rest),
+            [first, ..] if first == "status" => failed("status: only a running sluiced has one"),
+            _ => match grammar::ipvsadm("ipvsadm", words, &Numeric) {
+                Ok(Command::List(options)) if options.connections => {
+                    let states = self.workers.iter().map(Worker::state);
+                    let listing = Listing {
+                        connections: connections::list(states, &self.engine, millis(self.now)),
+                        ..Listing::default()
+                    };
+                    Reply {
+                        stdout: layout::list(&listing, &options, &Numeric),
+                        ..Reply::default()
+                    }
+                }
+                _ => self.ask(words),
+            },
+        }
+    }
+
+    fn ask(&mut self, words: &[String]) -> Reply {
+        let request = Request {
+            framing: Framing::Text,
+            argv: words.to_vec(),
+            stdin: String::new(),
+            format: Format::Text,
+        };
+        let answer = self
+            .engine
+            .handle(&OPERATOR, &request, self.now, |_, _| String::new());
+        answer.reply
+    }
+
+    fn sysctl(&mut self, words: &[String]) -> Reply {
+        let [setting] = words else {
+            return failed("sysctl: NAME=VALUE is wanted");
+        };
+        let Some((name, value)) = setting.split_once('=') else {
+            return failed("sysctl: NAME=VALUE is wanted");
+        };
+        match self.engine.set_sysctl(name, value, self.now) {
+            Ok(()) => Reply::default(),
+            Err(error) => {
+                let failure = Failure::from(error);
+                Reply {
+                    exit: failure.exit,
+                    stderr: format!("{failure}\n"),
+                    ..Reply::default()
+                }
+            }
+        }
+    }
+}
+
+fn failed(text: &str) -> Reply {
+    Reply {
+        exit: EXIT_USAGE,
+        stderr: format!("sluice: {text}\n"),
+        ..Reply::default()
+    }
+}

@@ -1,0 +1,264 @@
+//! From options to results.
+
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use config::model::Config;
+use config::toml::{self, Loaded};
+use dataplane::port::PortId;
+use proto::message::Reply;
+
+use crate::Options;
+use crate::error::ReplayError;
+use crate::files::{self, Sent as Output};
+use crate::machine::{Machine, Sent};
+use crate::merge::Merge;
+use crate::progress::Progress;
+use crate::report::{Packet, Report};
+use crate::script::{self, Step};
+use crate::time::Nanos;
+
+/// Replays, and writes one capture for each port. `stdout` gets the lines of JSON if they are
+/// wanted, `stderr` warnings, and what commands print otherwise.
+///
+/// # Errors
+/// See [`ReplayError`]. What came before an unreadable packet is done all the same.
+pub fn run<O: Write, E: Write>(options: &Options, stdout: O, stderr: E) -> Result<(), ReplayError> {
+    let mut stderr = stderr;
+    let config = read(options, &mut stderr)?;
+    let inputs = inputs(options, &config)?;
+    let steps = match &options.commands {
+        Some(path) => steps(path)?,
+        None => Vec::new(),
+    };
+    let merge = Merge::open(inputs)?;
+    let first = steps.first().map(|step| step.at);
+    let start = [merge.at(), first].into_iter().flatten().min();
+    let machine = Machine::new(&config, options, start.unwrap_or_default())?;
+    let names = || config.ports.iter().map(|port| port.name.as_str());
+    fs::create_dir_all(&options.out).map_err(|error| ReplayError::output(&options.out, error))?;
+    let outputs = names().map(|name| Output::create(&options.out, name));
+    let outputs: Vec<Output> = outputs.collect::<Result<_, _>>()?;
+    let report = options
+        .json
+        .then(|| Report::new(BufWriter::with_capacity(1 << 16, stdout), names()));
+    let macs = machine.engine.topology().ports();
+    let macs = macs.map(|(_, setup)| setup.any_mac.then_some(setup.mac.0));
+    let mut replay = Replay {
+        macs: macs.collect(),
+        progress: Progress::new(merge.size),
+        machine,
+        merge,
+        outputs,
+        report,
+        stderr,
+        burst: options.burst.clamp(1, dataplane::port::BURST),
+        n: 0,
+        sent: Vec::new(),
+        group: Vec::new(),
+    };
+    replay.all(&steps)?;
+    replay.end()
+}
+
+/// Reads the configuration; whatever is wrong with it goes into one answer.
+fn read(options: &Options, stderr: &mut impl Write) -> Result<Config, ReplayError> {
+    let usage = |text: String| ReplayError::Usage(text);
+    let Loaded {
+        config,
+        warnings,
+        not_built,
+    } = toml::read_file(&options.config).map_err(|errors| usage(errors.to_string()))?;
+    for warning in &warnings {
+        let _ = writeln!(stderr, "{}: warning: {}", warning.at, warning.text);
+    }
+    if !not_built.is_empty() {
+        let lines: Vec<_> = not_built.iter().map(ToString::to_string).collect();
+        return Err(usage(lines.join("\n")));
+    }
+    if config.ports.is_empty() {
+        let path = options.config.display();
+        return Err(usage(format!("{path}: no [[port]]: nothing can come in")));
+    }
+    Ok(config)
+}
+
+fn inputs(options: &Options, config: &Config) -> Result<Vec<(PathBuf, PortId)>, ReplayError> {
+    let names: Vec<_> = config.ports.iter().map(|port| port.name.as_str()).collect();
+    let targets: Vec<_> = names
+        .iter()
+        .filter_map(|name| fs::canonicalize(files::path(&options.out, name)).ok())
+        .collect();
+    let mut inputs = Vec::new();
+    for (name, path) in &options.inputs {
+        let Some(at) = names.iter().position(|known| known == name) else {
+            let known = names.join(", ");
+            let text = format!("--in {name}: there is no such port; there are: {known}");
+            return Err(ReplayError::Usage(text));
+        };
+        if fs::canonicalize(path).is_ok_and(|path| targets.contains(&path)) {
+            let path = path.display();
+            let text = format!("--in {path}: the replay itself would overwrite it");
+            return Err(ReplayError::Usage(text));
+        }
+        let port = PortId(u16::try_from(at).expect("ports are numbered in 16 bits"));
+        inputs.push((path.clone(), port));
+    }
+    Ok(inputs)
+}
+
+fn steps(path: &PathBuf) -> Result<Vec<Step>, ReplayError> {
+    let name = path.display().to_string();
+    let text =
+        fs::read_to_string(path).map_err(|error| ReplayError::Usage(format!("{name}: {error}")))?;
+    script::read(&text, &name)
+}
+
+/// A replay under way.
+struct Replay<O: Write, E> {
+    machine: Machine,
+    merge: Merge,
+    outputs: Vec<Output>,
+    /// The source MAC of what a port sends, where the file names none.
+    macs: Vec<Option<[u8; 6]>>,
+    report: Option<Report<BufWriter<O>>>,
+    stderr: E,
+    progress: Progress,
+    burst: usize,
+    /// Number of the next packet.
+    n: u64,
+    // Kept to be used again.
+    sent: Vec<Sent>,
+    /// The ports by which the packets that are being processed came in.
+    group: Vec<PortId>,
+}
+
+impl<O: Write, E: Write> Replay<O, E> {
+    /// Everything in order. At one time: timers, then commands, then packets.
+    fn all(&mut self, steps: &[Step]) -> Result<(), ReplayError> {
+        let mut steps = steps.iter().peekable();
+        while let Some(at) = self.merge.at() {
+            while let Some(step) = steps.next_if(|step| step.at <= at) {
+                self.step(step)?;
+            }
+            self.machine.advance(at);
+            self.packets(at)?;
+            self.progress.tell(self.n, || self.merge.position(), at);
+        }
+        steps.try_for_each(|step| self.step(step))
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), ReplayError> {
+        self.machine.advance(step.at);
+        let reply = self.machine.command(&step.words);
+        match &mut self.report {
+            Some(report) => report.command(step.at, &step.words, &reply).or_else(ignore),
+            None => {
+                self.progress.clear();
+                say(&mut self.stderr, step, &reply);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the next packets through: one, or of one port and time as many as a burst has.
+    fn packets(&mut self, at: Nanos) -> Result<(), ReplayError> {
+        let first = self.n;
+        self.group.clear();
+        let mut worker = 0;
+        while let Some((port, bytes)) = self.merge.packet() {
+            let arrival = self.machine.arrival(self.n, bytes);
+            if let Some(&before) = self.group.first()
+                && (before != port || arrival != worker)
+            {
+                break;
+            }
+            worker = arrival;
+            self.machine.give(worker, port, self.n, bytes);
+            self.n += 1;
+            self.group.push(port);
+            self.merge.pass();
+            if self.group.len() >= self.most() || self.merge.at() != Some(at) {
+                break;
+            }
+        }
+        self.machine.watch(first, self.group.len());
+        self.machine.turn(worker, &mut self.sent);
+        self.write(at, first)
+    }
+
+    /// Packets that go together at most. Between several workers a burst would change the order in
+    /// which they see each other's packets.
+    fn most(&self) -> usize {
+        if self.machine.workers() > 1 {
+            1
+        } else {
+            self.burst
+        }
+    }
+
+    /// Writes what was sent, in the order of the packets because of which it was.
+    fn write(&mut self, at: Nanos, first: u64) -> Result<(), ReplayError> {
+        let mut sent = std::mem::take(&mut self.sent);
+        if self.group.len() > 1 {
+            sent.sort_by_key(|sent| sent.frame.cause);
+        }
+        for Sent { port, frame } in &mut sent {
+            let place = usize::from(port.0);
+            if let Some(mac) = self.macs[place] {
+                frame.set_source(mac);
+            }
+            self.outputs[place].write(at, frame.whole())?;
+        }
+        if let Some(report) = &mut self.report {
+            let mut rest = &sent[..];
+            for (place, (&port, n)) in self.group.iter().zip(first..).enumerate() {
+                let count = rest.partition_point(|sent| sent.frame.cause <= n);
+                let (own, others) = rest.split_at(count);
+                rest = others;
+                let packet = Packet {
+                    n,
+                    at,
+                    port,
+                    record: self.machine.record(place),
+                    sent: own,
+                };
+                report
+                    .packet(&packet, &self.machine.engine)
+                    .or_else(ignore)?;
+            }
+        }
+        sent.clear();
+        self.sent = sent;
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<(), ReplayError> {
+        self.progress.clear();
+        for output in self.outputs {
+            output.finish()?;
+        }
+        if let Some(report) = &mut self.report {
+            report.totals(&self.machine.totals()).or_else(ignore)?;
+        }
+        self.merge.broken.map_or(Ok(()), Err)
+    }
+}
+
+/// What a command printed, with its time.
+fn say(stderr: &mut impl Write, step: &Step, reply: &Reply) {
+    if reply.stdout.is_empty() && reply.stderr.is_empty() {
+        return;
+    }
+    let (at, words) = (step.at, step.words.join(" "));
+    let _ = write!(stderr, "{at} {words}\n{}{}", reply.stdout, reply.stderr);
+}
+
+/// A reader of the lines who has gone away (`| head`) is no error.
+fn ignore(error: io::Error) -> Result<(), ReplayError> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(ReplayError::output("standard output".as_ref(), error)),
+    }
+}

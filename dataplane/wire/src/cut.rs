@@ -1,0 +1,203 @@
+//! Cutting an IPv4 packet for a link that is too narrow for it (RFC 791 section 3.2).
+//!
+//! ```text
+//!   [ header | data ........................ ]
+//!   [ header, more | data ... ] [ header, more | ... ] [ header | ... ]
+//! ```
+//!
+//! Each piece but the last carries a multiple of 8 octets. Later pieces keep the room of the
+//! options; those that are not to be copied become no-operations.
+
+use crate::bytes::{get16, put16};
+use crate::checksum;
+use crate::ipv4;
+
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET: u16 = 0x1fff;
+const COPIED: u8 = 0x80;
+const NO_OPERATION: u8 = 1;
+
+/// The plan of a cut: what each piece's header is and where its data are.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    header: [u8; 60],
+    header_len: usize,
+    data_len: usize,
+    per_piece: usize,
+}
+
+impl Cut {
+    /// The plan for `packet` on a link of `mtu` octets; `None` where it fits, forbids it, or the
+    /// link has no room for a header and 8 octets.
+    pub fn new(packet: &ipv4::Packet<&[u8]>, mtu: usize) -> Option<Self> {
+        let header_len = packet.header_len();
+        let per_piece = mtu.checked_sub(header_len)? / 8 * 8;
+        let fits = packet.total_len() <= mtu;
+        if packet.dont_fragment() || fits || per_piece == 0 {
+            return None;
+        }
+        let mut header = [0; 60];
+        packet.copy_header(&mut header);
+        let data_len = packet.payload().len();
+        Some(Self {
+            header,
+            header_len,
+            data_len,
+            per_piece,
+        })
+    }
+
+    /// How many pieces there are: at least 2.
+    pub fn pieces(&self) -> usize {
+        self.data_len.div_ceil(self.per_piece)
+    }
+
+    /// Octets of piece `n`, header included.
+    pub fn len(&self, n: usize) -> usize {
+        self.header_len + self.range(n).len()
+    }
+
+    /// Whether there is nothing to cut: never so.
+    pub fn is_empty(&self) -> bool {
+        self.data_len == 0
+    }
+
+    /// Octets of every piece's header.
+    pub fn header_len(&self) -> usize {
+        self.header_len
+    }
+
+    /// Which octets of the packet's payload piece `n` carries.
+    pub fn range(&self, n: usize) -> std::ops::Range<usize> {
+        let start = (n * self.per_piece).min(self.data_len);
+        start..(start + self.per_piece).min(self.data_len)
+    }
+
+    /// The header of piece `n`, its checksum included: the first [`Cut::header_len`] octets.
+    pub fn header(&self, n: usize) -> [u8; 60] {
+        let mut header = self.header;
+        let range = self.range(n);
+        let word = get16(&header, 6);
+        let offset = usize::from(word & OFFSET) + range.start / 8;
+        let last = range.end == self.data_len;
+        let more = if last {
+            word & MORE_FRAGMENTS
+        } else {
+            MORE_FRAGMENTS
+        };
+        put16(
+            &mut header,
+            2,
+            u16::try_from(self.len(n)).unwrap_or(u16::MAX),
+        );
+        put16(
+            &mut header,
+            6,
+            more | u16::try_from(offset).unwrap_or(OFFSET) & OFFSET,
+        );
+        if n > 0 {
+            blank_options(&mut header[20..self.header_len]);
+        }
+        put16(&mut header, 10, 0);
+        let sum = checksum::of(&header[..self.header_len]);
+        put16(&mut header, 10, sum);
+        header
+    }
+}
+
+/// Replaces the options that only the first piece carries.
+fn blank_options(options: &mut [u8]) {
+    let mut at = 0;
+    while let Some(&kind) = options.get(at).filter(|&&kind| kind != 0) {
+        let len = match kind {
+            NO_OPERATION => 1,
+            _ => usize::from(options.get(at + 1).copied().unwrap_or(0)).max(1),
+        };
+        let end = (at + len).min(options.len());
+        if kind & COPIED == 0 {
+            options[at..end].fill(NO_OPERATION);
+        }
+        at = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::{ip, udp};
+
+    /// The pieces, whole.
+    fn cut(packet: &[u8], mtu: usize) -> Vec<Vec<u8>> {
+        let packet = ipv4::Packet::parse(packet).expect("built");
+        let cut = Cut::new(&packet, mtu).expect("too large");
+        let piece = |n| {
+            let data = &packet.payload()[cut.range(n)];
+            [&cut.header(n)[..cut.header_len()], data].concat()
+        };
+        (0..cut.pieces()).map(piece).collect()
+    }
+
+    #[test]
+    fn pieces_are_what_the_builder_makes() {
+        let whole = ip([192, 0, 2, 7], [10, 0, 0, 1]).id(9).ttl(7).tos(0xb8);
+        let whole = whole.with(udp(1, 2).payload(vec![3; 4000]));
+        for mtu in [68, 576, 1400, 1500, 4000] {
+            let want: Vec<_> = whole
+                .fragments(mtu)
+                .iter()
+                .map(|part| part.bytes())
+                .collect();
+            assert_eq!(cut(&whole.bytes(), mtu), want, "{mtu}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_is_cut_again() {
+        let whole = ip([192, 0, 2, 7], [10, 0, 0, 1])
+            .id(9)
+            .with(udp(1, 2).payload(vec![3; 4000]));
+        let coarse = whole.fragments(1500);
+        let fine: Vec<_> = coarse
+            .iter()
+            .flat_map(|part| cut(&part.bytes(), 600))
+            .collect();
+        let data: usize = fine.iter().map(|piece| piece.len() - 20).sum();
+        assert_eq!(data, 4008);
+        let mut next = 0;
+        for (n, piece) in fine.iter().enumerate() {
+            let piece = ipv4::Packet::parse(&piece[..]).expect("a packet");
+            assert!(piece.verify_checksum());
+            assert_eq!(piece.fragment_offset(), next, "piece {n}");
+            assert_eq!(piece.more_fragments(), n + 1 < fine.len());
+            next += piece.payload().len();
+        }
+    }
+
+    #[test]
+    fn only_options_to_be_copied_go_with_later_pieces() {
+        let record_route = [7, 3, 4, 0];
+        let security = [0x82, 4, 1, 2];
+        let options = [record_route, security].concat();
+        let whole = ip([192, 0, 2, 7], [10, 0, 0, 1]).options(&options);
+        let whole = whole.with(udp(1, 2).payload(vec![3; 100])).bytes();
+        let pieces = cut(&whole, 76);
+        assert_eq!(pieces[0][20..28], options);
+        // The record route ends at its end-of-options octet, where reading stops.
+        assert_eq!(pieces[1][20..23], [1, 1, 1]);
+    }
+
+    #[test]
+    fn what_fits_or_forbids_it_is_not_cut() {
+        let packet = ip([192, 0, 2, 7], [10, 0, 0, 1]).with(udp(1, 2).payload(vec![3; 100]));
+        let plan = |packet: &crate::build::Packet, mtu| {
+            Cut::new(
+                &ipv4::Packet::parse(&packet.bytes()[..]).expect("built"),
+                mtu,
+            )
+            .is_some()
+        };
+        assert!(plan(&packet, 100));
+        assert!(!plan(&packet, 128) && !plan(&packet, 27));
+        assert!(!plan(&packet.df(), 100));
+    }
+}
