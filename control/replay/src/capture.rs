@@ -133,6 +133,3 @@ impl<R: Read> Capture<R> {
         self.stream.position()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,7 +2,7 @@
 
 use config::model::Endpoint;
 use control::engine::Engine;
-use dataplane::conn::{Address, Entry, Table, tcp};
+use dataplane::conn::{Address, Entry, Flags, Table, tcp};
 use dataplane::state::State;
 use dataplane::time::Millis;
 use proto::listing::ListingConnection;
@@ -33,15 +33,11 @@ fn of_table<A: Address>(
 
 fn row<A: Address>(entry: &Entry<A>, engine: &Engine, now: Millis) -> ListingConnection {
     let real = engine.snapshot().reals.get(entry.real_id.0);
-    let (protocol, state) = match Protocol(entry.protocol) {
-        Protocol::TCP => ("TCP", tcp::State::ALL[usize::from(entry.state)].name()),
-        Protocol::UDP => ("UDP", "UDP"),
-        _ => ("IP", "NONE"),
-    };
+    let protocol = Protocol(entry.ip_protocol());
     ListingConnection {
-        protocol: protocol.to_owned(),
+        protocol: name(protocol).to_owned(),
         expires: entry.remaining_ms(now) / 1000,
-        state: state.to_owned(),
+        state: state(entry, protocol).to_owned(),
         client: Endpoint {
             address: entry.client.to_ip(),
             port: entry.client_port,
@@ -57,5 +53,25 @@ fn row<A: Address>(entry: &Entry<A>, engine: &Engine, now: Millis) -> ListingCon
         },
         engine: None,
         engine_data: None,
+    }
+}
+
+/// The template of a firewall mark has no protocol but IP.
+fn name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::TCP => "TCP",
+        Protocol::UDP => "UDP",
+        Protocol::SCTP => "SCTP",
+        _ => "IP",
+    }
+}
+
+fn state<A>(entry: &Entry<A>, protocol: Protocol) -> &'static str {
+    match protocol {
+        _ if entry.flags.has(Flags::ASSURED) => "ASSURED",
+        _ if entry.flags.has(Flags::TEMPLATE) => "NONE",
+        Protocol::TCP => tcp::State::ALL[usize::from(entry.state)].name(),
+        Protocol::UDP => "UDP",
+        _ => "NONE",
     }
 }
