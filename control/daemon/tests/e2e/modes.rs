@@ -136,11 +136,18 @@ fn the_kernel_has_ipv6() -> Outcome {
     let daemon = Daemon::start(&lab, &toml(1, rest)?)?;
     lab.start_web_in(&lab.director(), "director")?;
     let answers = lab.fetch("http://[fd84::2]/", 1);
-    ensure!(answers == ["director"], "{answers:?}\n{}", daemon.ask(&["status"])?);
+    ensure!(
+        answers == ["director"],
+        "{answers:?}\n{}",
+        daemon.ask(&["status"])?
+    );
     lab.fetch(&url(family), 1);
     for address in ["fd84::2", family.vip()] {
         let known = Lab::ip(&lab.client(), &format!("neigh show {address}"))?;
-        ensure!(known.contains(PORT_MAC), "{address} is not the daemon's: {known}");
+        ensure!(
+            known.contains(PORT_MAC),
+            "{address} is not the daemon's: {known}"
+        );
     }
     let held = Lab::ip(&lab.director(), "-6 addr show dev lan")?;
     ensure!(held.contains("fd84::100/128"), "the kernel has\n{held}");
