@@ -2,9 +2,7 @@
 
 mod common;
 
-use common::{
-    Bench, CLIENT, LAN_MAC, MS, Outcome, PORTS, SECOND, VIP, WAN_MAC, real_mac, rx, service,
-};
+use common::{Bench, CLIENT, LAN_MAC, MS, PORTS, SECOND, VIP, WAN_MAC, real_mac, rx, service};
 use wire::build::{Packet, echo_request, ip, tcp, udp};
 
 fn syn(port: u16) -> Packet {
