@@ -49,6 +49,8 @@ pub enum Feature {
     Nat,
     /// Source and destination NAT.
     FullNat,
+    /// A FULLNAT real of another family than its service's.
+    CrossFamily,
     /// Connection thresholds of a real.
     Thresholds,
     /// Static routes with one next hop.
@@ -85,27 +87,29 @@ impl Feature {
     pub fn is_built(self) -> bool {
         match self {
             Self::Protocol(protocol)  => matches!(protocol, Protocol::Tcp | Protocol::Udp),
-            Self::Family(family)      => matches!(family, Family::V4),
-            Self::Scheduler(kind)     => matches!(kind, SchedulerKind::Rr | SchedulerKind::Wrr | SchedulerKind::Wlc),
             Self::Steering(steering)  => matches!(steering, Steering::Tuple),
             Self::Sysctl(name)        => SYSCTLS.contains(&name),
-            Self::Dr
-            | Self::Route             => true,
-            Self::MarkService
+            Self::Family(Family::V4)
+            | Self::Scheduler(_)
             | Self::Flags
-            | Self::Persistence
-            | Self::OnePacket
             | Self::LocalAddresses
-            | Self::ClientAddress
             | Self::MssClamp
+            | Self::Dr
             | Self::Local
             | Self::Ipip
-            | Self::Gue
-            | Self::Gre
             | Self::Nat
             | Self::FullNat
             | Self::Thresholds
-            | Self::Multipath
+            | Self::Route
+            | Self::Multipath         => true,
+            Self::Family(Family::V6)
+            | Self::MarkService
+            | Self::Persistence
+            | Self::OnePacket
+            | Self::ClientAddress
+            | Self::CrossFamily
+            | Self::Gue
+            | Self::Gre
             | Self::Vlan
             | Self::Bond
             | Self::MarkRule          => false,
@@ -116,7 +120,7 @@ impl Feature {
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Protocol(_) | Self::MarkService => "listen",
-            Self::Family(_) | Self::Local => "address",
+            Self::Family(_) | Self::Local | Self::CrossFamily => "address",
             Self::Scheduler(_) => "scheduler",
             Self::Flags => "flags",
             Self::Persistence => "persistence",
@@ -159,6 +163,7 @@ impl fmt::Display for Feature {
             Self::Gre => "mode tun, tunnel gre",
             Self::Nat => "mode nat",
             Self::FullNat => "mode fullnat",
+            Self::CrossFamily => "mode fullnat from IPv6 to IPv4",
             Self::Thresholds => "connection thresholds",
             Self::Route => "static routes",
             Self::Multipath => "routes with several next hops",
@@ -195,8 +200,8 @@ pub fn service(service: &Service) -> Result<(), NotBuilt> {
 /// # Errors
 ///
 /// The first thing that it can't.
-pub fn real(_service: &Service, real: &Real) -> Result<(), NotBuilt> {
-    all(uses_of_real(real))
+pub fn real(service: &Service, real: &Real) -> Result<(), NotBuilt> {
+    all(uses_of_real(service, real))
 }
 
 /// Whether this version can set the tunable.
@@ -239,7 +244,7 @@ pub(crate) fn uses_of_service(service: &Service) -> Vec<Feature> {
 }
 
 /// What a real server asks for.
-pub(crate) fn uses_of_real(real: &Real) -> Vec<Feature> {
+pub(crate) fn uses_of_real(service: &Service, real: &Real) -> Vec<Feature> {
     let mode = match real.mode {
         Mode::Dr => Feature::Dr,
         Mode::Tun(Tunnel::Ipip) => Feature::Ipip,
@@ -254,6 +259,10 @@ pub(crate) fn uses_of_real(real: &Real) -> Vec<Feature> {
         (
             real.mode == Mode::Dr && address.is_loopback(),
             Feature::Local,
+        ),
+        (
+            real.mode == Mode::FullNat && Family::of(&address) != service.listen.family(),
+            Feature::CrossFamily,
         ),
         (real.upper > 0 || real.lower > 0, Feature::Thresholds),
     ]));
@@ -339,7 +348,7 @@ mod tests {
         };
         let cases = [
             (web(), "built"),
-            (mh, "scheduler mh: not built yet"),
+            (mh, "built"),
             (
                 Service {
                     one_packet: true,
@@ -363,28 +372,25 @@ mod tests {
             address: IpAddr::from([127, 0, 0, 1]),
             port: 80,
         };
-        let local = "local delivery (a real that is the director itself): not built yet";
+        let limited = Real {
+            upper: 9,
+            ..behind(Mode::Dr)
+        };
+        let local = Real {
+            endpoint: loopback,
+            ..behind(Mode::Dr)
+        };
         let cases = [
             (behind(Mode::Dr), "built"),
-            (behind(Mode::Nat), "mode nat: not built yet"),
+            (behind(Mode::Nat), "built"),
+            (behind(Mode::FullNat), "built"),
+            (behind(Mode::Tun(Tunnel::Ipip)), "built"),
             (
                 behind(Mode::Tun(gre)),
                 "mode tun, tunnel gre: not built yet",
             ),
-            (
-                Real {
-                    upper: 9,
-                    ..behind(Mode::Dr)
-                },
-                "connection thresholds: not built yet",
-            ),
-            (
-                Real {
-                    endpoint: loopback,
-                    ..behind(Mode::Dr)
-                },
-                local,
-            ),
+            (limited, "built"),
+            (local, "built"),
         ];
         for (given, want) in cases {
             assert_eq!(answer(real(&web(), &given)), want);

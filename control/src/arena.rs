@@ -83,6 +83,11 @@ impl<K: Clone + Eq + Hash> Arena<K> {
         matches!(self.slots[slot as usize], Slot::Live(_)).then_some(slot)
     }
 
+    /// The slot of `key`, in use or in the trash.
+    pub fn find(&self, key: &K) -> Option<u32> {
+        self.by_key.get(key).copied()
+    }
+
     /// Whose a slot is, in use or in the trash.
     pub fn key(&self, slot: u32) -> Option<&K> {
         match self.slots.get(slot as usize)? {

@@ -4,23 +4,30 @@
 //! the slots; a change touches the pages it concerns, and publishing clones a handful of
 //! pointers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use config::model::{Endpoint, Listen, Mode, SchedulerFlags, SchedulerKind};
-use dataplane::fwd::Forwarder;
+use config::model::{
+    Endpoint, Listen, Mode, PersistenceMask, Protocol, SchedulerFlags, SchedulerKind, Tunnel,
+};
+use dataplane::fwd::{self, Forwarder};
+use dataplane::owner::{Fields, FieldsSlot, Owners, TooManyFields, Traits};
 use dataplane::sched::mh::Size;
 use dataplane::sched::sums;
 use dataplane::sched::thresholds::Limits;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec};
-use dataplane::services::{Candidate, Hop, HopId, Key, Real, RealId, Service, ServiceId, Snapshot};
+use dataplane::services::{
+    Blocks, Candidate, Hop, HopId, Key, NatReal, NatReals, Real, RealId, Route, Routes, Service,
+    ServiceId, Snapshot, Target,
+};
 use proto::listing::Totals;
 use wire::ethernet::Mac;
 
 use crate::arena::{Arena, Taken};
 use crate::model::{RealEntry, ServiceEntry};
 use crate::stats;
-use crate::topology::{Neighbour, Topology};
+use crate::topology::{By, Neighbour, Path, Topology};
 
 /// What a real server is known by: its service and its address.
 pub type RealKey = (Listen, Endpoint);
@@ -32,6 +39,7 @@ pub fn compile_service(
     entry: &ServiceEntry,
     id: ServiceId,
     revision: u64,
+    owners: Owners,
     workers: u16,
     slots: &[RealId],
     previous: Option<&Scheduler>,
@@ -54,7 +62,48 @@ pub fn compile_service(
     let scheduler = Scheduler::prepare(previous, &spec);
     Service {
         address: entry.settings.listen.address(),
+        owners,
+        locals: entry.settings.local_addresses.iter().copied().collect(),
+        mss_clamp: entry.settings.mss_clamp,
         ..Service::new(id, revision, scheduler, candidates.collect())
+    }
+}
+
+/// What decides over who owns a service's connections.
+fn traits(entry: &ServiceEntry) -> Traits {
+    let settings = &entry.settings;
+    Traits {
+        persistence: settings.persistence.as_ref().map(|p| mask(p.mask)),
+        by_destination: matches!(
+            settings.scheduler,
+            SchedulerKind::Lblc | SchedulerKind::Lblcr
+        ),
+        nat: entry.reals.iter().any(|real| real.real.mode == Mode::Nat),
+        mark: settings.listen.address().is_none(),
+    }
+}
+
+fn mask(mask: PersistenceMask) -> u128 {
+    match mask {
+        PersistenceMask::V4(mask) => u128::from(mask.to_bits()),
+        PersistenceMask::V6(length) => {
+            let rest = 128 - u32::from(length.min(128));
+            u128::MAX.checked_shl(rest).unwrap_or(0)
+        }
+    }
+}
+
+/// What a NAT real server's replies look like: one for each protocol that the service may
+/// have, from the service's port where it has none of its own.
+fn replies(listen: &Listen, endpoint: &Endpoint) -> Vec<NatReal> {
+    let own = Some(endpoint.port).filter(|&port| port != 0);
+    match *listen {
+        Listen::Address { protocol, port, .. } => {
+            vec![(protocol.number(), endpoint.address, own.unwrap_or(port))]
+        }
+        Listen::Mark { .. } => [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+            .map(|protocol| (protocol.number(), endpoint.address, own.unwrap_or(0)))
+            .to_vec(),
     }
 }
 
@@ -128,6 +177,20 @@ pub struct Compiler {
     revision: u64,
     service_base: Vec<Totals>,
     real_base: Vec<Totals>,
+    /// NAT real servers, those in the trash included.
+    nat_reals: BTreeSet<(NatReal, ServiceId)>,
+    /// Whether the snapshot's table of them is behind.
+    nat_reals_changed: bool,
+    /// Services with connections made under older fields, and the snapshot that changed them.
+    changing: HashMap<Listen, u64>,
+    /// Services whose change waits until connections under some older fields have ended.
+    waiting: HashSet<Listen>,
+    /// Neighbours that were asked for by packets, and their hops.
+    met: HashMap<Neighbour, HopId>,
+    /// The gateways' hops.
+    gateways: HashMap<Neighbour, HopId>,
+    /// Whether the snapshot's routes are behind.
+    routes_changed: bool,
     /// The slot whose counts were shared last.
     shared: u32,
 }
@@ -138,6 +201,83 @@ impl Compiler {
         Self {
             snapshot,
             ..Self::default()
+        }
+    }
+
+    /// Takes up the routes. To be called once, before anything is published.
+    pub fn route(&mut self, topology: &Topology) {
+        for path in topology.routes() {
+            if let By::Gateways(gateways) = &path.by {
+                for &gateway in gateways {
+                    if !self.gateways.contains_key(&gateway) {
+                        let hop = self.take_hop(Some(gateway), topology);
+                        self.gateways.insert(gateway, hop);
+                    }
+                }
+            }
+        }
+        self.routes_changed = true;
+    }
+
+    /// Packets go to this neighbour, which no route or real server names: a client.
+    pub fn meet(&mut self, neighbour: Neighbour, topology: &Topology) {
+        if !self.met.contains_key(&neighbour) {
+            let hop = self.take_hop(Some(neighbour), topology);
+            self.met.insert(neighbour, hop);
+            self.routes_changed = true;
+        }
+    }
+
+    /// No packets go to this neighbour any more, or none gets there.
+    /// Says whether that changes the routes.
+    pub fn part(&mut self, neighbour: &Neighbour) -> bool {
+        let Some(hop) = self.met.remove(neighbour) else {
+            return false;
+        };
+        self.release_hop(hop);
+        self.routes_changed = true;
+        true
+    }
+
+    /// Whether packets find the way to this neighbour by themselves: through a real server or
+    /// a route, or because it was met.
+    pub fn leads_to(&self, neighbour: &Neighbour) -> bool {
+        self.hops.contains_key(&Some(*neighbour))
+    }
+
+    /// Brings the tables up to date that are made of many objects: to be called before a
+    /// snapshot is published.
+    pub fn settle(&mut self, topology: &Topology) {
+        if std::mem::take(&mut self.nat_reals_changed) {
+            let all = self.nat_reals.iter().copied().collect();
+            self.snapshot.nat_reals = NatReals::new(all);
+        }
+        if std::mem::take(&mut self.routes_changed) {
+            let routes: Vec<_> = topology.routes().iter().map(|p| self.path(p)).collect();
+            let met = self.met.iter().map(|(&(_, address), &hop)| (address, hop));
+            self.snapshot.routes = Routes::new(&routes, met.collect());
+        }
+    }
+
+    /// A route for workers: by those of its gateways that answer, or by all if none does.
+    fn path(&self, path: &Path) -> Route {
+        let hop = |gateway| self.gateways.get(gateway).copied();
+        let answers = |hop: &HopId| {
+            let hop = self.snapshot.hops.get(hop.0);
+            hop.is_some_and(|hop| hop.destination.is_some())
+        };
+        let target = match &path.by {
+            By::Link(port) => Target::OnLink(*port),
+            By::Gateways(gateways) => {
+                let all: Vec<HopId> = gateways.iter().filter_map(hop).collect();
+                let good: Vec<HopId> = all.iter().copied().filter(answers).collect();
+                Target::Via(if good.is_empty() { all } else { good }.into())
+            }
+        };
+        Route {
+            network: path.to.address,
+            length: path.to.length,
+            target,
         }
     }
 
@@ -212,16 +352,27 @@ impl Compiler {
         topology: &Topology,
         generation: u64,
     ) {
+        let owners = match entry.map(|entry| self.owners(listen, entry, generation)) {
+            Some(Err(TooManyFields)) => {
+                if self.waiting.insert(*listen) {
+                    tracing::warn!("{listen}: its change waits: {TooManyFields}");
+                }
+                return;
+            }
+            Some(Ok(owners)) => Some(owners),
+            None => None,
+        };
+        self.waiting.remove(listen);
         self.revision += 1;
         let old = self.made.remove(listen).unwrap_or_default();
-        let Some(entry) = entry else {
+        let (Some(entry), Some(owners)) = (entry, owners) else {
             self.remove_service(listen, &old, generation);
             return;
         };
         let (id, kept) = self.take_service(listen);
         let mut new = Vec::with_capacity(entry.reals.len());
         for real in &entry.reals {
-            let slot = self.take_real(listen, &real.real, topology);
+            let slot = self.take_real(listen, id, &real.real, topology);
             new.push((real.real.endpoint, slot));
         }
         let still: HashSet<RealId> = new.iter().map(|&(_, slot)| slot).collect();
@@ -233,9 +384,63 @@ impl Compiler {
         let workers = u16::try_from(self.snapshot.blocks.len()).expect("counted in 16 bits");
         let before = self.snapshot.services.get(id.0).filter(|_| kept);
         let before = before.map(|service| &service.scheduler);
-        let service = compile_service(entry, id, self.revision, workers, &slots, before);
+        let service = compile_service(entry, id, self.revision, owners, workers, &slots, before);
         self.snapshot.services.set(id.0, Arc::new(service));
         self.made.insert(*listen, new);
+    }
+
+    /// Who owns the service's connections from the snapshot of `generation` on.
+    fn owners(
+        &mut self,
+        listen: &Listen,
+        entry: &ServiceEntry,
+        generation: u64,
+    ) -> Result<Owners, TooManyFields> {
+        let fields = Fields::of(traits(entry));
+        let slot = self.services.find(listen);
+        let Some(before) = slot.and_then(|slot| self.snapshot.services.get(slot)) else {
+            return Ok(Owners::new(fields));
+        };
+        if before.owners.current().1 == fields {
+            return Ok(before.owners.clone());
+        }
+        let changed = before.owners.changed_to(fields)?;
+        self.changing.insert(*listen, generation);
+        Ok(changed)
+    }
+
+    /// Strikes off older fields under which no connection is left; `seen` is the oldest
+    /// generation that some worker runs with. Gives the services whose change needs not wait
+    /// any longer, and says whether the snapshot changed.
+    pub fn forget_fields(&mut self, seen: u64) -> (Vec<Listen>, bool) {
+        let due = self.changing.iter().filter(|&(_, &since)| since <= seen);
+        let due: Vec<Listen> = due.map(|(&listen, _)| listen).collect();
+        let mut changed = Vec::new();
+        for listen in due {
+            let Some(slot) = self.services.find(&listen) else {
+                self.changing.remove(&listen);
+                continue;
+            };
+            let Some(service) = self.snapshot.services.get(slot).cloned() else {
+                self.changing.remove(&listen);
+                continue;
+            };
+            let owners = without_unused(&service.owners, &self.snapshot.blocks, slot);
+            if owners.older().is_empty() {
+                self.changing.remove(&listen);
+            }
+            if owners != service.owners {
+                let service = Service {
+                    owners,
+                    ..Service::clone(&service)
+                };
+                self.snapshot.services.set(slot, Arc::new(service));
+                changed.push(listen);
+            }
+        }
+        let any = !changed.is_empty();
+        changed.retain(|listen| self.waiting.contains(listen));
+        (changed, any)
     }
 
     /// Finds the service's slot, or takes one and enters it in the index; says whether it was
@@ -258,6 +463,7 @@ impl Compiler {
     fn take_real(
         &mut self,
         listen: &Listen,
+        service: ServiceId,
         real: &config::model::Real,
         topology: &Topology,
     ) -> RealId {
@@ -267,33 +473,61 @@ impl Compiler {
             *self.slots_of.entry(*listen).or_default() += 1;
             self.begin_real(id);
         }
+        let (forwarder, available) = self.forwarder(real, topology);
         let (upper, lower) = (real.upper, real.lower);
-        let limits = Limits { upper, lower };
         let quiescent = real.weight == 0;
-        let before = self.snapshot.reals.get(id.0).copied();
-        if let Some(before) = before
-            && before.limits == limits
-            && before.quiescent == quiescent
-            && same_mode(&before, real.mode)
-        {
-            return id;
-        }
-        let hop = self.take_hop(topology.on_link(real.endpoint.address), topology);
-        if let Some(before) = before {
-            self.release_hop_of(&before);
-            sums::edited(&self.snapshot.blocks, id, before.limits.upper, limits);
-        }
-        let (forwarder, available) = forwarder(real.mode, hop);
         let compiled = Real {
             address: real.endpoint.address,
             port: real.endpoint.port,
             available,
             quiescent,
             forwarder,
-            limits,
+            limits: Limits { upper, lower },
         };
+        let before = self.snapshot.reals.get(id.0).copied();
+        if let Some(before) = before {
+            self.release_hop_of(&before);
+            if before == compiled {
+                return id;
+            }
+            if before.limits != compiled.limits {
+                let upper = before.limits.upper;
+                sums::edited(&self.snapshot.blocks, id, upper, compiled.limits);
+            }
+        }
+        if let Forwarder::Nat { .. } = forwarder {
+            self.expect_replies(listen, service, &real.endpoint);
+        }
         self.snapshot.reals.set(id.0, compiled);
         id
+    }
+
+    /// How packets get to a real server, and whether they do: the model lets in only what is
+    /// built, and what can't be reached gets no packet.
+    fn forwarder(&mut self, real: &config::model::Real, topology: &Topology) -> (Forwarder, bool) {
+        let address = real.endpoint.address;
+        let next = match real.mode {
+            _ if is_local(real, topology) => return (Forwarder::Local, true),
+            Mode::Dr => topology.on_link(address),
+            Mode::Tun(_) | Mode::Nat | Mode::FullNat => topology.next_hop(address),
+        };
+        let hop = self.take_hop(next, topology);
+        match real.mode {
+            Mode::Dr => (Forwarder::Dr { hop }, true),
+            Mode::Nat => (Forwarder::Nat { hop }, true),
+            Mode::FullNat => (Forwarder::FullNat { hop }, true),
+            Mode::Tun(tunnel) => match ends(tunnel, address, topology) {
+                Some(tunnel) => (Forwarder::Tun { hop, tunnel }, true),
+                None => (Forwarder::Dr { hop }, false),
+            },
+        }
+    }
+
+    /// Replies from a NAT real server belong to this service from now on.
+    fn expect_replies(&mut self, listen: &Listen, service: ServiceId, endpoint: &Endpoint) {
+        for reply in replies(listen, endpoint) {
+            self.nat_reals_changed |= self.nat_reals.insert((reply, service));
+        }
     }
 
     fn begin_real(&mut self, id: RealId) {
@@ -341,8 +575,8 @@ impl Compiler {
         let unused = |slot, _: &RealKey, generation| {
             generation <= seen && stats::real_numbers(&blocks, RealId(slot)).is_idle()
         };
-        for (slot, (listen, _)) in self.reals.sweep(limit, unused) {
-            self.forget_real(slot, &listen);
+        for (slot, (listen, endpoint)) in self.reals.sweep(limit, unused) {
+            self.forget_real(slot, &listen, &endpoint);
         }
         // A service's connections are its real servers', so its slot waits for theirs.
         let slots_of = &self.slots_of;
@@ -353,12 +587,14 @@ impl Compiler {
         }
     }
 
-    fn forget_real(&mut self, slot: u32, listen: &Listen) {
+    fn forget_real(&mut self, slot: u32, listen: &Listen, endpoint: &Endpoint) {
         if let Some(&real) = self.snapshot.reals.get(slot) {
-            real.forwarder
-                .hop()
-                .into_iter()
-                .for_each(|hop| self.release_hop(hop));
+            self.release_hop_of(&real);
+        }
+        if let Some(service) = self.services.find(listen).map(ServiceId) {
+            for reply in replies(listen, endpoint) {
+                self.nat_reals_changed |= self.nat_reals.remove(&(reply, service));
+            }
         }
         self.snapshot.reals.clear(slot);
         if let Some(count) = self.slots_of.get_mut(listen) {
@@ -391,6 +627,7 @@ impl Compiler {
         };
         self.snapshot.hops.set(slot.0, hop);
         if let Some(neighbour) = to {
+            self.snapshot.next_hops.set(slot.0, neighbour.1);
             let wanted = true;
             self.wants.push(Want { neighbour, wanted });
         }
@@ -417,6 +654,7 @@ impl Compiler {
         self.hops.remove(&to);
         self.free_hops.push(slot);
         self.snapshot.hops.clear(slot.0);
+        self.snapshot.next_hops.clear(slot.0);
         if let Some(neighbour) = to {
             let wanted = false;
             self.wants.push(Want { neighbour, wanted });
@@ -430,6 +668,7 @@ impl Compiler {
         };
         match self.snapshot.hops.get(next.slot.0).copied() {
             Some(hop) if hop.destination != mac => {
+                self.routes_changed |= self.gateways.contains_key(&neighbour);
                 let destination = mac;
                 self.snapshot
                     .hops
@@ -441,22 +680,39 @@ impl Compiler {
     }
 }
 
-/// How packets get to a real server of this mode, and whether they do: the model lets in only
-/// what is built, and what isn't (tunnels) gets no packet.
-fn forwarder(mode: Mode, hop: HopId) -> (Forwarder, bool) {
-    match mode {
-        Mode::Dr => (Forwarder::Dr { hop }, true),
-        Mode::Nat => (Forwarder::Nat { hop }, true),
-        Mode::FullNat => (Forwarder::FullNat { hop }, true),
-        Mode::Tun(_) => (Forwarder::Dr { hop }, false),
+/// Whether a real server is the director itself.
+pub fn is_local(real: &config::model::Real, topology: &Topology) -> bool {
+    let address = real.endpoint.address;
+    let ours = address.is_loopback() || topology.is_own(&address);
+    ours && matches!(real.mode, Mode::Dr | Mode::Tun(_))
+}
+
+/// The ends of a tunnel to `end`; `None` if nothing of ours can begin it.
+fn ends(tunnel: Tunnel, end: IpAddr, topology: &Topology) -> Option<fwd::Tunnel> {
+    let Tunnel::Ipip = tunnel else {
+        return None;
+    };
+    match (topology.source_towards(end)?, end) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => Some(fwd::Tunnel::V4 {
+            source,
+            destination,
+        }),
+        (IpAddr::V6(source), IpAddr::V6(destination)) => Some(fwd::Tunnel::V6 {
+            source,
+            destination,
+        }),
+        _ => None,
     }
 }
 
-/// Whether a compiled real server is what `mode` would compile to; address and port are its
-/// slot's key.
-fn same_mode(before: &Real, mode: Mode) -> bool {
-    let hop = before.forwarder.hop();
-    hop.is_some_and(|hop| forwarder(mode, hop) == (before.forwarder, before.available))
+/// The list without older fields under which no worker has a connection.
+fn without_unused(owners: &Owners, blocks: &[Blocks], service: u32) -> Owners {
+    let used = |slot: FieldsSlot| {
+        let mut all = blocks.iter().filter_map(|b| b.services.get(service));
+        all.any(|block| block.made_under[usize::from(slot.0)].get() != 0)
+    };
+    let unused = owners.older().iter().filter(|&&(slot, _)| !used(slot));
+    unused.fold(owners.clone(), |left, &(slot, _)| left.without(slot))
 }
 
 fn key(listen: &Listen) -> Key {
@@ -487,11 +743,9 @@ mod tests {
     use super::*;
     use crate::model::Model;
     use crate::topology::tests::two_ports;
-    use config::model::{self, Protocol};
+    use config::model;
     use dataplane::port::PortId;
-    use dataplane::services::Blocks;
     use proto::command::Command;
-    use std::net::IpAddr;
 
     const WEB: Listen = Listen::Address {
         protocol: Protocol::Tcp,

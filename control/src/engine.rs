@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use config::model::{Config, Endpoint, Listen};
+use config::model::{Config, Endpoint, Listen, Mode, Real};
 use dataplane::port::PortId;
 use dataplane::published::{Publisher, Reader};
 use dataplane::services::{Blocks, PortView, RealId, ServiceId, Snapshot};
@@ -19,14 +19,16 @@ use wire::arp::Arp;
 use wire::ethernet::Mac;
 
 use crate::client::Peer;
-use crate::compile::Compiler;
+use crate::compile::{Compiler, is_local};
+use crate::locals::Locals;
 use crate::model::{ApplyError, Change, Model, ServiceEntry};
-use crate::neigh::{Action, Instant, Neighbours};
+use crate::neigh::{Action, Instant, Neighbours, State};
 use crate::server::{Answer, Progress};
 use crate::settings::{SysctlError, Tunables};
 use crate::stats;
 use crate::topology::{Neighbour, Topology};
 use crate::vip::{Turn, Vips};
+use crate::waiting::Waiting;
 
 /// The name that messages about a call's words use.
 const PROGRAM: &str = "ipvsadm";
@@ -44,6 +46,12 @@ pub struct Engine {
     publisher: Publisher<Snapshot>,
     vips: Vips,
     neighbours: Neighbours,
+    locals: Locals,
+    /// Whether the addresses that are ours changed.
+    addresses_changed: bool,
+    waiting: Waiting,
+    /// Frames that have their neighbour's MAC now.
+    ready: Vec<(PortId, Vec<u8>)>,
     tunables: Tunables,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
     dirty: HashSet<Listen>,
@@ -81,6 +89,10 @@ impl Engine {
             publisher,
             vips: Vips::from_file(&config.vips, &topology),
             neighbours: Neighbours::new(&topology),
+            locals: Locals::default(),
+            addresses_changed: true,
+            waiting: Waiting::default(),
+            ready: Vec::new(),
             tunables: Tunables::of(config),
             dirty: HashSet::new(),
             unpublished: true,
@@ -94,9 +106,7 @@ impl Engine {
             let change = loaded.map_err(|error| LoadError { listen, error })?;
             engine.note(change);
         }
-        for gateway in engine.topology.gateways().collect::<Vec<_>>() {
-            engine.neighbours.want(gateway, 0);
-        }
+        engine.compiler.route(&engine.topology);
         engine.publish(0);
         Ok((engine, readers))
     }
@@ -207,6 +217,9 @@ impl Engine {
         match command {
             Command::List(options) => self.list(&options, request.format),
             Command::Save { numeric } => self.save(numeric, request.format),
+            Command::ListLocalAddresses(listen) => {
+                self.local_addresses(listen.as_ref(), request.format)
+            }
             Command::Help => self.said(help::help(PROGRAM)),
             Command::Version => self.said(help::version(PROGRAM)),
             Command::Status { json } => self.said(status(self, json)),
@@ -250,15 +263,8 @@ impl Engine {
     }
 
     fn list(&self, options: &ListOptions, format: Format) -> Answer {
-        let services = match &options.service {
-            None => self.model.services(),
-            Some(listen) => match self.model.get(listen) {
-                Some(entry) => vec![entry],
-                None => {
-                    let text = format!("{}\n", ApplyError::NoSuchService);
-                    return self.answer(EXIT_NEGATIVE, String::new(), text);
-                }
-            },
+        let Some(services) = self.chosen(options.service.as_ref()) else {
+            return self.no_such_service();
         };
         let mut listing = self.listing(&services);
         if options.timeout {
@@ -266,6 +272,30 @@ impl Engine {
         }
         match format {
             Format::Text => self.said(layout::list(&listing, options, &Numeric)),
+            Format::Data => self.data(listing),
+        }
+    }
+
+    /// The services that a listing is about: one, or all.
+    fn chosen(&self, listen: Option<&Listen>) -> Option<Vec<&ServiceEntry>> {
+        match listen {
+            None => Some(self.model.services()),
+            Some(listen) => self.model.get(listen).map(|entry| vec![entry]),
+        }
+    }
+
+    fn no_such_service(&self) -> Answer {
+        let text = format!("{}\n", ApplyError::NoSuchService);
+        self.answer(EXIT_NEGATIVE, String::new(), text)
+    }
+
+    fn local_addresses(&self, listen: Option<&Listen>, format: Format) -> Answer {
+        let Some(services) = self.chosen(listen) else {
+            return self.no_such_service();
+        };
+        let listing = self.listing(&services);
+        match format {
+            Format::Text => self.said(layout::local_addresses(&listing, &Numeric)),
             Format::Data => self.data(listing),
         }
     }
@@ -295,16 +325,46 @@ impl Engine {
         let blocks = &self.compiler.snapshot().blocks;
         let listen = entry.settings.listen;
         let mut service = ListingService::new(&entry.settings);
+        let locals = entry.settings.local_addresses.iter();
+        service.local_interfaces = locals.map(|one| self.interface_of(one)).collect();
         if let Some(id) = self.compiler.service_slot(&listen) {
             let totals = stats::service_totals(blocks, id);
             service.totals = stats::since(totals, self.compiler.service_base(id));
         }
         let slots = self.compiler.real_slots(&listen);
-        let reals = entry.reals.iter().zip(slots);
-        service.reals = reals
-            .map(|(real, &(_, id))| self.real(blocks, ListingReal::new(&real.real), id))
-            .collect();
+        // A change that waits is in the model and not yet in the slots.
+        let slot = |at: usize, endpoint| match slots.get(at) {
+            Some(&(known, id)) if known == endpoint => Some(id),
+            _ => slots
+                .iter()
+                .find(|slot| slot.0 == endpoint)
+                .map(|slot| slot.1),
+        };
+        for (at, real) in entry.reals.iter().enumerate() {
+            let row = ListingReal {
+                local: self.is_local(&real.real),
+                ..ListingReal::new(&real.real)
+            };
+            let row = match slot(at, real.real.endpoint) {
+                Some(id) => self.real(blocks, row, id),
+                None => row,
+            };
+            service.reals.push(row);
+        }
         service
+    }
+
+    /// The name of the port that an address is on; of one that is on none, the first port's:
+    /// the command that adds it names some port.
+    fn interface_of(&self, address: &IpAddr) -> String {
+        let port = self.topology.port_of(address).unwrap_or(PortId(0));
+        let setup = self.topology.port(port);
+        setup.map_or_else(|| "lo".to_owned(), |setup| setup.name.clone())
+    }
+
+    /// Whether a real server is the director itself.
+    fn is_local(&self, real: &Real) -> bool {
+        is_local(real, &self.topology)
     }
 
     fn real(&self, blocks: &[Blocks], row: ListingReal, id: RealId) -> ListingReal {
@@ -420,6 +480,9 @@ impl Engine {
         match command {
             Command::List(options) => self.list(options, Format::Text),
             Command::Save { numeric } => self.save(*numeric, Format::Text),
+            Command::ListLocalAddresses(listen) => {
+                self.local_addresses(listen.as_ref(), Format::Text)
+            }
             _ => self.answer(EXIT_USAGE, String::new(), String::new()),
         }
     }
@@ -431,8 +494,9 @@ impl Engine {
             self.compile(&listen, next);
         }
         self.follow_wants(now);
-        if self.vips.take_changed() {
-            let addresses = self.vips.addresses(&self.topology);
+        self.compiler.settle(&self.topology);
+        if self.vips.take_changed() || std::mem::take(&mut self.addresses_changed) {
+            let addresses = self.vips.addresses(&self.locals, &self.topology);
             self.compiler.snapshot_mut().addresses = addresses;
         }
         self.unpublished = false;
@@ -444,6 +508,8 @@ impl Engine {
         let before = self.compiler.service_slot(listen).is_some();
         self.compiler
             .update(listen, entry, &self.topology, generation);
+        let locals = entry.map_or(&[][..], |entry| &entry.settings.local_addresses);
+        self.addresses_changed |= self.locals.set(listen, locals, &self.topology);
         let Some(address) = listen.address() else {
             return;
         };
@@ -469,10 +535,13 @@ impl Engine {
             }
             Command::AddReal { listen, real } => {
                 let address = real.endpoint.address;
-                if self.topology.on_link(address).is_none() {
+                let near = self.topology.on_link(address).is_some();
+                if real.mode == Mode::Dr && !near && !self.is_local(real) {
                     tracing::warn!(
                         "{listen}: real server {address} is on no port's subnet: nothing reaches it"
                     );
+                } else if self.topology.next_hop(address).is_none() && !self.is_local(real) {
+                    tracing::warn!("{listen}: no route to real server {address}");
                 }
             }
             _ => {}
@@ -500,7 +569,8 @@ impl Engine {
     /// VIPs that became ours or are no more.
     pub fn take_turns(&mut self, now: Instant) -> Vec<Turn> {
         let turns = self.vips.take_turns();
-        for turn in &turns {
+        let locals = self.locals.take_turns();
+        for turn in turns.iter().chain(&locals) {
             match turn.address {
                 IpAddr::V4(address) if turn.held && !self.stopping => {
                     self.neighbours.announce(turn.port, address, now);
@@ -512,15 +582,16 @@ impl Engine {
         turns
     }
 
-    /// Whether we answer ARP for `address` on `port`: an address of the director there, or a
-    /// VIP held there.
+    /// Whether we answer ARP for `address` on `port`: an address of the director there, a VIP
+    /// held there, or a local address.
     pub fn is_ours(&self, port: PortId, address: Ipv4Addr) -> bool {
         let setup = self.topology.port(port);
         let own = |setup: &crate::topology::PortSetup| {
             let address = IpAddr::V4(address);
             setup.addresses.iter().any(|own| own.address == address)
         };
-        setup.is_some_and(own) || !self.stopping && self.vips.answers(port, address)
+        let lent = self.vips.answers(port, address) || self.locals.answers(port, address.into());
+        setup.is_some_and(own) || !self.stopping && lent
     }
 
     /// An ARP packet came in.
@@ -538,6 +609,12 @@ impl Engine {
             match self.neighbours.action()? {
                 Action::Learned { neighbour, mac } => {
                     self.unpublished |= self.compiler.set_mac(neighbour, mac);
+                    if let Some(mac) = mac {
+                        if self.waiting.has_met(&neighbour) {
+                            self.know(neighbour);
+                        }
+                        self.release(neighbour, mac);
+                    }
                     log_neighbour(&self.topology, neighbour, mac);
                 }
                 action => return Some(action),
@@ -547,6 +624,7 @@ impl Engine {
 
     /// Does what neighbour discovery has due.
     pub fn tick(&mut self, now: Instant) {
+        self.waiting.expire(now);
         self.neighbours.tick(&self.topology, now);
     }
 
@@ -573,10 +651,74 @@ impl Engine {
         self.unpublished = true;
     }
 
-    /// Frees what nobody needs any more: old snapshots, slots without connections.
+    /// A worker's frame waits for a neighbour: it is sent as soon as its MAC is known, which
+    /// may be at once.
+    pub fn hold(&mut self, neighbour: Neighbour, frame: &[u8], now: Instant) {
+        let known = self.neighbours.state(&neighbour).and_then(|it| it.mac());
+        let known = known.or_else(|| self.topology.made_up(&neighbour.1));
+        // Workers that don't know what control does have no hop for it as a client.
+        if known.is_some() || !self.compiler.leads_to(&neighbour) {
+            self.meet(neighbour, now);
+        }
+        self.waiting.hold(neighbour, frame, now);
+        if let Some(mac) = known {
+            self.release(neighbour, mac);
+        }
+    }
+
+    /// Asks for a neighbour that no route or real server names.
+    fn meet(&mut self, neighbour: Neighbour, now: Instant) {
+        let (met, gone) = self.waiting.meet(neighbour);
+        if let Some(gone) = gone {
+            self.part(&gone);
+        }
+        if met && self.known(neighbour, now).is_some() {
+            self.know(neighbour);
+        }
+    }
+
+    /// Workers may send to a neighbour that packets asked for.
+    fn know(&mut self, neighbour: Neighbour) {
+        self.compiler.meet(neighbour, &self.topology);
+        self.unpublished = true;
+    }
+
+    fn part(&mut self, neighbour: &Neighbour) {
+        self.neighbours.unwant(*neighbour);
+        self.unpublished |= self.compiler.part(neighbour);
+    }
+
+    fn release(&mut self, neighbour: Neighbour, mac: Mac) {
+        let frames = self.waiting.release(&neighbour, mac);
+        let frames = frames.into_iter().map(|frame| (neighbour.0, frame));
+        self.ready.extend(frames);
+    }
+
+    /// The frames that can be sent now, with the ports to send them by.
+    pub fn take_ready(&mut self) -> Vec<(PortId, Vec<u8>)> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Frames whose neighbour did not answer in time.
+    pub fn frames_unresolved(&self) -> u64 {
+        self.waiting.lost()
+    }
+
+    /// Frees what nobody needs any more: old snapshots, slots without connections, fields that
+    /// no connection was made under, clients that don't answer.
     pub fn sweep(&mut self, now: Instant) {
         self.publisher.reclaim();
-        self.compiler.sweep(SWEEP, self.publisher.slowest());
+        let seen = self.publisher.slowest();
+        self.compiler.sweep(SWEEP, seen);
+        let (ready, changed) = self.compiler.forget_fields(seen);
+        self.dirty.extend(ready);
+        self.unpublished |= changed;
+        let neighbours = &self.neighbours;
+        let gone = self.waiting.forget(|who| {
+            let state = neighbours.state(who);
+            matches!(state, None | Some(State::Failed { .. }))
+        });
+        gone.iter().for_each(|neighbour| self.part(neighbour));
         self.follow_wants(now);
     }
 

@@ -4,10 +4,11 @@
 //! no workers. Its errors are the data plane's errors of ipvsadm, word for word.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use config::built::{self, Feature, NotBuilt};
 use config::model::{Endpoint, Listen, Mode, Real, Service, is_unicast};
-use proto::command::Command;
+use proto::command::{Command, LocalAddress};
 use proto::errors::Failure;
 
 use crate::topology::Topology;
@@ -91,6 +92,18 @@ pub enum ApplyError {
     /// A lower threshold above the upper one.
     #[error("Numerical result out of range")]
     OutOfRange,
+    /// `-P` of an address that the service has.
+    #[error("Local address already exists")]
+    LocalExists,
+    /// `-Q` of an address that the service doesn't have.
+    #[error("No such local address")]
+    NoSuchLocal,
+    /// A local address that is the director's own: replies would go to the kernel.
+    #[error("local address {0} is the director's own address")]
+    LocalIsOwn(IpAddr),
+    /// `-F` names no port.
+    #[error("No such device")]
+    NoSuchDevice,
     /// An address that no host can have.
     #[error("Invalid operation.  Possibly wrong module version, address not unicast, ...")]
     Invalid,
@@ -152,6 +165,9 @@ impl Model {
     /// # Errors
     /// As for the commands that would add it.
     pub fn load(&mut self, service: &Service, topology: &Topology) -> Result<Change, ApplyError> {
+        for local in &service.local_addresses {
+            check_local(local, topology)?;
+        }
         self.add_service(service, Origin::File)?;
         for real in &service.reals {
             self.add_real(&service.listen, real, Origin::File, topology)?;
@@ -176,6 +192,8 @@ impl Model {
             }
             Command::EditReal { listen, real } => self.edit_real(listen, real, topology),
             Command::DeleteReal { listen, endpoint } => self.delete_real(listen, endpoint),
+            Command::AddLocalAddress(local) => self.add_local(local, topology),
+            Command::DeleteLocalAddress(local) => self.delete_local(local),
             _ => return None,
         })
     }
@@ -268,6 +286,37 @@ impl Model {
         Ok(Change::Service(*listen))
     }
 
+    fn add_local(
+        &mut self,
+        local: &LocalAddress,
+        topology: &Topology,
+    ) -> Result<Change, ApplyError> {
+        let entry = self.services.get_mut(&local.listen);
+        let entry = entry.ok_or(ApplyError::NoSuchService)?;
+        check_local(&local.address, topology)?;
+        let ports = topology.ports().next().is_some();
+        if ports && topology.port_named(&local.interface).is_none() {
+            return Err(ApplyError::NoSuchDevice);
+        }
+        if entry.settings.local_addresses.contains(&local.address) {
+            return Err(ApplyError::LocalExists);
+        }
+        entry.settings.local_addresses.push(local.address);
+        Ok(Change::Service(local.listen))
+    }
+
+    /// Connections from it go on; new ones are made from the others.
+    fn delete_local(&mut self, local: &LocalAddress) -> Result<Change, ApplyError> {
+        let entry = self.services.get_mut(&local.listen);
+        let all = &mut entry
+            .ok_or(ApplyError::NoSuchService)?
+            .settings
+            .local_addresses;
+        let at = all.iter().position(|address| *address == local.address);
+        all.remove(at.ok_or(ApplyError::NoSuchLocal)?);
+        Ok(Change::Service(local.listen))
+    }
+
     fn for_real(&mut self, listen: &Listen) -> Result<&mut ServiceEntry, ApplyError> {
         let entry = self.services.get_mut(listen);
         entry.ok_or(ApplyError::ServiceNotDefined)
@@ -292,6 +341,16 @@ fn check_service(service: &Service) -> Result<(), ApplyError> {
     Ok(built::service(service)?)
 }
 
+fn check_local(address: &IpAddr, topology: &Topology) -> Result<(), ApplyError> {
+    if !is_unicast(address) {
+        return Err(ApplyError::Invalid);
+    }
+    if topology.is_own(address) {
+        return Err(ApplyError::LocalIsOwn(*address));
+    }
+    Ok(())
+}
+
 fn check_real(service: &Service, real: &Real, topology: &Topology) -> Result<(), ApplyError> {
     if real.lower > real.upper {
         return Err(ApplyError::OutOfRange);
@@ -300,7 +359,8 @@ fn check_real(service: &Service, real: &Real, topology: &Topology) -> Result<(),
         return Err(ApplyError::Invalid);
     }
     built::real(service, real)?;
-    if real.mode == Mode::Dr && topology.is_own(&real.endpoint.address) {
+    let translated = matches!(real.mode, Mode::Nat | Mode::FullNat);
+    if translated && topology.is_own(&real.endpoint.address) {
         return Err(NotBuilt(Feature::Local).into());
     }
     Ok(())
@@ -309,9 +369,11 @@ fn check_real(service: &Service, real: &Real, topology: &Topology) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use config::model::{Persistence, PersistenceMask, Protocol, SchedulerKind};
+    use config::model::{
+        Persistence, PersistenceMask, Protocol, SchedulerKind, Tunnel, TunnelChecksum,
+    };
     use proto::command::{ServiceExtras, ServiceSettings};
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     fn listen(port: u16) -> Listen {
         Listen::Address {
@@ -408,11 +470,16 @@ mod tests {
             lower: 50,
             ..real(3, 1)
         };
-        let nat = Real {
+        let own = Real {
             mode: Mode::Nat,
+            ..own
+        };
+        let gre = Real {
+            mode: Mode::Tun(Tunnel::Gre {
+                checksum: TunnelChecksum::None,
+            }),
             ..real(3, 1)
         };
-        let mh = Command::AddService(settings(listen(90), SchedulerKind::Mh));
         #[rustfmt::skip]
         let cases = [
             ("-A twice",              add(80),                         "Service already exists", 255),
@@ -427,9 +494,8 @@ mod tests {
             ("-y alone",              add_real(80, odd),               "Numerical result out of range", 255),
             ("-r broadcast",          add_real(80, nowhere),
              "Invalid operation.  Possibly wrong module version, address not unicast, ...", 255),
-            ("-s mh",                 mh,                              "scheduler mh: not built yet", 2),
-            ("-m",                    add_real(80, nat),               "mode nat: not built yet", 2),
-            ("-r the director",       add_real(80, own),
+            ("--tun-type gre",        add_real(80, gre),               "mode tun, tunnel gre: not built yet", 2),
+            ("-m -r the director",    add_real(80, own),
              "local delivery (a real that is the director itself): not built yet", 2),
         ];
         let mut model = Model::default();

@@ -270,9 +270,16 @@ impl Control {
         let Some(exchange) = exchange else {
             return;
         };
-        let taken = exchange.receive(PUNTED_AT_ONCE, &mut |port, class, frame| {
-            let for_kernel = match class {
+        let taken = exchange.receive(PUNTED_AT_ONCE, &mut |arrived| {
+            let (port, frame) = (arrived.port, arrived.bytes);
+            let for_kernel = match arrived.class {
                 PuntClass::Neighbour => heed_arp(engine, port, frame, now),
+                PuntClass::Unresolved => {
+                    if let Some(next) = arrived.next {
+                        engine.hold(next, frame, now);
+                    }
+                    false
+                }
                 _ => true,
             };
             if for_kernel && !kernel.write(port, frame) {
@@ -351,6 +358,12 @@ impl Control {
             self.act(action, now);
         }
         self.engine.publish_news(now);
+        for (port, frame) in self.engine.take_ready() {
+            let sent = self.exchange.as_mut().map(|e| e.send(port, &frame));
+            if matches!(sent, Some(Err(_))) {
+                self.frames_lost += 1;
+            }
+        }
         self.server.settle(&self.engine, now);
     }
 
@@ -430,6 +443,7 @@ impl StatusView<'_> {
             reals_in_trash,
             control_longest_turn_us: self.longest_us,
             control_frames_lost: self.frames_lost,
+            control_frames_unresolved: engine.frames_unresolved(),
             workers: workers.map(|(id, view)| view.status(id)).collect(),
             ports: self.ports(engine.topology()),
             vips: vips(engine),

@@ -119,6 +119,8 @@ pub struct Status {
     pub control_longest_turn_us: u64,
     /// Frames that control couldn't send or pass on to the kernel.
     pub control_frames_lost: u64,
+    /// Frames whose next hop did not answer in time.
+    pub control_frames_unresolved: u64,
     /// The workers.
     pub workers: Vec<WorkerStatus>,
     /// The ports.
@@ -160,8 +162,8 @@ impl Status {
         )?;
         writeln!(
             to,
-            "control: longest turn {} us, {} frames lost",
-            self.control_longest_turn_us, self.control_frames_lost
+            "control: longest turn {} us, {} frames lost, {} for a neighbour that didn't answer",
+            self.control_longest_turn_us, self.control_frames_lost, self.control_frames_unresolved
         )?;
         self.workers
             .iter()

@@ -27,12 +27,30 @@ pub struct PortSetup {
 /// One neighbour on one port.
 pub type Neighbour = (PortId, IpAddr);
 
+/// A network and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The network.
+    pub to: Prefix,
+    /// How it is reached.
+    pub by: By,
+}
+
+/// How a network is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    /// It is on this port's link.
+    Link(PortId),
+    /// Through these gateways, each on a link; never empty.
+    Gateways(Vec<Neighbour>),
+}
+
 /// All of it.
 #[derive(Clone, Debug, Default)]
 pub struct Topology {
     ports: Vec<PortSetup>,
     pinned: HashMap<IpAddr, (PortId, Mac)>,
-    routes: Vec<(Prefix, IpAddr)>,
+    routes: Vec<Path>,
     own: HashSet<IpAddr>,
     made_up: Option<MakeUp>,
 }
@@ -60,15 +78,7 @@ impl Topology {
                 topology.pinned.insert(neighbour.address, there);
             }
         }
-        let hops = |route: &config::model::Route| {
-            let to = route.to;
-            route
-                .via
-                .iter()
-                .map(move |&via| (to, via))
-                .collect::<Vec<_>>()
-        };
-        topology.routes = config.routes.iter().flat_map(hops).collect();
+        topology.routes = topology.paths(config);
         topology
     }
 
@@ -135,9 +145,58 @@ impl Topology {
             .map(|port| (port, address))
     }
 
-    /// The gateways of all routes, as far as they are on a link.
-    pub fn gateways(&self) -> impl Iterator<Item = Neighbour> {
-        self.routes.iter().filter_map(|&(_, via)| self.on_link(via))
+    /// Every network that is known to lie somewhere: static neighbours, the ports' subnets and
+    /// the routes, in this order; of two to one network the first counts.
+    pub fn routes(&self) -> &[Path] {
+        &self.routes
+    }
+
+    /// A route with no gateway on a link leads nowhere, and is left out.
+    fn paths(&self, config: &Config) -> Vec<Path> {
+        let pinned = self.pinned.iter().map(|(&address, &(port, _))| Path {
+            to: whole(address),
+            by: By::Link(port),
+        });
+        let subnets = self.ports().flat_map(|(id, port)| {
+            let link = move |&to: &Prefix| Path {
+                to,
+                by: By::Link(id),
+            };
+            port.addresses.iter().map(link)
+        });
+        let routes = config.routes.iter().filter_map(|route| {
+            let gateways: Vec<_> = route.via.iter().filter_map(|&v| self.on_link(v)).collect();
+            let (to, by) = (route.to, By::Gateways(gateways));
+            (by != By::Gateways(Vec::new())).then_some(Path { to, by })
+        });
+        pinned.chain(subnets).chain(routes).collect()
+    }
+
+    /// The neighbour that packets for `address` go to: itself, or a gateway by the longest
+    /// prefix. Of several gateways each address keeps one.
+    pub fn next_hop(&self, address: IpAddr) -> Option<Neighbour> {
+        let fitting = self.routes.iter().filter(|path| path.to.contains(&address));
+        // The last of equal ones is found, and the first counts.
+        let path = fitting.rev().max_by_key(|path| path.to.length)?;
+        match &path.by {
+            By::Link(port) => Some((*port, address)),
+            By::Gateways(gateways) => {
+                let at = spread(address) % gateways.len();
+                gateways.get(at).copied()
+            }
+        }
+    }
+
+    /// The director's own address that a tunnel to `end` begins at: one on the port towards it,
+    /// of the next hop's subnet if possible, else one on any port.
+    pub fn source_towards(&self, end: IpAddr) -> Option<IpAddr> {
+        let (port, next) = self.next_hop(end)?;
+        let here = &self.port(port)?.addresses;
+        let all = self.ports.iter().flat_map(|port| &port.addresses);
+        let near = here.iter().filter(|prefix| prefix.contains(&next));
+        let ordered = near.chain(here).chain(all);
+        let mut sources = ordered.map(|prefix| prefix.address);
+        sources.find(|source| source.is_ipv4() == end.is_ipv4())
     }
 
     /// The address to ask from on `port` for the MAC of `target`: the director's own on the
@@ -151,6 +210,21 @@ impl Topology {
             _ => Ipv4Addr::UNSPECIFIED,
         }
     }
+}
+
+/// The network of one address alone.
+fn whole(address: IpAddr) -> Prefix {
+    let length = if address.is_ipv4() { 32 } else { 128 };
+    Prefix { address, length }
+}
+
+/// A number of the address's own, for a choice that stays.
+fn spread(address: IpAddr) -> usize {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    octets.into_iter().map(usize::from).sum()
 }
 
 #[cfg(test)]
@@ -203,8 +277,6 @@ pub(crate) mod tests {
             let found = topology.on_link(IpAddr::from(address));
             assert_eq!(found.map(|(port, _)| port.0), want, "{address:?}");
         }
-        let gateways: Vec<_> = topology.gateways().collect();
-        assert_eq!(gateways, [(PortId(0), IpAddr::from([192, 0, 2, 1]))]);
     }
 
     #[test]

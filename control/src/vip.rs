@@ -11,6 +11,7 @@ use config::model;
 use dataplane::port::PortId;
 use dataplane::services::{Addresses, Owned, Unmatched};
 
+use crate::locals::Locals;
 use crate::topology::Topology;
 
 /// One VIP.
@@ -169,8 +170,8 @@ impl Vips {
     }
 
     /// The addresses that are ours, for the snapshot: an address of the director is that
-    /// even when a service listens on it.
-    pub fn addresses(&self, topology: &Topology) -> Addresses {
+    /// even when a service listens on it, and so is a local address.
+    pub fn addresses(&self, locals: &Locals, topology: &Topology) -> Addresses {
         let own = topology
             .ports()
             .flat_map(|(_, port)| &port.addresses)
@@ -179,7 +180,8 @@ impl Vips {
             let (held, unmatched) = (vip.held, vip.unmatched);
             (address, Owned::Vip { held, unmatched })
         });
-        Addresses::new(own.chain(vips).collect())
+        let locals = locals.iter().map(|address| (address, Owned::Local));
+        Addresses::new(own.chain(locals).chain(vips).collect())
     }
 }
 
@@ -260,7 +262,7 @@ mod tests {
         let file = [in_file(vip(10), Held::Never, None)];
         let mut vips = Vips::from_file(&file, &topology);
         vips.service_added(vip(2), &topology);
-        let addresses = vips.addresses(&topology);
+        let addresses = vips.addresses(&Locals::default(), &topology);
         assert_eq!(addresses.get(vip(2)), Some(Owned::Director));
         let silent = Owned::Vip {
             held: false,

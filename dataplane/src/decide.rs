@@ -19,6 +19,7 @@ mod miss;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use wire::ethernet::Mac;
 use wire::{Protocol, tcp as segment};
 
 use crate::conn::tcp::{self, Direction, Event};
@@ -31,7 +32,7 @@ use crate::owner::{Steering, Step};
 use crate::parse::{Packet, Parsed, Parses, Shape};
 use crate::port::{Frame, PortId, WorkerId};
 use crate::reply::{Kind, Reply};
-use crate::services::{Blocks, ConnReuse, HopId, Real, RealBlock, ServiceId, Snapshot, Towards};
+use crate::services::{Blocks, ConnReuse, Hop, Real, RealBlock, ServiceId, Snapshot, Towards};
 use crate::state::{State, Stored, account_end, recount};
 use crate::time::Millis;
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
@@ -245,6 +246,7 @@ impl Context<'_> {
         let Some(hop) = real.forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        let hop = Towards::Hop(hop);
         let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
         if packet.flags.syn() {
             self.clamp::<A, F>(frame, service, &real.forwarder, way.mtu);
@@ -330,14 +332,11 @@ impl Context<'_> {
         }
     }
 
-    /// The hop towards a client.
+    /// The way towards a client.
     #[inline]
-    fn towards(&self, client: IpAddr, flow: u32) -> Result<HopId, Refusal> {
-        match self.snapshot.routes.find(client, flow) {
-            Some(Towards::Hop(hop)) => Ok(hop),
-            Some(Towards::Unknown(_)) => Err(Reason::NoNeighbour.into()),
-            None => Err(Reason::NoRoute.into()),
-        }
+    fn towards(&self, client: IpAddr, flow: u32) -> Result<Towards, Refusal> {
+        let found = self.snapshot.routes.find(client, flow);
+        found.ok_or(Refusal(Reason::NoRoute, None))
     }
 
     /// Lowers the MSS of a SYN where its service says so and the mode takes room.
@@ -355,13 +354,17 @@ impl Context<'_> {
         }
     }
 
-    /// Sends the rewritten packet, in pieces where the link wants it.
+    /// Sends the rewritten packet, in pieces where the link wants it. Control cuts nothing: one
+    /// that would have to wait for a neighbour and be cut as well is lost.
     #[inline]
     fn by(&mut self, way: &Way) -> Verdict {
         if way.cut {
+            if let Verdict::Resolve(_) = way.verdict {
+                return Verdict::Drop(Reason::CannotFragment);
+            }
             self.aside = Some(Aside::Cut(way.mtu));
         }
-        Verdict::Transmit(way.port)
+        way.verdict
     }
 
     /// What a tunnel needs beside the packet.
@@ -435,25 +438,32 @@ impl Context<'_> {
     }
 }
 
-/// How a packet leaves.
+/// How a packet leaves, once it is rewritten.
 #[derive(Clone, Copy, Debug)]
 struct Way {
-    port: PortId,
+    verdict: Verdict,
     link: Link,
     mtu: u16,
     /// The packet is too large, and may be cut once it is rewritten.
     cut: bool,
 }
 
-/// The way by `hop`, after the checks that every mode needs: hops left, and room in the link
-/// for the packet and `overhead` more octets.
+/// The way there, after the checks that every mode needs: hops left, and room in the link for
+/// the packet and `overhead` more octets.
 #[inline(always)]
-fn way(snapshot: &Snapshot, shape: Shape, hop: HopId, overhead: u16) -> Result<Way, Refusal> {
+fn way(snapshot: &Snapshot, shape: Shape, towards: Towards, overhead: u16) -> Result<Way, Refusal> {
     if shape.ttl <= 1 {
         return Err(Refusal(Reason::TtlExceeded, Some(Kind::TimeExceeded)));
     }
-    let hop = snapshot.hops.get(hop.0).ok_or(Reason::NoNeighbour)?;
-    let next = hop.destination.ok_or(Reason::NoNeighbour)?;
+    let resolved = match towards {
+        Towards::Hop(hop) => snapshot.hops.get(hop.0).copied(),
+        Towards::Unknown(_) => None,
+    };
+    let resolved = resolved.and_then(|hop| Some((hop, hop.destination?)));
+    let (hop, next) = match resolved {
+        Some(resolved) => resolved,
+        None => (unresolved(snapshot, towards)?, UNKNOWN),
+    };
     let view = snapshot
         .ports
         .get(usize::from(hop.port.0))
@@ -464,7 +474,10 @@ fn way(snapshot: &Snapshot, shape: Shape, hop: HopId, overhead: u16) -> Result<W
         return Err(too_large(room));
     }
     Ok(Way {
-        port: hop.port,
+        verdict: match resolved {
+            Some(_) => Verdict::Transmit(hop.port),
+            None => Verdict::Resolve(towards),
+        },
         link: Link {
             ours: hop.source,
             next,
@@ -472,6 +485,31 @@ fn way(snapshot: &Snapshot, shape: Shape, hop: HopId, overhead: u16) -> Result<W
         mtu: view.mtu,
         cut,
     })
+}
+
+/// What stands for a MAC until control has found it.
+const UNKNOWN: Mac = Mac([0; 6]);
+
+/// A next hop whose MAC control has to find; there is none where nothing says whose that is.
+#[cold]
+fn unresolved(snapshot: &Snapshot, towards: Towards) -> Result<Hop, Reason> {
+    match towards {
+        Towards::Hop(hop) => {
+            snapshot.next_hops.get(hop.0).ok_or(Reason::NoNeighbour)?;
+            let hop = snapshot.hops.get(hop.0).ok_or(Reason::NoNeighbour)?;
+            Ok(*hop)
+        }
+        Towards::Unknown(port) => {
+            let view = snapshot.ports.get(usize::from(port.0));
+            let source = view.ok_or(Reason::NoPort)?.mac;
+            let destination = None;
+            Ok(Hop {
+                port,
+                source,
+                destination,
+            })
+        }
+    }
 }
 
 /// Whether a SYN is scheduled anew, though there is a connection (reference B.5, B.7): because

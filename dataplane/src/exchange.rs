@@ -3,6 +3,8 @@
 //! Bounded rings, allocated at start; neither side ever waits for the other. A worker that
 //! finds its ring full drops the frame and counts it; control that finds one full is told.
 
+use std::net::IpAddr;
+
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::port::{Frame, FramePool, PortId};
@@ -14,12 +16,28 @@ pub const RING: usize = 512;
 /// A frame for control.
 #[derive(Debug)]
 pub struct Punted<F> {
-    /// The frame, as it came.
+    /// The frame: as it came, or rewritten where it waits for `next`.
     pub frame: F,
     /// The port it came by.
     pub port: PortId,
     /// What it is.
     pub class: PuntClass,
+    /// Whose MAC it waits for: the neighbour and the port it is on. Only with
+    /// [`PuntClass::Unresolved`].
+    pub next: Option<(PortId, IpAddr)>,
+}
+
+/// A punted frame, as control sees it: the fields are those of [`Punted`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived<'a> {
+    /// The frame.
+    pub bytes: &'a [u8],
+    /// The port it came by.
+    pub port: PortId,
+    /// What it is.
+    pub class: PuntClass,
+    /// Whose MAC it waits for.
+    pub next: Option<(PortId, IpAddr)>,
 }
 
 /// A frame that control wants sent.
@@ -70,7 +88,7 @@ pub enum SendError {
 pub trait Exchange: Send {
     /// Hands at most `limit` punted frames to `take`, those of each worker in their order, and
     /// says how many there were.
-    fn receive(&mut self, limit: usize, take: &mut dyn FnMut(PortId, PuntClass, &[u8])) -> usize;
+    fn receive(&mut self, limit: usize, take: &mut dyn FnMut(Arrived<'_>)) -> usize;
 
     /// Asks a worker to send `bytes` by `port`.
     fn send(&mut self, port: PortId, bytes: &[u8]) -> Result<(), SendError>;
@@ -106,13 +124,18 @@ pub fn exchange<P: FramePool>(workers: u16, pool: P) -> (ControlEnd<P>, Vec<Work
 }
 
 impl<P: FramePool> Exchange for ControlEnd<P> {
-    fn receive(&mut self, limit: usize, take: &mut dyn FnMut(PortId, PuntClass, &[u8])) -> usize {
+    fn receive(&mut self, limit: usize, take: &mut dyn FnMut(Arrived<'_>)) -> usize {
         let mut taken = 0;
         for ring in &self.punted {
             while taken < limit
                 && let Ok(punted) = ring.try_recv()
             {
-                take(punted.port, punted.class, punted.frame.bytes());
+                take(Arrived {
+                    bytes: punted.frame.bytes(),
+                    port: punted.port,
+                    class: punted.class,
+                    next: punted.next,
+                });
                 taken += 1;
             }
         }

@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub reals: Pages<Real>,
     /// Next hops by [`HopId`].
     pub hops: Pages<Hop>,
+    /// Whose MAC a next hop's is, by [`HopId`]: only asked for while that is not known.
+    pub next_hops: Pages<IpAddr>,
     /// The addresses that are ours.
     pub addresses: Addresses,
     /// How clients are reached.
@@ -142,7 +144,7 @@ pub struct Candidate {
 }
 
 /// A real server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Real {
     /// Its address.
     pub address: IpAddr,
@@ -392,7 +394,7 @@ pub struct PuntLimits {
 impl Default for PuntLimits {
     fn default() -> Self {
         Self {
-            per_second: [10_000, 1_000, 20_000, 100_000, 20_000, 2_000],
+            per_second: [10_000, 1_000, 20_000, 100_000, 20_000, 2_000, 2_000],
         }
     }
 }

@@ -7,6 +7,7 @@
 use crate::counter::Counter;
 use crate::owner::Step;
 use crate::port::{PortId, WorkerId};
+use crate::services::Towards;
 
 /// The one way a packet leaves the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Verdict {
     Transmit(PortId),
     /// For control, and perhaps the kernel.
     Punt(PuntClass),
+    /// Rewritten, but the MAC of where it goes is not known: control finds it and sends.
+    Resolve(Towards),
     /// For another worker, which may own its connection; with the way it has come.
     HandOver(WorkerId, Step),
     /// Gone, for this reason.
@@ -35,18 +38,21 @@ pub enum PuntClass {
     Local,
     /// A VIP's traffic that no service takes, where its `unmatched` is `kernel`.
     Unmatched,
+    /// Rewritten and waiting for the next hop's MAC: control asks for it, then sends.
+    Unresolved,
     /// Everything else that came to our MAC, broadcast or multicast.
     Other,
 }
 
 impl PuntClass {
     /// Every class, the most urgent first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Neighbour,
         Self::Vrrp,
         Self::Routing,
         Self::Local,
         Self::Unmatched,
+        Self::Unresolved,
         Self::Other,
     ];
 
@@ -58,6 +64,7 @@ impl PuntClass {
             Self::Routing => "punt-routing",
             Self::Local => "punt-local",
             Self::Unmatched => "punt-unmatched",
+            Self::Unresolved => "punt-unresolved",
             Self::Other => "punt-other",
         }
     }
@@ -148,7 +155,7 @@ reasons! {
     HeaderChain => "drop-header-chain",
     /// No route leads to the client.
     NoRoute => "drop-no-route",
-    /// The next hop's MAC is not known (yet).
+    /// There is no next hop: the real server is on no link, and no route leads to it.
     NoNeighbour => "drop-no-neighbour",
     /// TTL or hop limit used up.
     TtlExceeded => "drop-ttl-exceeded",

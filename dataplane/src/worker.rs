@@ -4,6 +4,7 @@
 //! send. It never locks, waits, allocates, logs or formats, and reads the clock once a turn.
 //! Everything it changes is its own; what it is told comes as a snapshot.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use arch::{Pages, PagesError};
 use arrayvec::ArrayVec;
 use wire::cut::Cut;
-use wire::{ethernet, ipv4};
+use wire::ethernet::{self, EtherType};
+use wire::{ipv4, ipv6};
 
 use crate::bucket::TokenBucket;
 use crate::conn::defence::Sweep;
@@ -29,7 +31,7 @@ use crate::port::{BURST, Burst, Frame, Port, PortId, WorkerId};
 use crate::published::Reader;
 use crate::reply::Reply;
 use crate::sched;
-use crate::services::{PortView, PuntLimits, Snapshot};
+use crate::services::{HopId, PortView, PuntLimits, Snapshot, Towards};
 use crate::state::State;
 use crate::time::{Clock, Millis};
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
@@ -551,7 +553,8 @@ impl<P: Port> Turn<'_, P> {
         frame.observe(Event::Decided(verdict));
         match verdict {
             Verdict::Transmit(port) => self.transmit(frame, port),
-            Verdict::Punt(class) => self.punt(frame, origin.port, class),
+            Verdict::Punt(class) => self.punt(frame, origin.port, class, None),
+            Verdict::Resolve(towards) => self.resolve(frame, origin.port, towards),
             Verdict::HandOver(to, step) => {
                 let Origin { port, gathered, .. } = origin;
                 let flushed = self.peers.hand(
@@ -583,7 +586,29 @@ impl<P: Port> Turn<'_, P> {
         lane.out.push(frame);
     }
 
-    fn punt(&mut self, mut frame: P::Frame, port: PortId, class: PuntClass) {
+    /// Has control find the MAC that a rewritten frame goes to.
+    #[cold]
+    fn resolve(&mut self, frame: P::Frame, port: PortId, towards: Towards) {
+        let next = match towards {
+            Towards::Hop(HopId(hop)) => {
+                let port = self.snapshot.hops.get(hop).map(|hop| hop.port);
+                port.zip(self.snapshot.next_hops.get(hop).copied())
+            }
+            Towards::Unknown(port) => destination(frame.bytes()).map(|address| (port, address)),
+        };
+        match next {
+            Some(_) => self.punt(frame, port, PuntClass::Unresolved, next),
+            None => self.counters.drop[Reason::NoNeighbour as usize].add(1),
+        }
+    }
+
+    fn punt(
+        &mut self,
+        mut frame: P::Frame,
+        port: PortId,
+        class: PuntClass,
+        next: Option<(PortId, IpAddr)>,
+    ) {
         let at = class as usize;
         let limit = self.snapshot.settings.punt_limits.per_second[at];
         if !self.punts[at].take(limit, self.now) {
@@ -591,7 +616,13 @@ impl<P: Port> Turn<'_, P> {
             self.counters.drop[Reason::PuntLimit as usize].add(1);
             return;
         }
-        match self.exchange.punt(Punted { frame, port, class }) {
+        let punted = Punted {
+            frame,
+            port,
+            class,
+            next,
+        };
+        match self.exchange.punt(punted) {
             Ok(()) => self.counters.punt[at].add(1),
             Err(_) => self.counters.drop[Reason::PuntFull as usize].add(1),
         }
@@ -633,6 +664,16 @@ impl<P: Port> Turn<'_, P> {
             lane.flush(self.counters);
             lane.flush_made(self.counters);
         }
+    }
+}
+
+/// Whom an IP packet is for.
+fn destination(frame: &[u8]) -> Option<IpAddr> {
+    let ethernet = ethernet::Frame::parse(frame).ok()?;
+    match ethernet.ethertype() {
+        EtherType::IPV4 => Some(ipv4::Packet::parse(ethernet.payload()).ok()?.dst().into()),
+        EtherType::IPV6 => Some(ipv6::Packet::parse(ethernet.payload()).ok()?.dst().into()),
+        _ => None,
     }
 }
 

@@ -328,6 +328,16 @@ fn special_cases() -> Vec<&'static str> {
     );
     unresolved.publish();
     expect(unresolved.one(&rx(&syn(1))), "drop-no-neighbour");
+    let real = std::net::IpAddr::from([10, 1, 0, 1]);
+    unresolved.snapshot.next_hops.set(1, real);
+    unresolved.publish();
+    expect(unresolved.one(&rx(&syn(1))), "punt-unresolved");
+    let mut waiting = Vec::new();
+    unresolved.control.receive(10, &mut |arrived| {
+        waiting.push((arrived.next, arrived.bytes.to_vec()));
+    });
+    let rewritten = syn(1).ttl(63).ether(LAN_MAC, Mac([0; 6])).bytes();
+    assert_eq!(waiting, [(Some((LAN, real)), rewritten)]);
 
     let mut narrow = verdict_lab();
     let mut ports = narrow.snapshot.ports.to_vec();
@@ -511,8 +521,8 @@ fn control_gets_what_is_punted_and_sends_what_it_likes() {
     let ssh = rx(&ip(CLIENT, DIP).with(tcp(40000, 22).syn()));
     lab.one(&ssh);
     let mut got = Vec::new();
-    lab.control.receive(10, &mut |port, class, bytes| {
-        got.push((port, class, bytes.to_vec()))
+    lab.control.receive(10, &mut |arrived| {
+        got.push((arrived.port, arrived.class, arrived.bytes.to_vec()))
     });
     assert_eq!(got, [(WAN, PuntClass::Local, ssh)]);
     lab.control.send(LAN, &[9; 60]).expect("room in the ring");

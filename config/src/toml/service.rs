@@ -249,7 +249,7 @@ fn real(
         lower,
     };
     families(table, report, service, &real);
-    for feature in built::uses_of_real(&real) {
+    for feature in built::uses_of_real(service, &real) {
         let key = feature.key();
         let key = if key == "tunnel" && table.get(key).is_none() {
             "mode"

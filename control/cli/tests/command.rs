@@ -321,7 +321,7 @@ fn configurations_are_checked() {
     let (exit, stdout, stderr) = check(&GOOD.replace("weight = 1", "weight = 70000"));
     assert_eq!((exit, stdout.as_str()), (1, ""));
     assert!(stderr.starts_with("lb.toml:14: "), "{stderr}");
-    let (exit, stdout, stderr) = check(&GOOD.replace("\"rr\"", "\"mh\""));
+    let (exit, stdout, stderr) = check(&GOOD.replace("\"rr\"", "\"rr\"\nclient_address = \"toa\""));
     assert_eq!((exit, stdout.as_str()), (2, ""));
     assert!(stderr.contains("not built yet"), "{stderr}");
     let place = Place::without_daemon();

@@ -18,9 +18,6 @@ impl Command {
             Self::Zero(_) => Some("--zero"),
             Self::StartDaemon(_) => Some("--start-daemon"),
             Self::StopDaemon { .. } => Some("--stop-daemon"),
-            Self::AddLocalAddress(_) => Some("--add-laddr"),
-            Self::DeleteLocalAddress(_) => Some("--del-laddr"),
-            Self::ListLocalAddresses(_) => Some("--get-laddr"),
             Self::AddAccess(it) => Some(either(it.list, "--add-blklst", "--add-whtlst")),
             Self::DeleteAccess(it) => Some(either(it.list, "--del-blklst", "--del-whtlst")),
             Self::ListAccess { list, .. } => Some(either(*list, "--get-blklst", "--get-whtlst")),
@@ -49,9 +46,7 @@ fn missing_view(options: &ListOptions) -> Option<&'static str> {
     first([
         (options.connections, "--connection"),
         (options.rate, "--rate"),
-        (options.thresholds, "--thresholds"),
         (options.persistent, "--persistent-conn"),
-        (options.tun_info, "--tun-info"),
         (options.daemon, "--daemon"),
         (options.sync_id.is_some(), "--syncid"),
     ])

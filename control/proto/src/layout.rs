@@ -54,12 +54,51 @@ pub fn save(listing: &Listing, numeric: bool, names: &dyn Names) -> String {
             &mut text,
             format_args!("-A {key}{}\n", saved_service(service)),
         );
+        for (at, address) in service.local_addresses.iter().enumerate() {
+            let interface = service
+                .local_interfaces
+                .get(at)
+                .map_or("lo", String::as_str);
+            let saved = format_args!("-P {key} -z {address} -F {interface}\n");
+            push(&mut text, saved);
+        }
         for real in sorted_reals(service) {
             let name = show.endpoint(&real.endpoint, protocol_of(&service.listen));
             push(
                 &mut text,
                 format_args!("-a {key} -r {name}{}\n", saved_real(real)),
             );
+        }
+    }
+    text
+}
+
+/// The local addresses of each service (`-G`), as DPVS lays them out. What it counts for each
+/// of them nobody counts here.
+pub fn local_addresses(listing: &Listing, names: &dyn Names) -> String {
+    let numeric = true;
+    let show = Show { names, numeric };
+    let mut text = format!(
+        "{:<20} {:<8} {:<20} {:<10} {:<10}\n",
+        "VIP:VPORT", "TOTAL", "SNAT_IP", "CONFLICTS", "CONNS"
+    );
+    for service in sorted(listing) {
+        let mut name = match service.listen {
+            Listen::Address { address, port, .. } => {
+                let endpoint = Endpoint { address, port };
+                show.endpoint(&endpoint, protocol_of(&service.listen))
+            }
+            Listen::Mark { mark, .. } => format!("FWM {mark}"),
+        };
+        let mut total = service.local_addresses.len().to_string();
+        for address in &service.local_addresses {
+            let address = address.to_string();
+            let row = format_args!(
+                "{name:<20} {total:<8} {address:<20} {:<10} {:<10}\n",
+                '-', '-'
+            );
+            push(&mut text, row);
+            (name, total) = Default::default();
         }
     }
     text

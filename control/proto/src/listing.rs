@@ -61,6 +61,9 @@ pub struct ListingService {
     /// FULLNAT's source addresses.
     #[serde(default)]
     pub local_addresses: Vec<IpAddr>,
+    /// The port that each of them is on, by name.
+    #[serde(default)]
+    pub local_interfaces: Vec<String>,
     /// Totals.
     #[serde(default)]
     pub totals: Totals,
@@ -82,6 +85,7 @@ impl ListingService {
             persistence: service.persistence.as_ref().map(ListingPersistence::new),
             one_packet: service.one_packet,
             local_addresses: service.local_addresses.clone(),
+            local_interfaces: Vec::new(),
             totals: Totals::default(),
             rates: Rates::default(),
             reals: Vec::new(),

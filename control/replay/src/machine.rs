@@ -203,8 +203,29 @@ impl Machine {
                 self.turn_of(worker, sent);
             }
         }
-        // Nobody listens on the other side.
-        self.punted.receive(usize::MAX, &mut |_, _, _| {});
+        self.resolve(sent);
+    }
+
+    /// Finds the neighbours that frames wait for, and sends those. Nobody listens to what else
+    /// was punted.
+    fn resolve(&mut self, sent: &mut Vec<Sent>) {
+        let (engine, now) = (&mut self.engine, self.now);
+        self.punted.receive(usize::MAX, &mut |arrived| {
+            if let Some(next) = arrived.next {
+                engine.hold(next, arrived.bytes, now);
+            }
+        });
+        let ready = self.engine.take_ready();
+        if ready.is_empty() {
+            return;
+        }
+        self.engine.publish_news(now);
+        for (port, frame) in ready {
+            // The first worker sends what control wants sent; its ring is empty here.
+            if self.punted.send(port, &frame).is_ok() {
+                self.turn_of(0, sent);
+            }
+        }
     }
 
     fn turn_of(&mut self, at: usize, sent: &mut Vec<Sent>) {

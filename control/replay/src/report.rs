@@ -11,7 +11,7 @@ use dataplane::conn::Side;
 use dataplane::fwd::Forwarder;
 use dataplane::port::PortId;
 use dataplane::services::{RealId, ServiceId};
-use dataplane::verdict::Verdict;
+use dataplane::verdict::{PuntClass, Verdict};
 use proto::message::Reply;
 
 use crate::frame::Record;
@@ -150,6 +150,7 @@ fn end(verdict: Option<Verdict>) -> (&'static str, Option<&'static str>, Option<
     match verdict {
         Some(Verdict::Transmit(port)) => ("transmit", None, Some(port)),
         Some(Verdict::Punt(class)) => ("punt", Some(class.name()), None),
+        Some(Verdict::Resolve(_)) => ("punt", Some(PuntClass::Unresolved.name()), None),
         Some(Verdict::Drop(reason)) => ("drop", Some(reason.name()), None),
         // A hand-over is no end; a frame that heard of none waits for others.
         Some(Verdict::HandOver(..)) | None => ("held", None, None),

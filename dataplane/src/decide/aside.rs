@@ -12,7 +12,7 @@ use crate::observe::Event;
 use crate::parse::{Shape, class};
 use crate::port::Frame;
 use crate::reply;
-use crate::services::{Owned, Unmatched};
+use crate::services::{Owned, Towards, Unmatched};
 use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
 
@@ -104,6 +104,7 @@ impl Context<'_> {
         let Some(hop) = real.forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        let hop = Towards::Hop(hop);
         let way = way(self.snapshot, shape(about), hop, real.forwarder.overhead())?;
         let outer = self.outer(&real.forwarder);
         real.forwarder

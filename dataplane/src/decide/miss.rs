@@ -20,6 +20,7 @@ use crate::parse::Packet;
 use crate::port::{Frame, PortId, WorkerId};
 use crate::reply::{Kind, Reply};
 use crate::sched::{self, Ask, thresholds};
+use crate::services::Towards;
 use crate::services::{
     By, Owned, Persistence, RealId, Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
 };
@@ -340,6 +341,7 @@ impl<'a> Context<'a> {
         let Some(hop) = real.forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        let hop = Towards::Hop(hop);
         let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
         let outer = self.outer(&real.forwarder);
         real.forwarder.to_real(frame, &entry, way.link, outer)?;

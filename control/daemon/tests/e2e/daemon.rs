@@ -39,6 +39,8 @@ pub(crate) struct Toml {
     pub(crate) control: String,
     /// The port's device.
     pub(crate) device: String,
+    /// The port's addresses.
+    pub(crate) addresses: Vec<String>,
     /// More lines of the port.
     pub(crate) port: String,
     /// Tables that follow.
@@ -53,6 +55,7 @@ impl Default for Toml {
             hugepages: "off",
             control: String::new(),
             device: "net_tap0,iface=dtap0".to_owned(),
+            addresses: vec![format!("{}/24", lab::DIP)],
             port: String::new(),
             rest: String::new(),
         }
@@ -73,13 +76,13 @@ impl Toml {
         format!(
             "version = 1\n\n[dataplane]\nworkers = {:?}\nconnections = 65536\nidle = \"sleep\"\n\
              hugepages = \"{}\"\n\n[control]\nsocket = \"{}\"\n{}\n\n[[port]]\nname = \"lan\"\n\
-             device = \"{}\"\naddresses = [\"{}/24\"]\nmac = \"{}\"\n{}\n\n{}\n",
+             device = \"{}\"\naddresses = {:?}\nmac = \"{}\"\n{}\n\n{}\n",
             self.workers,
             self.hugepages,
             socket.display(),
             self.control,
             self.device,
-            lab::DIP,
+            self.addresses,
             lab::PORT_MAC,
             self.port,
             self.rest
@@ -246,6 +249,18 @@ impl Daemon {
         let mut command = Command::new(sluice());
         command.arg("--socket").arg(&self.socket).args(arguments);
         command.output().expect("sluice is built beside sluiced")
+    }
+
+    /// `sluice -R` with this file.
+    ///
+    /// # Errors
+    ///
+    /// It did not succeed.
+    pub(crate) fn restore(&self, file: &Path) -> Result<(), Failure> {
+        let mut command = Command::new(sluice());
+        command.arg("--socket").arg(&self.socket).arg("-R");
+        lab::run(command.stdin(File::open(file)?))?;
+        Ok(())
     }
 
     /// The same, for a command that has to succeed: what it printed.

@@ -12,8 +12,9 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -223,14 +224,19 @@ impl Lab {
             .args(arguments.split(' ')))
     }
 
-    fn setting(namespace: &str, path: &str, value: u8) -> Result<(), String> {
+    /// Sets something below `/proc/sys/net`.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn setting(namespace: &str, path: &str, value: u8) -> Result<(), String> {
         let script = format!("echo {value} >/proc/sys/net/{path}");
         run(Self::inside(namespace, "sh").args(["-c", &script])).map(drop)
     }
 
     fn make_namespace(name: &str) -> Result<(), String> {
         run(Command::new("ip").args(["netns", "add", name]))?;
-        if Path::new("/proc/sys/net/ipv6").exists() {
+        if has_ipv6() {
             Self::setting(name, "ipv6/conf/all/disable_ipv6", 1)?;
         }
         Self::ip(name, "link set lo up").map(drop)
@@ -274,31 +280,41 @@ impl Lab {
     }
 
     fn start_web(&self, index: usize) -> Result<(), Failure> {
+        self.start_web_in(&self.real(index), &format!("real-{index}"))
+    }
+
+    /// A web server in a namespace; it answers with its name.
+    ///
+    /// # Errors
+    ///
+    /// What the system refused.
+    pub(crate) fn start_web_in(&self, namespace: &str, name: &str) -> Result<(), Failure> {
         let folder = self.folder.path().display();
+        let v6 = if has_ipv6() { "listen [::]:80;" } else { "" };
         let configuration = format!(
-            "worker_processes 1; pid {folder}/nginx-{index}.pid;
-             error_log {folder}/nginx-{index}.log; events {{ worker_connections 256; }}
+            "worker_processes 1; pid {folder}/nginx-{name}.pid;
+             error_log {folder}/nginx-{name}.log; events {{ worker_connections 256; }}
              http {{
-                 log_format who '$remote_addr'; access_log {folder}/access-{index} who;
+                 log_format who '$remote_addr'; access_log {folder}/access-{name} who;
                  client_body_temp_path {folder}/t; proxy_temp_path {folder}/t;
                  fastcgi_temp_path {folder}/t; uwsgi_temp_path {folder}/t; scgi_temp_path {folder}/t;
                  keepalive_timeout 0; client_max_body_size 0;
                  server {{
-                     listen 80;
-                     location / {{ default_type text/plain; return 200 \"real-{index}\\n\"; }}
+                     listen 80; {v6}
+                     location / {{ default_type text/plain; return 200 \"{name}\\n\"; }}
                      location /files/ {{ alias {folder}/files/; dav_methods PUT; }}
                  }}
              }}"
         );
-        let path = self.file(&format!("nginx-{index}.conf"));
+        let path = self.file(&format!("nginx-{name}.conf"));
         fs::write(&path, configuration)?;
         // The workers are another user.
         fs::create_dir_all(self.file("files"))?;
         for folder in [self.folder.path(), &self.file("files")] {
             run(Command::new("chmod").arg("777").arg(folder))?;
         }
-        let log = self.file(&format!("nginx-{index}.log"));
-        run(Self::inside(&self.real(index), "nginx")
+        let log = self.file(&format!("nginx-{name}.log"));
+        run(Self::inside(namespace, "nginx")
             .arg("-q")
             .arg("-c")
             .arg(path)
@@ -309,7 +325,8 @@ impl Lab {
 
     /// The addresses that a real's web server saw, one for each request.
     pub(crate) fn visitors(&self, index: usize) -> Vec<String> {
-        let text = fs::read_to_string(self.file(&format!("access-{index}"))).unwrap_or_default();
+        let text =
+            fs::read_to_string(self.file(&format!("access-real-{index}"))).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 
@@ -330,6 +347,30 @@ impl Lab {
         peer::wait_ready(&mut child)?;
         self.peers.push(child);
         Ok(())
+    }
+
+    /// Connections from a namespace that are to be asked later.
+    ///
+    /// # Errors
+    ///
+    /// Not all could be opened.
+    pub(crate) fn start_asking(
+        &self,
+        namespace: &str,
+        address: &str,
+        count: usize,
+    ) -> Result<Asking, Failure> {
+        let mut child = self
+            .peer(namespace, &["tcp-ask", address, &count.to_string()])?
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let asking = peer::wait_ready(&mut child);
+        let asking = Asking {
+            child,
+            said: asking?,
+        };
+        Ok(asking)
     }
 
     /// The command that runs a peer of our own in a namespace.
@@ -415,6 +456,34 @@ impl Lab {
     }
 }
 
+/// Open connections, each for one request.
+pub(crate) struct Asking {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Asking {
+    /// Sends a request on each: how many are answered.
+    ///
+    /// # Errors
+    ///
+    /// The peer is gone.
+    pub(crate) fn ask(&mut self) -> Result<usize, Failure> {
+        drop(self.child.stdin.take());
+        let mut line = String::new();
+        self.said.read_line(&mut line)?;
+        let count = line.trim().parse();
+        count.map_err(|_| Failure::Wrong(format!("the peer said {line:?}")))
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         for name in namespaces()
@@ -428,6 +497,11 @@ impl Drop for Lab {
             let _ = peer.wait();
         }
     }
+}
+
+/// Whether the kernel speaks IPv6.
+pub(crate) fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
 }
 
 /// Whether this is `sluice-PID-...` of a process that runs.

@@ -14,8 +14,10 @@ mod commands;
 mod daemon;
 mod lab;
 mod life;
+mod modes;
 mod peer;
 mod refusals;
+mod routed;
 mod runner;
 
 use std::process::ExitCode;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         balance::TESTS,
         arp::TESTS,
         life::TESTS,
+        modes::TESTS,
         refusals::TESTS,
         commands::TESTS,
     ];

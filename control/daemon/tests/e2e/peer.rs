@@ -4,13 +4,19 @@
 //! ```text
 //! udp-server ADDRESS NAME     answers each datagram with NAME and the sender's address
 //! udp-client ADDRESS COUNT    that many datagrams, each from a port of its own; prints answers
+//! decapsulate ADDRESS TUN     unwraps what comes from ADDRESS and gives it to that device
 //! tcp-hold ADDRESS COUNT      opens that many connections and keeps them until killed
+//! tcp-ask ADDRESS COUNT       the same; a request on each when its input ends: prints how many
+//!                             were answered
 //! ```
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpStream, UdpSocket};
-use std::process::{Child, ExitCode};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::process::{Child, ChildStdout, ExitCode};
+use std::sync::Arc;
 use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::runner::Failure;
 
@@ -27,6 +33,8 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
     let done = match kind {
         "udp-server" => udp_server(address, last),
         "udp-client" => udp_client(address, last.parse().unwrap_or(0)),
+        "tcp-ask" => tcp_ask(address, last.parse().unwrap_or(0)),
+        "decapsulate" => decapsulate(address, last),
         "tcp-hold" => tcp_hold(address, last.parse().unwrap_or(0)),
         _ => Err(std::io::Error::other(format!("no peer of kind {kind}"))),
     };
@@ -39,20 +47,20 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
     })
 }
 
-/// Waits until a peer that was just started says that it is ready.
+/// Waits until a peer that was just started says that it is ready; gives what it says next.
 ///
 /// # Errors
 ///
 /// It ended instead.
-pub(crate) fn wait_ready(child: &mut Child) -> Result<(), Failure> {
+pub(crate) fn wait_ready(child: &mut Child) -> Result<BufReader<ChildStdout>, Failure> {
+    let missing = || Failure::Wrong("a peer did not start".to_owned());
+    let mut said = BufReader::new(child.stdout.take().ok_or_else(missing)?);
     let mut line = String::new();
-    if let Some(output) = child.stdout.take() {
-        BufReader::new(output).read_line(&mut line)?;
-    }
+    said.read_line(&mut line)?;
     if line.trim() == READY {
-        Ok(())
+        Ok(said)
     } else {
-        Err(Failure::Wrong("a peer did not start".to_owned()))
+        Err(missing())
     }
 }
 
@@ -93,5 +101,60 @@ fn tcp_hold(address: &str, count: usize) -> std::io::Result<()> {
     say_ready()?;
     loop {
         std::thread::park();
+    }
+}
+
+fn tcp_ask(address: &str, count: usize) -> std::io::Result<()> {
+    let open = |_| TcpStream::connect(address);
+    let all = (0..count).map(open).collect::<Result<Vec<_>, _>>()?;
+    say_ready()?;
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    println!("{}", all.into_iter().filter_map(answer).count());
+    Ok(())
+}
+
+/// What a web server answers on this connection, if it does.
+fn answer(mut stream: TcpStream) -> Option<String> {
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    text.contains(" 200 ").then_some(text)
+}
+
+/// IP in IP, for which the kernel has no device: each packet of `from` that carries IPv4
+/// (protocol 4) or IPv6 (41) goes to the TUN device, unwrapped.
+fn decapsulate(from: &str, device: &str) -> std::io::Result<()> {
+    let from: IpAddr = from.parse().map_err(std::io::Error::other)?;
+    let tun = tun_rs::DeviceBuilder::new().name(device).build_sync()?;
+    let tun = Arc::new(tun);
+    let (family, header) = match from {
+        IpAddr::V4(_) => (Domain::IPV4, true),
+        IpAddr::V6(_) => (Domain::IPV6, false),
+    };
+    for protocol in [4, 41] {
+        let socket = Socket::new(family, Type::RAW, Some(Protocol::from(protocol)))?;
+        socket.connect(&SocketAddr::new(from, 0).into())?;
+        let tun = tun.clone();
+        std::thread::spawn(move || unwrap_all(socket, &tun, header));
+    }
+    say_ready()?;
+    loop {
+        std::thread::park();
+    }
+}
+
+/// `header`: whether the outer header comes with each packet, as it does in IPv4 only.
+fn unwrap_all(mut socket: Socket, tun: &tun_rs::SyncDevice, header: bool) -> std::io::Result<()> {
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let length = socket.read(&mut buffer)?;
+        let skip = if header {
+            usize::from(buffer[0] & 15) * 4
+        } else {
+            0
+        };
+        // The device is up or not; what it doesn't take is lost, as on any cable.
+        let _ = tun.send(&buffer[skip..length]);
     }
 }

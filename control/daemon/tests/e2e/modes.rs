@@ -1,0 +1,222 @@
+//! Every forwarding mode with real clients and servers: small and large bodies, one and two
+//! workers, and what the servers see of the client.
+
+use crate::daemon::{Daemon, Toml};
+use crate::lab::{Lab, cores, has_ipv6};
+use crate::routed::{self, Family, large_bodies, route_back, unwrap};
+use crate::runner::{Failure, Outcome, Test, ensure};
+
+/// The tests of this file.
+pub(crate) const TESTS: &[Test] = &[
+    ("modes::nat", || nat(Family::V4, 1)),
+    ("modes::nat_two_workers", || nat(Family::V4, 2)),
+    ("modes::fullnat", || fullnat(Family::V4, 1)),
+    ("modes::fullnat_two_workers", || fullnat(Family::V4, 2)),
+    ("modes::tun", || tun(Family::V4, Family::V4, 1)),
+    ("modes::tun_two_workers", || tun(Family::V4, Family::V4, 2)),
+    ("modes::fullnat_by_commands", fullnat_by_commands),
+    ("modes::local_delivery", local_delivery),
+    (
+        "modes::a_first_nat_real_loses_no_connection",
+        first_nat_real,
+    ),
+];
+
+const REALS: usize = 2;
+const REQUESTS: usize = 40;
+
+fn url(family: Family) -> String {
+    format!("http://{}/", family.host(family.vip()))
+}
+
+/// A service with two real servers of one mode; `more` are lines of the service, `real` of
+/// each real server.
+fn service(family: Family, mode: &str, outer: Family, more: &str, real: &str) -> String {
+    let listen = family.host(family.vip());
+    let reals: String = (1..=REALS)
+        .map(|index| {
+            let address = outer.host(&outer.real(index));
+            format!("[[service.real]]\naddress = \"{address}:80\"\nmode = \"{mode}\"\n{real}\n")
+        })
+        .collect();
+    format!("[[service]]\nlisten = \"tcp {listen}:80\"\nscheduler = \"rr\"\n{more}\n{reals}")
+}
+
+fn toml(workers: usize, rest: String) -> Result<Toml, Failure> {
+    let cores = cores();
+    let last = cores.len().saturating_sub(workers);
+    if cores.len() < workers {
+        return Err(Failure::CannotRun("one processor only".to_owned()));
+    }
+    Ok(Toml {
+        workers: cores[last..].to_vec(),
+        addresses: routed::port_addresses(),
+        ..Toml::with(rest)
+    })
+}
+
+fn lab(family: Family) -> Result<Lab, Failure> {
+    if family == Family::V6 && !has_ipv6() {
+        return Err(Failure::CannotRun("the kernel has no IPv6".to_owned()));
+    }
+    routed::lab(REALS)
+}
+
+/// Every request is answered, each server by its share, and both saw only `visitors`.
+fn serves(
+    lab: &Lab,
+    daemon: &Daemon,
+    family: Family,
+    workers: usize,
+    visitors: &[&str],
+) -> Outcome {
+    let answers = lab.fetch(&url(family), REQUESTS);
+    let shares = lab.shares(&answers);
+    let even = shares
+        .iter()
+        .all(|share| share.abs_diff(REQUESTS / REALS) < workers);
+    if answers.len() != REQUESTS || !even {
+        let status = daemon.ask(&["status"])?;
+        let words = daemon.words();
+        let text = format!(
+            "{} answers, shares {shares:?}\n{status}\n{words}",
+            answers.len()
+        );
+        return Err(Failure::Wrong(text));
+    }
+    for index in 1..=REALS {
+        let seen = lab.visitors(index);
+        let known = |seen: &String| visitors.contains(&seen.as_str());
+        ensure!(seen.iter().all(known), "real {index} saw {seen:?}");
+    }
+    large_bodies(lab, &url(family))
+}
+
+/// The real server's answers to the client pass the director, which is its gateway.
+fn nat(family: Family, workers: usize) -> Outcome {
+    let lab = lab(family)?;
+    for index in 1..=REALS {
+        route_back(&lab, index, family)?;
+    }
+    let rest = service(family, "nat", family, "", "");
+    let daemon = Daemon::start(&lab, &toml(workers, rest)?)?;
+    serves(&lab, &daemon, family, workers, &[family.client()])?;
+    let listing = daemon.ask(&["-Ln"])?;
+    ensure!(listing.contains(" Masq "), "the listing is\n{listing}");
+    Ok(())
+}
+
+/// The real server knows no way to the client at all.
+fn fullnat(family: Family, workers: usize) -> Outcome {
+    let lab = lab(family)?;
+    let more = format!("local_addresses = {:?}", family.locals());
+    let rest = service(family, "fullnat", family, &more, "");
+    let daemon = Daemon::start(&lab, &toml(workers, rest)?)?;
+    serves(&lab, &daemon, family, workers, &family.locals())?;
+    let listing = daemon.ask(&["-Ln"])?;
+    ensure!(listing.contains(" FullNat "), "the listing is\n{listing}");
+    Ok(())
+}
+
+/// Uploads are full-sized packets: the tunnel's header makes them too large, the client is
+/// told and sends smaller ones.
+fn tun(inner: Family, outer: Family, workers: usize) -> Outcome {
+    let mut lab = lab(if inner == Family::V4 { outer } else { inner })?;
+    for index in 1..=REALS {
+        unwrap(&mut lab, index, inner, outer)?;
+    }
+    let tunnel = "tunnel = { type = \"ipip\" }";
+    let rest = service(inner, "tun", outer, "", tunnel);
+    let daemon = Daemon::start(&lab, &toml(workers, rest)?)?;
+    serves(&lab, &daemon, inner, workers, &[inner.client()])?;
+    let listing = daemon.ask(&["-Ln"])?;
+    ensure!(listing.contains(" Tunnel "), "the listing is\n{listing}");
+    Ok(())
+}
+
+/// As the tutorials of FULLNAT have it: service, real server, local address; and back.
+fn fullnat_by_commands() -> Outcome {
+    let lab = lab(Family::V4)?;
+    let daemon = Daemon::start(&lab, &toml(1, String::new())?)?;
+    let vip = format!("{}:80", Family::V4.vip());
+    let real = format!("{}:80", Family::V4.real(1));
+    let [local, _] = Family::V4.locals();
+    daemon.ask(&["-A", "-t", &vip, "-s", "rr"])?;
+    daemon.ask(&["-a", "-t", &vip, "-r", &real, "-b"])?;
+    daemon.ask(&["--add-laddr", "-z", local, "-t", &vip, "-F", "lan"])?;
+    let answers = lab.fetch(&url(Family::V4), 5);
+    ensure!(answers.len() == 5, "{} of 5 answered", answers.len());
+    ensure!(lab.visitors(1) == [local; 5], "saw {:?}", lab.visitors(1));
+    let listing = daemon.ask(&["-G", "-t", &vip])?;
+    ensure!(
+        listing.contains(&format!("{vip:<20} 1        {local}")),
+        "{listing}"
+    );
+    let saved = daemon.ask(&["-Sn"])?;
+    daemon.ask(&["-C"])?;
+    ensure!(lab.fetch(&url(Family::V4), 1).is_empty(), "still answered");
+    let file = lab.file("saved");
+    std::fs::write(&file, &saved)?;
+    daemon.restore(&file)?;
+    ensure!(
+        daemon.ask(&["-Sn"])? == saved,
+        "another save after the restore of\n{saved}"
+    );
+    ensure!(
+        lab.fetch(&url(Family::V4), 5).len() == 5,
+        "restored, and not answered"
+    );
+    Ok(())
+}
+
+/// A real server that is the director: its kernel takes the packets, under the VIP.
+fn local_delivery() -> Outcome {
+    let lab = lab(Family::V4)?;
+    lab.start_web_in(&lab.director(), "director")?;
+    let listen = Family::V4.vip();
+    let rest = format!(
+        "[[service]]\nlisten = \"tcp {listen}:80\"\nscheduler = \"rr\"\n\
+         [[service.real]]\naddress = \"127.0.0.1:80\"\nmode = \"dr\"\n"
+    );
+    let daemon = Daemon::start(&lab, &toml(1, rest)?)?;
+    let answers = lab.fetch(&url(Family::V4), 5);
+    ensure!(
+        answers == ["director"; 5],
+        "{answers:?}\n{}",
+        daemon.ask(&["status"])?
+    );
+    let listing = daemon.ask(&["-Ln"])?;
+    ensure!(listing.contains(" Local "), "the listing is\n{listing}");
+    Ok(())
+}
+
+/// Connections were made under other fields; who owns them stays listed until they end.
+fn first_nat_real() -> Outcome {
+    let lab = lab(Family::V4)?;
+    let family = Family::V4;
+    route_back(&lab, 2, family)?;
+    let more = format!("local_addresses = {:?}", family.locals());
+    let listen = family.vip();
+    let rest = format!(
+        "[[service]]\nlisten = \"tcp {listen}:80\"\nscheduler = \"wlc\"\n{more}\n\
+         [[service.real]]\naddress = \"{}:80\"\nmode = \"fullnat\"\n",
+        family.real(1)
+    );
+    let daemon = Daemon::start(&lab, &toml(2, rest)?)?;
+    let address = format!("{listen}:80");
+    let client = lab.client();
+    let mut held = lab.start_asking(&client, &address, 32)?;
+    let real = format!("{}:80", family.real(2));
+    daemon.ask(&["-a", "-t", &address, "-r", &real, "-m"])?;
+    let answers = lab.fetch(&url(family), 64);
+    ensure!(
+        answers.len() == 64,
+        "{} of 64 new ones answered",
+        answers.len()
+    );
+    let shares = lab.shares(&answers);
+    ensure!(shares[1] > 0, "the NAT real got nothing: {shares:?}");
+    let asked = held.ask()?;
+    ensure!(asked == 32, "{asked} of 32 old connections still work");
+    Ok(())
+}
