@@ -1,12 +1,23 @@
 //! The machine's cores: which this process may use, and which the kernel leaves alone.
 
 use std::fs;
+use std::thread;
 
 use config::model::Idle as Wanted;
 use dataplane::worker::Idle;
 
-/// The cores that this process may use.
-pub(crate) fn allowed() -> Vec<u16> {
+/// Cores that the kernel's set of them has room for.
+const MOST: u16 = 1024;
+
+/// Whether a thread of ours may be pinned to `core`. Tried, not looked up: isolated cores
+/// (`isolcpus`), the best ones for workers, are in nobody's set until he asks for them.
+pub(crate) fn usable(core: u16) -> bool {
+    let tried = thread::Builder::new().spawn(move || pin(core));
+    tried.is_ok_and(|thread| thread.join().unwrap_or(false))
+}
+
+/// The cores that this process was given: the isolated ones are not among them.
+pub(crate) fn given() -> Vec<u16> {
     let ids = core_affinity::get_core_ids().unwrap_or_default();
     let cores = ids.iter().filter_map(|core| u16::try_from(core.id).ok());
     cores.collect()
@@ -15,7 +26,7 @@ pub(crate) fn allowed() -> Vec<u16> {
 /// Pins the calling thread; `false` if the system refuses.
 pub(crate) fn pin(core: u16) -> bool {
     let id = usize::from(core);
-    core_affinity::set_for_current(core_affinity::CoreId { id })
+    core < MOST && core_affinity::set_for_current(core_affinity::CoreId { id })
 }
 
 /// What a worker on `core` does when it has nothing to do.
@@ -49,6 +60,16 @@ fn contains(list: &str, core: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cores_that_are_not_there() {
+        let here = given();
+        assert!(here.iter().all(|&core| usable(core)));
+        for core in [MOST - 1, MOST, u16::MAX] {
+            assert!(!usable(core), "{core}");
+        }
+        assert_eq!(given(), here, "the caller stays where it was");
+    }
 
     #[test]
     fn lists_of_cores() {

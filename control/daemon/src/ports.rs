@@ -183,7 +183,7 @@ fn eal_config(config: &Config, specs: &[DeviceSpec], sizes: &[PoolConfig]) -> Ea
         DeviceSpec::Vdev { .. } => None,
     });
     let workers = &config.dataplane.workers;
-    let mut ours = cores::allowed();
+    let mut ours = cores::given();
     ours.retain(|core| !workers.contains(core));
     EalConfig {
         hugepages: match config.dataplane.hugepages {

@@ -75,12 +75,12 @@ fn socket_exit(error: SocketError) -> Exit {
 
 /// A worker's core must be one that this process may use.
 fn check_cores(config: &Config) -> Result<(), Exit> {
-    let allowed = cores::allowed();
     let mut workers = config.dataplane.workers.iter();
-    match workers.find(|core| !allowed.contains(core)) {
+    match workers.find(|&&core| !cores::usable(core)) {
         None => Ok(()),
         Some(core) => Err(Exit::configuration(format_args!(
-            "sluiced: workers: core {core} is not one of those that this process may use: {allowed:?}"
+            "sluiced: workers: core {core} is not one of those that this process may use \
+             (`nproc --all` counts the machine's; a cpuset may allow fewer)"
         ))),
     }
 }
