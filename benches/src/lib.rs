@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use dataplane::exchange::exchange;
@@ -46,6 +47,16 @@ pub struct BenchFrame {
     data: Box<[u8; BUFFER]>,
     start: usize,
     len: usize,
+}
+
+impl BenchFrame {
+    fn empty() -> Self {
+        Self {
+            data: Box::new([0; BUFFER]),
+            start: HEADROOM,
+            len: 0,
+        }
+    }
 }
 
 impl Frame for BenchFrame {
@@ -103,6 +114,15 @@ impl Frame for BenchFrame {
     }
 }
 
+/// What a flow sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segments {
+    /// The first one.
+    Syn,
+    /// The ones after it.
+    Ack,
+}
+
 /// A port that makes what it receives and recycles what it sends.
 #[derive(Debug)]
 pub struct Generator {
@@ -110,7 +130,7 @@ pub struct Generator {
     template: Vec<u8>,
     syn: Vec<u8>,
     flows: u32,
-    opening: Option<(u32, u32)>,
+    opening: Option<(u32, u32, Segments)>,
     random: u64,
     /// Frames that came back.
     pub sent: u64,
@@ -127,14 +147,8 @@ impl Generator {
             .with(tcp(0, 80).syn())
             .ether(GATEWAY, OUR_MAC)
             .bytes();
-        let frame = |_| BenchFrame {
-            data: Box::new([0; BUFFER]),
-            start: HEADROOM,
-            len: 0,
-        };
-        let free = (0..BUFFERS).map(frame).collect();
         Self {
-            free,
+            free: (0..BUFFERS).map(|_| BenchFrame::empty()).collect(),
             template,
             syn,
             flows,
@@ -145,10 +159,15 @@ impl Generator {
         }
     }
 
-    /// Makes the next burst the first segments of the flows from `first` on; says of how many.
-    pub fn open_next(&mut self, first: u32) -> u32 {
-        let opening = (self.flows - first).min(32);
-        self.opening = Some((first, first + opening));
+    /// Adds `frames` buffers: those of frames that the worker drops don't come back.
+    pub fn restock(&mut self, frames: u32) {
+        self.free.extend((0..frames).map(|_| BenchFrame::empty()));
+    }
+
+    /// Makes the next burst one segment each of the first of these flows; says of how many.
+    pub fn next(&mut self, flows: Range<u32>, segments: Segments) -> u32 {
+        let opening = (flows.end - flows.start).min(32);
+        self.opening = Some((flows.start, flows.start + opening, segments));
         opening
     }
 
@@ -203,9 +222,13 @@ impl Port for Generator {
 
     #[inline]
     fn rx_burst(&mut self, burst: &mut Burst<BenchFrame>) -> usize {
-        if let Some((first, last)) = self.opening.take() {
+        if let Some((first, last, segments)) = self.opening.take() {
+            let template = match segments {
+                Segments::Syn => &self.syn,
+                Segments::Ack => &self.template,
+            };
             for (flow, mut frame) in (first..last).zip(self.free.drain(..32)) {
-                write_flow(&mut frame, &self.syn, flow);
+                write_flow(&mut frame, template, flow);
                 burst.push(frame);
             }
             return burst.len();

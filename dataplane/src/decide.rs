@@ -306,7 +306,7 @@ impl Context<'_> {
         let table = A::table(self.state);
         let entry = table.entry_mut(slot);
         entry.last_seen = self.now;
-        entry.packets = entry.packets.saturating_add(1);
+        entry.packets = entry.packets.saturating_add(u16::from(!packet.later));
         let before_ms = entry.timeout_ms;
         let timeout_ms = if packet.later {
             before_ms
@@ -317,11 +317,15 @@ impl Context<'_> {
                 entry.state = state as u8;
                 recount(entry, state.is_active(), block);
                 if state == tcp::State::Established {
+                    table.keep(slot);
                     table.assure_template(slot);
                 }
             }
             timeouts.tcp(state)
         } else {
+            if entry.packets == 2 {
+                table.keep(slot);
+            }
             if side == Side::Real {
                 table.assure_template(slot);
             }

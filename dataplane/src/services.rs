@@ -22,7 +22,7 @@ use crate::owner::{Fields, MAX_FIELDS, Owners};
 use crate::pages::{Cells, Pages};
 use crate::port::PortId;
 use crate::sched::thresholds::Limits;
-use crate::sched::{Expirations, Scheduler};
+use crate::sched::{Expirations, Kind, Scheduler};
 use crate::verdict::PuntClass;
 
 pub use index::{By, FTP, Key, ServiceIndex};
@@ -118,6 +118,15 @@ impl Service {
             scheduler,
             candidates,
         }
+    }
+}
+
+impl Service {
+    /// Whether a client's next packet goes to the same real server even where nothing is
+    /// remembered of it, for as long as the real servers stay the same.
+    pub fn is_stateless(&self) -> bool {
+        let by_hash = matches!(self.scheduler.kind(), Kind::Sh | Kind::Dh | Kind::Mh);
+        by_hash && self.persistence.is_none()
     }
 }
 

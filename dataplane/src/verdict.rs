@@ -4,7 +4,7 @@
 //! `rx + handed_in + injected + released = transmit + punt + handed_out + held + sum(drop)`.
 //! Frames of our own making (ICMP errors, say) count apart: `made = made_sent + made_dropped`.
 
-use crate::counter::Counter;
+use crate::counter::{Counter, Gauge};
 use crate::owner::Step;
 use crate::port::{PortId, WorkerId};
 use crate::services::Towards;
@@ -211,6 +211,12 @@ pub struct Counters {
     pub connections_made: Counter,
     /// Connections that ended.
     pub connections_ended: Counter,
+    /// Of these: ended before their time, unanswered, to make room for others.
+    pub evicted: Counter,
+    /// Packets sent to their real server without a connection, for want of room.
+    pub unkept: Counter,
+    /// Connections and templates in the tables now: IPv4, IPv6.
+    pub entries: [Gauge; 2],
     /// Turns of the loop.
     pub turns: Counter,
     /// Turns that found a frame.
@@ -241,6 +247,9 @@ impl Default for Counters {
             made_dropped: zero(),
             connections_made: zero(),
             connections_ended: zero(),
+            evicted: zero(),
+            unkept: zero(),
+            entries: Default::default(),
             turns: zero(),
             busy_turns: zero(),
             busy_cycles: zero(),
@@ -267,6 +276,8 @@ impl Counters {
             ("made-dropped", &self.made_dropped),
             ("connections-made", &self.connections_made),
             ("connections-ended", &self.connections_ended),
+            ("evicted", &self.evicted),
+            ("unkept", &self.unkept),
             ("turns", &self.turns),
             ("busy-turns", &self.busy_turns),
             ("busy-cycles", &self.busy_cycles),
@@ -280,11 +291,14 @@ impl Counters {
             .iter()
             .map(|reason| reason.name())
             .zip(&self.drop);
+        let [v4, v6] = self.entries.each_ref().map(|gauge| u64::from(gauge.get()));
+        let entries = [("entries-v4", v4), ("entries-v6", v6)];
         single
             .into_iter()
             .chain(punt)
             .chain(drop)
             .map(|(name, counter)| (name, counter.get()))
+            .chain(entries)
     }
 
     /// Both sides of the equation that every frame keeps: what came in, what became of it.

@@ -215,6 +215,9 @@ impl<P: Port> Worker<P> {
         turn.expire_fragments(&mut context, expire);
         turn.flush();
         context.expire(expire);
+        let entries = [self.state.v4.len(), self.state.v6.len()];
+        let gauges = self.counters.entries.iter().zip(entries);
+        gauges.for_each(|(gauge, entries)| gauge.set(entries));
         self.counters.turns.add(1);
         self.counters.busy_turns.add(u64::from(busy));
         busy

@@ -49,3 +49,28 @@ fn a_turn_allocates_nothing() {
         turns += 1;
     }
 }
+
+#[test]
+fn a_full_table_allocates_nothing() {
+    let mut lab = Lab::with_connections(16);
+    lab.service(TCP, VIP, 80, "rr", &[(1, 1)]);
+    let mut port = 0;
+    let mut flood = |lab: &mut Lab| {
+        for _ in 0..24 {
+            port += 1;
+            let syn = ip(CLIENT, VIP).with(tcp(port, 81 - port % 2).syn());
+            lab.give(WAN, &syn.ether(GATEWAY_MAC, WAN_MAC).bytes());
+        }
+        let allocated = allocations(|| {
+            lab.worker.turn(lab.now);
+        });
+        lab.sent(LAN);
+        allocated
+    };
+    for _ in 0..3 {
+        flood(&mut lab);
+    }
+    lab.wait(1000);
+    assert_eq!(flood(&mut lab), 0);
+    assert!(lab.counters.evicted.get() > 0);
+}

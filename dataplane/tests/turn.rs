@@ -311,6 +311,7 @@ fn special_cases() -> Vec<&'static str> {
     let mut full = Lab::with_connections(1);
     full.service(TCP, VIP, 80, "rr", &[(1, 1)]);
     full.one(&rx(&syn(1)));
+    full.one(&rx(&ip(CLIENT, VIP).with(tcp(1, 80).ack())));
     expect(full.one(&rx(&syn(2))), "drop-table-full");
 
     let mut defended = verdict_lab();

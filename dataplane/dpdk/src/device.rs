@@ -469,7 +469,7 @@ fn set_up_queues(port: u16, config: &DeviceConfig) -> Result<PortSetupResult, De
     // SAFETY: the port exists and is not started; `setup.pool` is valid, and `Opened` keeps it
     // until the port is closed.
     let answer = unsafe { dpdk_sys::shim_port_setup(port, &mut setup) };
-    check(answer).map_err(|reason| refused(config, step_name(setup.step), reason))?;
+    check(answer).map_err(|reason| refused(config, step_name(setup.step, &reason), reason))?;
     Ok(PortSetupResult {
         rss_types: RssTypes(setup.rss_types),
         reports_hash: setup.reports_hash == 1,
@@ -502,8 +502,10 @@ fn wanted(config: &DeviceConfig) -> PortSetup {
     setup
 }
 
-fn step_name(step: u8) -> &'static str {
+fn step_name(step: u8, reason: &io::Error) -> &'static str {
+    let no_memory = reason.raw_os_error() == Some(libc::ENOMEM);
     match step {
+        dpdk_sys::STEP_RX_QUEUE if no_memory => "given a receive queue (are its mbufs enough?)",
         dpdk_sys::STEP_INFO => "asked what it can do",
         dpdk_sys::STEP_CONFIGURE => "configured",
         dpdk_sys::STEP_DESCRIPTORS => "given that many descriptors",

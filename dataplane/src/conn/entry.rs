@@ -105,6 +105,8 @@ pub struct Entry<A> {
     pub state: u8,
     /// See [`Flags`].
     pub flags: Flags,
+    /// Its place in [`super::fifo`] plus 1; 0 if it has none.
+    pub(super) queued: u32,
 }
 
 const _: () = assert!(MAX_FIELDS == 4, "a slot fits two bits of the flags");

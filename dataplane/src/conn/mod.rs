@@ -4,12 +4,16 @@
 //! never grows. A packet costs two lines of it: a bucket of the [`index`], and the entry. A
 //! connection whose replies pass us is found from both sides.
 //!
+//! A full table gives the places of unanswered connections away, oldest first ([`fifo`]), and
+//! never that of an established one.
+//!
 //! Expiry is lazy. A packet only stores when it came; the [`wheel`] looks again when the
 //! deadline that was set last has passed, and a look-up never returns an entry that is past
 //! its own.
 
 pub mod defence;
 pub mod entry;
+pub mod fifo;
 pub mod index;
 pub mod key;
 pub mod table;

@@ -4,10 +4,12 @@ use arch::{HugeSlice, PageKind, Pages, PagesError};
 
 use super::defence::Sweep;
 use super::entry::{Entry, Flags};
+use super::fifo::Fifo;
 use super::index::Index;
 use super::key::{Address, Hash, Hasher, Key};
 use super::template::REARMED_MS;
 use super::wheel::{NIL, Wheel};
+use crate::bucket::TokenBucket;
 use crate::owner::FieldsSlot;
 use crate::services::{RealId, ServiceId};
 use crate::time::Millis;
@@ -80,7 +82,12 @@ pub struct Table<A: Address> {
     entries: HugeSlice<Entry<A>>,
     index: Index,
     wheel: Wheel,
+    fifo: Fifo,
     hasher: Hasher,
+    /// Evictions that are left.
+    budget: TokenBucket,
+    /// When it was full last, for [`Table::was_full`].
+    full_at: Option<Millis>,
     /// First of the free slots, linked through `next`.
     free: u32,
     live: u32,
@@ -88,6 +95,17 @@ pub struct Table<A: Address> {
 
 /// The most connections of one family that a worker can hold.
 pub const MAX_CONNECTIONS: u32 = 1 << 30;
+
+/// How long after it was full a table still counts as that: connections that found no place
+/// then are without one for a while.
+const FULL_FOR_MS: u32 = 60_000;
+
+/// A table that is full of unanswered connections is renewed in no less than so many seconds:
+/// time for a handshake and its first repetitions.
+const RENEWED_IN_SECONDS: u32 = 8;
+
+/// The fewest evictions a second that a small table allows.
+const LEAST_BUDGET: u32 = 64;
 
 impl<A: Address> Table<A> {
     /// A table for `capacity` connections, at most [`MAX_CONNECTIONS`]; all its memory is
@@ -110,7 +128,10 @@ impl<A: Address> Table<A> {
             entries,
             index: Index::new(2 * capacity as usize, pages)?,
             wheel: Wheel::new(now),
+            fifo: Fifo::new(capacity as usize, pages)?,
             hasher,
+            budget: TokenBucket::new(budget(capacity), now),
+            full_at: None,
             free: if capacity == 0 { NIL } else { 0 },
             live: 0,
         })
@@ -119,9 +140,20 @@ impl<A: Address> Table<A> {
     /// Octets that it takes, and on what pages.
     pub fn memory(&self) -> (usize, PageKind) {
         (
-            self.entries.mapped_bytes() + self.index.memory(),
+            self.entries.mapped_bytes() + self.index.memory() + self.fifo.memory(),
             self.entries.page_kind(),
         )
+    }
+
+    /// Connections that it can hold.
+    pub fn capacity(&self) -> u32 {
+        u32::try_from(self.entries.len()).expect("at most MAX_CONNECTIONS")
+    }
+
+    /// Connections that there is room for.
+    #[inline]
+    pub fn room(&self) -> u32 {
+        self.capacity() - self.live
     }
 
     /// Connections in it.
@@ -201,11 +233,52 @@ impl<A: Address> Table<A> {
         *self.entry_mut(slot) = entry;
         if let Control::By(template) = new.control {
             self.entry_mut(template).control += 1;
+            self.keep(template);
         }
+        let place = self.fifo.push(slot.0);
+        self.entry_mut(slot).queued = queued(place);
         self.wheel
             .arm(&mut self.entries, slot.0, now, new.timeout_ms);
         self.live += 1;
         Ok(slot)
+    }
+
+    /// The entry that is to end first, and then asked again, so that `wanted` more have room;
+    /// `None` if they have, if none is to go before its time, or if too many went lately.
+    pub fn next_to_go(&mut self, wanted: u32, now: Millis) -> Option<Slot> {
+        if self.room() >= wanted {
+            return self.front_of_full_queue(wanted);
+        }
+        self.full_at = Some(now);
+        let oldest = self.fifo.oldest()?;
+        let may = self.budget.take(budget(self.capacity()), now);
+        may.then_some(Slot(oldest))
+    }
+
+    /// The front of a full queue goes before its time too: it was not answered while twice as
+    /// many came as there are places.
+    fn front_of_full_queue(&mut self, wanted: u32) -> Option<Slot> {
+        if self.fifo.room() >= wanted {
+            return None;
+        }
+        let oldest = self.fifo.oldest();
+        oldest.filter(|_| self.fifo.room() < wanted).map(Slot)
+    }
+
+    /// Whether it is full, or was within the last minute: some packets then belong to
+    /// connections that found no place.
+    pub fn was_full(&self, now: Millis) -> bool {
+        let lately = |at| now.since(at) < FULL_FOR_MS;
+        self.free == NIL || self.full_at.is_some_and(lately)
+    }
+
+    /// Keeps the connection in `slot` until it ends by itself: it was answered.
+    #[inline]
+    pub fn keep(&mut self, slot: Slot) {
+        let entry = self.entry_mut(slot);
+        if let Some(place) = std::mem::take(&mut entry.queued).checked_sub(1) {
+            self.fifo.remove(place);
+        }
     }
 
     /// Gives the connection in `slot` another timeout from `now` on. A shorter one hangs it
@@ -222,6 +295,7 @@ impl<A: Address> Table<A> {
 
     /// Ends the connection in `slot` and returns what it was.
     pub fn remove(&mut self, slot: Slot) -> Entry<A> {
+        self.keep(slot);
         let entry = *self.entry(slot);
         debug_assert!(entry.flags.has(Flags::LIVE), "only a live connection ends");
         self.index
@@ -232,7 +306,7 @@ impl<A: Address> Table<A> {
         }
         debug_assert!(entry.controls() == 0, "a template outlives its connections");
         if let Some(template) = entry.template() {
-            self.entry_mut(template).control -= 1;
+            self.release(template);
         }
         self.wheel.disarm(&mut self.entries, slot.0);
         let next = self.free;
@@ -245,9 +319,25 @@ impl<A: Address> Table<A> {
         entry
     }
 
+    /// Takes a connection from a template. One that was of no use yet is the next to go.
+    fn release(&mut self, template: Slot) {
+        let entry = self.entry_mut(template);
+        entry.control -= 1;
+        if entry.control == 0 && !entry.flags.has(Flags::ASSURED) {
+            let place = self.fifo.push_first(template.0);
+            self.entry_mut(template).queued = queued(place);
+        }
+    }
+
     /// Ends connections whose deadline has passed and hands each to `ended`; looks at no more
     /// than `budget` entries and ticks.
     pub fn expire(&mut self, now: Millis, mut budget: u32, mut ended: impl FnMut(&Entry<A>)) {
+        // Once a turn, so that no wrap of the clock brings an old time back.
+        if self.free == NIL {
+            self.full_at = Some(now);
+        } else if !self.was_full(now) {
+            self.full_at = None;
+        }
         while budget > 0
             && let Some(slot) = self.wheel.due(now, &mut budget)
         {
@@ -348,6 +438,16 @@ impl<A: Address> Table<A> {
             .iter()
             .filter(|entry| entry.flags.has(Flags::LIVE))
     }
+}
+
+/// As an entry remembers its place.
+fn queued(place: Option<u32>) -> u32 {
+    place.map_or(0, |place| place + 1)
+}
+
+/// Evictions a second.
+fn budget(capacity: u32) -> u32 {
+    (capacity / RENEWED_IN_SECONDS).max(LEAST_BUDGET)
 }
 
 impl<A: Address> New<A> {
@@ -530,6 +630,7 @@ mod tests {
     enum Step {
         Open(u32, u32),
         Touch(u32),
+        Keep(u32),
         Close(u32),
         Wait(u32),
     }
@@ -538,6 +639,7 @@ mod tests {
         prop_oneof![
             (0..200u32, 1..20_000u32).prop_map(|(client, ms)| Step::Open(client, ms)),
             (0..200u32).prop_map(Step::Touch),
+            (0..200u32).prop_map(Step::Keep),
             (0..200u32).prop_map(Step::Close),
             (0..3_000u32).prop_map(Step::Wait),
         ]
@@ -546,17 +648,36 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn agrees_with_a_hash_map(steps in prop::collection::vec(step(), 0..400)) {
+        fn agrees_with_a_hash_map(steps in prop::collection::vec(step(), 0..600)) {
             let mut table = table(64);
             let mut model: HashMap<u32, (Millis, u32)> = HashMap::new();
+            let mut unanswered = Vec::new();
+            let mut bucket = TokenBucket::new(LEAST_BUDGET, START);
             let mut now = START;
             for step in steps {
                 match step {
                     Step::Open(client, ms) if find(&table, &key(client), now) == Found::Nothing => {
+                        let first = table.fifo.oldest();
+                        let may = match model.len() {
+                            64 => first.is_some() && bucket.take(LEAST_BUDGET, now),
+                            _ => table.fifo.room() == 0,
+                        };
+                        let goes = may.then(|| unanswered.remove(0));
+                        let evicted = table.next_to_go(1, now).map(|slot| table.remove(slot).client);
+                        prop_assert_eq!(evicted, goes);
+                        goes.map(|goes| model.remove(&goes));
+                        prop_assert!(goes.is_none() || table.room() > 0);
                         let room = table.insert(&new(client, ms, client % 2 == 0), now).is_ok();
                         prop_assert_eq!(room, model.len() < 64);
                         if room {
                             model.insert(client, (now, ms));
+                            unanswered.push(client);
+                        }
+                    }
+                    Step::Keep(client) => {
+                        if let Found::Live(slot, _) = find(&table, &key(client), now) {
+                            table.keep(slot);
+                            unanswered.retain(|&other| other != client);
                         }
                     }
                     Step::Touch(client) => {
@@ -584,8 +705,12 @@ mod tests {
                         });
                     }
                 }
+                unanswered.retain(|client| model.contains_key(client));
             }
             prop_assert_eq!(table.len() as usize, model.len());
+            let first = (0..4).find_map(|_| table.fifo.oldest());
+            let first = first.map(|slot| table.entry(Slot(slot)).client);
+            prop_assert_eq!(first, unanswered.first().copied());
             for client in 0..200 {
                 let found = matches!(find(&table, &key(client), now), Found::Live(..));
                 prop_assert_eq!(found, model.contains_key(&client));

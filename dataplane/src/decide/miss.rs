@@ -12,7 +12,7 @@ use wire::Protocol;
 use super::{Aside, Context, Origin, Refusal, way};
 use crate::conn::defence::every;
 use crate::conn::table::New;
-use crate::conn::{Control, Flags, Found, Key, Side, Slot, tcp, template};
+use crate::conn::{Control, Flags, Found, Full, Key, Side, Slot, tcp, template};
 use crate::fwd::Forwarder;
 use crate::observe::Event;
 use crate::owner::{Next, Step, next_stop};
@@ -148,12 +148,17 @@ impl<'a> Context<'a> {
             return Err(self.unclaimed(packet));
         }
         if !may_open(packet, self.snapshot.settings.sloppy_tcp) {
-            return Err(Verdict::Drop(Reason::NoConnection));
+            return Err(self.stranger(frame, opening));
         }
         if let Some(n) = self.snapshot.settings.drop_packet
             && every(&mut self.state.packets_spared, n.get())
         {
             return Err(Verdict::Drop(Reason::Defence));
+        }
+        let once = service.one_packet && packet.key.protocol == Protocol::UDP.0;
+        let room = once || self.make_room::<A>(service);
+        if !room && !service.is_stateless() {
+            return Err(Verdict::Drop(Reason::TableFull));
         }
         let new = match self.new_connection(opening) {
             Err(Refusal(Reason::NoReal, _)) if by == By::Ftp => {
@@ -161,12 +166,60 @@ impl<'a> Context<'a> {
             }
             new => new.map_err(|refusal| self.refused(refusal, &packet.key))?,
         };
-        if service.one_packet && packet.key.protocol == Protocol::UDP.0 {
+        if once {
             let passed = self.once(frame, opening, &new);
             return Err(passed.unwrap_or_else(|refusal| self.refused(refusal, &packet.key)));
         }
-        self.keep(opening, &new)
-            .map_err(|refusal| self.refused(refusal, &packet.key))
+        match self.keep(opening, &new) {
+            Ok(slot) => Ok(slot),
+            Err(Full) => Err(self.unkept(frame, opening, &new, Reason::TableFull)),
+        }
+    }
+
+    /// A packet that opens nothing, and no connection. While the table is full, and for a while
+    /// after, it may be of one that found no place: the scheduler knows its real server.
+    fn stranger<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        opening: &Opening<'_, A>,
+    ) -> Verdict {
+        let (now, packet) = (self.now, opening.packet);
+        let may_be = opening.service.is_stateless()
+            && !packet.flags.syn()
+            && A::table(self.state).was_full(now);
+        match may_be.then(|| self.new_connection(opening)) {
+            Some(Ok(new)) => self.unkept(frame, opening, &new, Reason::NoConnection),
+            _ => Verdict::Drop(Reason::NoConnection),
+        }
+    }
+
+    /// Sends a packet whose connection finds no place, where the next one finds the same real
+    /// server without it; else drops it for this reason.
+    fn unkept<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        opening: &Opening<'_, A>,
+        new: &New<A>,
+        reason: Reason,
+    ) -> Verdict {
+        if new.two_way || !opening.service.is_stateless() {
+            return Verdict::Drop(reason);
+        }
+        self.counters.unkept.add(1);
+        let passed = self.pass(frame, opening, new);
+        passed.unwrap_or_else(|refusal| self.refused(refusal, &opening.packet.key))
+    }
+
+    /// Makes room for a connection of the service, and for its template, if it has them; says
+    /// whether there is.
+    fn make_room<A: Stored>(&mut self, service: &Service) -> bool {
+        let wanted = 1 + u32::from(service.persistence.is_some());
+        let now = self.now;
+        while let Some(slot) = A::table(self.state).next_to_go(wanted, now) {
+            self.end::<A>(slot);
+            self.counters.evicted.add(1);
+        }
+        A::table(self.state).room() > 0
     }
 
     /// The connection to be: the client's own real server, or the scheduler's choice.
@@ -298,10 +351,8 @@ impl<'a> Context<'a> {
     }
 
     /// Makes the connection.
-    fn keep<A: Stored>(&mut self, opening: &Opening<'_, A>, new: &New<A>) -> Result<Slot, Refusal> {
-        let slot = A::table(self.state)
-            .insert(new, self.now)
-            .map_err(|_| Reason::TableFull)?;
+    fn keep<A: Stored>(&mut self, opening: &Opening<'_, A>, new: &New<A>) -> Result<Slot, Full> {
+        let slot = A::table(self.state).insert(new, self.now)?;
         self.count_new(opening, new.real_id);
         opening.own.made_under[usize::from(new.fields.0)].up();
         Ok(slot)
@@ -326,23 +377,38 @@ impl<'a> Context<'a> {
         opening: &Opening<'_, A>,
         new: &New<A>,
     ) -> Result<Verdict, Refusal> {
-        let (packet, own) = (opening.packet, opening.own);
-        let entry = new.entry(self.now);
-        frame.observe(Event::Opened);
-        frame.observe(Event::of(&entry, Side::Client));
         let real = self.snapshot.reals.get(new.real_id.0).ok_or(NOBODY)?;
         let block = self.blocks.reals.get(new.real_id.0).ok_or(NOBODY)?;
+        frame.observe(Event::Opened);
         self.count_new(opening, new.real_id);
-        block.traffic.inbound(packet.shape.length);
-        own.traffic.inbound(packet.shape.length);
         block.inactive.down();
         thresholds::unbind(block, self.blocks.others.get(new.real_id.0), real.limits);
         self.counters.connections_ended.add(1);
+        self.pass(frame, opening, new)
+    }
+
+    /// Sends a client's packet to a real server without a connection.
+    fn pass<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        opening: &Opening<'_, A>,
+        new: &New<A>,
+    ) -> Result<Verdict, Refusal> {
+        let packet = opening.packet;
+        let entry = new.entry(self.now);
+        frame.observe(Event::of(&entry, Side::Client));
+        let real = self.snapshot.reals.get(new.real_id.0).ok_or(NOBODY)?;
+        let block = self.blocks.reals.get(new.real_id.0).ok_or(NOBODY)?;
+        block.traffic.inbound(packet.shape.length);
+        opening.own.traffic.inbound(packet.shape.length);
         let Some(hop) = real.forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
         let hop = Towards::Hop(hop);
         let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
+        if packet.flags.syn() {
+            self.clamp::<A, F>(frame, new.service, &real.forwarder, way.mtu);
+        }
         let outer = self.outer(&real.forwarder);
         real.forwarder.to_real(frame, &entry, way.link, outer)?;
         Ok(self.by(&way))

@@ -67,8 +67,8 @@ pub struct Spec {
     /// Number and mode, in the order they were added; at most [`REALS`].
     pub reals: Vec<(u8, Mode)>,
     pub locals: Vec<IpAddr>,
-    owners: Option<Owners>,
-    scheduler: Option<Scheduler>,
+    pub owners: Option<Owners>,
+    pub scheduler: Option<Scheduler>,
 }
 
 impl Spec {
