@@ -264,7 +264,8 @@ impl Compiler {
         if std::mem::take(&mut self.routes_changed) {
             let routes: Vec<_> = topology.routes().iter().map(|p| self.path(p)).collect();
             let met = self.met.iter().map(|(&(_, address), &hop)| (address, hop));
-            self.snapshot.routes = Routes::new(&routes, met.collect());
+            let routes = Routes::new(&routes, met.collect());
+            self.snapshot.routes = routes.with_made_up_neighbours(topology.make_up());
         }
     }
 

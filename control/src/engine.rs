@@ -108,6 +108,11 @@ impl Engine {
             engine.note(change);
         }
         engine.compiler.route(&engine.topology);
+        if engine.topology.make_up().is_some() {
+            // Those of the file come before those that are made up.
+            let pinned: Vec<_> = engine.topology.pinned().map(|(one, _)| one).collect();
+            pinned.into_iter().for_each(|one| engine.know(one));
+        }
         engine.publish(0);
         Ok((engine, readers))
     }
