@@ -27,6 +27,8 @@ pub enum Feature {
     Flags,
     /// Persistent services.
     Persistence,
+    /// Persistence by something else than the client's address.
+    PersistenceEngine,
     /// Services that schedule each packet.
     OnePacket,
     /// Source addresses for FULLNAT.
@@ -101,17 +103,18 @@ impl Feature {
             | Self::FullNat
             | Self::Thresholds
             | Self::Route
-            | Self::Multipath         => true,
-            Self::MarkService
+            | Self::Multipath
+            | Self::MarkService
+            | Self::MarkRule
             | Self::Persistence
-            | Self::OnePacket
+            | Self::OnePacket         => true,
+            Self::PersistenceEngine
             | Self::ClientAddress
             | Self::CrossFamily
             | Self::Gue
             | Self::Gre
             | Self::Vlan
-            | Self::Bond
-            | Self::MarkRule          => false,
+            | Self::Bond              => false,
         }
     }
 
@@ -123,6 +126,7 @@ impl Feature {
             Self::Scheduler(_) => "scheduler",
             Self::Flags => "flags",
             Self::Persistence => "persistence",
+            Self::PersistenceEngine => "persistence_engine",
             Self::OnePacket => "one_packet",
             Self::LocalAddresses => "local_addresses",
             Self::ClientAddress => "client_address",
@@ -151,6 +155,7 @@ impl fmt::Display for Feature {
             Self::MarkService => "services by firewall mark",
             Self::Flags => "scheduler flags",
             Self::Persistence => "persistence",
+            Self::PersistenceEngine => "persistence engines",
             Self::OnePacket => "one-packet scheduling",
             Self::LocalAddresses => "local addresses",
             Self::ClientAddress => "client address for FULLNAT",
@@ -230,6 +235,7 @@ pub(crate) fn uses_of_service(service: &Service) -> Vec<Feature> {
     let options = [
         (service.flags != SchedulerFlags::default(), Feature::Flags),
         (service.persistence.is_some(), Feature::Persistence),
+        (has_engine(service), Feature::PersistenceEngine),
         (service.one_packet, Feature::OnePacket),
         (!service.local_addresses.is_empty(), Feature::LocalAddresses),
         (
@@ -240,6 +246,11 @@ pub(crate) fn uses_of_service(service: &Service) -> Vec<Feature> {
     ];
     uses.extend(chosen(options));
     uses
+}
+
+fn has_engine(service: &Service) -> bool {
+    let persistence = service.persistence.as_ref();
+    persistence.is_some_and(|persistence| persistence.engine.is_some())
 }
 
 /// What a real server asks for.
@@ -341,6 +352,14 @@ mod tests {
             scheduler: SchedulerKind::Mh,
             ..web()
         };
+        let sip = Service {
+            persistence: Some(crate::model::Persistence {
+                timeout: 300,
+                mask: crate::model::PersistenceMask::full(Family::V4),
+                engine: Some("sip".to_owned()),
+            }),
+            ..web()
+        };
         let v6 = Listen::Mark {
             mark: 1,
             family: Family::V6,
@@ -353,9 +372,10 @@ mod tests {
                     one_packet: true,
                     ..web()
                 },
-                "one-packet scheduling: not built yet",
+                "built",
             ),
-            (Service::new(v6), "services by firewall mark: not built yet"),
+            (sip, "persistence engines: not built yet"),
+            (Service::new(v6), "built"),
         ];
         for (given, want) in cases {
             assert_eq!(answer(service(&given)), want);

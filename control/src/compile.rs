@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::model::{
-    Endpoint, Listen, Mode, PersistenceMask, Protocol, SchedulerFlags, SchedulerKind, Tunnel,
+    self, Endpoint, Listen, Mode, PersistenceMask, Protocol, SchedulerFlags, SchedulerKind, Tunnel,
 };
 use dataplane::fwd::{self, Forwarder};
 use dataplane::owner::{Fields, FieldsSlot, Owners, TooManyFields, Traits};
@@ -18,8 +18,8 @@ use dataplane::sched::sums;
 use dataplane::sched::thresholds::Limits;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec};
 use dataplane::services::{
-    Blocks, Candidate, Hop, HopId, Key, NatReal, NatReals, Real, RealId, Route, Routes, Service,
-    ServiceId, Snapshot, Target,
+    Blocks, Candidate, Hop, HopId, Key, NatReal, NatReals, Persistence, Real, RealId, Route,
+    Routes, Service, ServiceId, Snapshot, Target,
 };
 use proto::listing::Totals;
 use wire::ethernet::Mac;
@@ -65,6 +65,8 @@ pub fn compile_service(
         owners,
         locals: entry.settings.local_addresses.iter().copied().collect(),
         mss_clamp: entry.settings.mss_clamp,
+        persistence: entry.settings.persistence.as_ref().map(persistence),
+        one_packet: entry.settings.one_packet,
         ..Service::new(id, revision, scheduler, candidates.collect())
     }
 }
@@ -80,6 +82,13 @@ fn traits(entry: &ServiceEntry) -> Traits {
         ),
         nat: entry.reals.iter().any(|real| real.real.mode == Mode::Nat),
         mark: settings.listen.address().is_none(),
+    }
+}
+
+fn persistence(asked: &model::Persistence) -> Persistence {
+    Persistence {
+        timeout_ms: asked.timeout * 1000,
+        mask: mask(asked.mask),
     }
 }
 
@@ -255,7 +264,8 @@ impl Compiler {
         if std::mem::take(&mut self.routes_changed) {
             let routes: Vec<_> = topology.routes().iter().map(|p| self.path(p)).collect();
             let met = self.met.iter().map(|(&(_, address), &hop)| (address, hop));
-            self.snapshot.routes = Routes::new(&routes, met.collect());
+            let routes = Routes::new(&routes, met.collect());
+            self.snapshot.routes = routes.with_made_up_neighbours(topology.make_up());
         }
     }
 

@@ -4,10 +4,11 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use config::model::{Config, Endpoint, Listen, Mode, Real};
+use config::model::{Config, Endpoint, Listen, MarkRule, Mode, Prefix, Real};
 use dataplane::port::PortId;
 use dataplane::published::{Publisher, Reader};
-use dataplane::services::{Blocks, PortView, RealId, ServiceId, Snapshot};
+use dataplane::services::marks::{Network, Rule};
+use dataplane::services::{Blocks, Marks, PortView, RealId, ServiceId, Snapshot};
 use proto::command::{Command, ListOptions};
 use proto::errors::{EXIT_NEGATIVE, EXIT_USAGE, Failure};
 use proto::grammar;
@@ -111,6 +112,11 @@ impl Engine {
             engine.note(change);
         }
         engine.compiler.route(&engine.topology);
+        if engine.topology.make_up().is_some() {
+            // Those of the file come before those that are made up.
+            let pinned: Vec<_> = engine.topology.pinned().map(|(one, _)| one).collect();
+            pinned.into_iter().for_each(|one| engine.know(one));
+        }
         engine.publish(0);
         Ok((engine, readers))
     }
@@ -783,8 +789,32 @@ fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapsho
     Snapshot {
         ports: topology.ports().map(view).collect(),
         settings: Tunables::of(config).compile().into(),
+        marks: Marks::new(
+            config
+                .marks
+                .iter()
+                .map(|rule| mark(rule, topology))
+                .collect(),
+        ),
         blocks: (0..workers).map(|_| Blocks::default()).collect(),
         ..Snapshot::default()
+    }
+}
+
+/// A rule of the file, for the workers.
+fn mark(rule: &MarkRule, topology: &Topology) -> Rule {
+    let network = |prefix: Prefix| Network::new(prefix.address, prefix.length);
+    let (first, last) = rule.ports.unwrap_or((0, u16::MAX));
+    Rule {
+        mark: rule.mark,
+        protocol: rule.protocol.map(config::model::Protocol::number),
+        from: rule.from.map(network),
+        to: Some(network(rule.to)),
+        ports: first..=last,
+        entry: rule
+            .port
+            .as_deref()
+            .and_then(|name| topology.port_named(name)),
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use config::model::{Config, Prefix};
 use dataplane::port::PortId;
+use dataplane::services::MakeUp;
 use wire::ethernet::Mac;
 
 /// What control knows of a port.
@@ -55,9 +56,6 @@ pub struct Topology {
     made_up: Option<MakeUp>,
 }
 
-/// Says a neighbour's MAC without asking anybody.
-pub type MakeUp = fn(&IpAddr) -> Mac;
-
 impl Topology {
     /// Puts together the ports, in the order of their numbers, and what the file says of
     /// neighbours and routes. A neighbour of a port that doesn't exist is left out: the file's
@@ -88,6 +86,11 @@ impl Topology {
     pub fn with_made_up_neighbours(self, mac: MakeUp) -> Self {
         let made_up = Some(mac);
         Self { made_up, ..self }
+    }
+
+    /// How neighbours' MACs are made up, if they are.
+    pub fn make_up(&self) -> Option<MakeUp> {
+        self.made_up
     }
 
     /// The MAC of a neighbour that needs no asking because all are made up.

@@ -462,6 +462,7 @@ fn way(snapshot: &Snapshot, shape: Shape, towards: Towards, overhead: u16) -> Re
     let resolved = match towards {
         Towards::Hop(hop) => snapshot.hops.get(hop.0).copied(),
         Towards::Unknown(_) => None,
+        Towards::MadeUp(port, mac) => made_up(snapshot, port, mac),
     };
     let resolved = resolved.and_then(|hop| Some((hop, hop.destination?)));
     let (hop, next) = match resolved {
@@ -491,6 +492,16 @@ fn way(snapshot: &Snapshot, shape: Shape, towards: Towards, overhead: u16) -> Re
     })
 }
 
+#[cold]
+fn made_up(snapshot: &Snapshot, port: PortId, mac: Mac) -> Option<Hop> {
+    let view = snapshot.ports.get(usize::from(port.0))?;
+    Some(Hop {
+        port,
+        source: view.mac,
+        destination: Some(mac),
+    })
+}
+
 /// What stands for a MAC until control has found it.
 const UNKNOWN: Mac = Mac([0; 6]);
 
@@ -499,11 +510,11 @@ const UNKNOWN: Mac = Mac([0; 6]);
 fn unresolved(snapshot: &Snapshot, towards: Towards) -> Result<Hop, Reason> {
     match towards {
         Towards::Hop(hop) => {
-            snapshot.next_hops.get(hop.0).ok_or(Reason::NoNeighbour)?;
+            snapshot.next_hops.get(hop.0).ok_or(Reason::NoRoute)?;
             let hop = snapshot.hops.get(hop.0).ok_or(Reason::NoNeighbour)?;
             Ok(*hop)
         }
-        Towards::Unknown(port) => {
+        Towards::Unknown(port) | Towards::MadeUp(port, _) => {
             let view = snapshot.ports.get(usize::from(port.0));
             let source = view.ok_or(Reason::NoPort)?.mac;
             let destination = None;

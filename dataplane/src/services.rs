@@ -27,7 +27,7 @@ use crate::verdict::PuntClass;
 
 pub use index::{By, FTP, Key, ServiceIndex};
 pub use marks::Marks;
-pub use routes::{Route, Routes, Target, Towards};
+pub use routes::{MakeUp, Route, Routes, Target, Towards};
 
 /// A service's slot. Control reuses a slot only when no worker has a connection on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]

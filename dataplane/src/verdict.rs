@@ -153,9 +153,9 @@ reasons! {
     TableFull => "drop-table-full",
     /// A chain of IPv6 extension headers that is too long, or ends nowhere.
     HeaderChain => "drop-header-chain",
-    /// No route leads to the client.
+    /// The client, or the real server, is on no link, and no route leads there.
     NoRoute => "drop-no-route",
-    /// There is no next hop: the real server is on no link, and no route leads to it.
+    /// The next hop went while the packet was on its way.
     NoNeighbour => "drop-no-neighbour",
     /// TTL or hop limit used up.
     TtlExceeded => "drop-ttl-exceeded",

@@ -597,7 +597,9 @@ impl<P: Port> Turn<'_, P> {
                 let port = self.snapshot.hops.get(hop).map(|hop| hop.port);
                 port.zip(self.snapshot.next_hops.get(hop).copied())
             }
-            Towards::Unknown(port) => destination(frame.bytes()).map(|address| (port, address)),
+            Towards::Unknown(port) | Towards::MadeUp(port, _) => {
+                destination(frame.bytes()).map(|address| (port, address))
+            }
         };
         match next {
             Some(_) => self.punt(frame, port, PuntClass::Unresolved, next),

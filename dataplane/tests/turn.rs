@@ -328,7 +328,7 @@ fn special_cases() -> Vec<&'static str> {
         },
     );
     unresolved.publish();
-    expect(unresolved.one(&rx(&syn(1))), "drop-no-neighbour");
+    expect(unresolved.one(&rx(&syn(1))), "drop-no-route");
     let real = std::net::IpAddr::from([10, 1, 0, 1]);
     unresolved.snapshot.next_hops.set(1, real);
     unresolved.publish();
@@ -339,6 +339,9 @@ fn special_cases() -> Vec<&'static str> {
     });
     let rewritten = syn(1).ttl(63).ether(LAN_MAC, Mac([0; 6])).bytes();
     assert_eq!(waiting, [(Some((LAN, real)), rewritten)]);
+    unresolved.snapshot.hops.clear(1);
+    unresolved.publish();
+    expect(unresolved.one(&rx(&syn(1))), "drop-no-neighbour");
 
     let mut narrow = verdict_lab();
     let mut ports = narrow.snapshot.ports.to_vec();

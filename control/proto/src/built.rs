@@ -46,7 +46,6 @@ fn missing_view(options: &ListOptions) -> Option<&'static str> {
     first([
         (options.connections, "--connection"),
         (options.rate, "--rate"),
-        (options.persistent, "--persistent-conn"),
         (options.daemon, "--daemon"),
         (options.sync_id.is_some(), "--syncid"),
     ])

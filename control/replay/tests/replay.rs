@@ -5,6 +5,7 @@ mod common;
 use common::{
     Bench, CLIENT, LAN_MAC, MS, Outcome, PORTS, SECOND, VIP, WAN_MAC, real_mac, rx, service,
 };
+use replay::Arrive;
 use wire::build::{Packet, echo_request, ip, tcp, udp};
 
 fn syn(port: u16) -> Packet {
@@ -249,4 +250,32 @@ fn a_held_fragment_is_listed_where_it_is_let_go() {
         .map(|(at, bytes)| (*at, bytes.len()))
         .collect();
     assert_eq!(written[..2], [(MS, len), (MS, last)]);
+}
+fn reals(outcome: &Outcome) -> Vec<(serde_json::Value, serde_json::Value)> {
+    let verdicts = outcome.field("verdict");
+    verdicts.into_iter().zip(outcome.field("real")).collect()
+}
+
+#[test]
+fn workers_agree_where_the_scheduler_has_no_memory() {
+    for scheduler in ["sh", "dh", "mh"] {
+        let mut bench = mixed(scheduler);
+        let one = reals(&bench.run());
+        assert!(
+            one.iter().any(|(verdict, _)| verdict == "transmit"),
+            "{scheduler}"
+        );
+        for workers in [2, 4, 8] {
+            for arrive in [Arrive::Rss, Arrive::Spread] {
+                bench.options.workers = workers;
+                bench.options.arrive = arrive;
+                let many = bench.run();
+                assert!(
+                    reals(&many) == one,
+                    "{scheduler}, {workers} workers, {arrive:?}"
+                );
+                assert_eq!(many.total("handed-in"), many.total("handed-out"));
+            }
+        }
+    }
 }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use wire::ethernet::Mac;
+
 use super::HopId;
 use crate::port::PortId;
 
@@ -33,7 +35,12 @@ pub enum Towards {
     Hop(HopId),
     /// It is a neighbour on this port whose MAC nobody asked for yet.
     Unknown(PortId),
+    /// It is a neighbour on this port, and this is its MAC: all are made up.
+    MadeUp(PortId, Mac),
 }
+
+/// Says a neighbour's MAC without asking anybody.
+pub type MakeUp = fn(&IpAddr) -> Mac;
 
 /// Routes and the neighbours that are known. Cloning shares both.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +48,7 @@ pub struct Routes {
     v4: Arc<[Length]>,
     v6: Arc<[Length]>,
     neighbours: Arc<[(IpAddr, HopId)]>,
+    made_up: Option<MakeUp>,
 }
 
 /// The routes of one prefix length, sorted by network.
@@ -59,7 +67,15 @@ impl Routes {
             v4: lengths(routes, true),
             v6: lengths(routes, false),
             neighbours: neighbours.into(),
+            made_up: None,
         }
+    }
+
+    /// The same routes where a neighbour that nobody named has a MAC all the same: for a
+    /// network that is not there, as in a replay.
+    #[must_use]
+    pub fn with_made_up_neighbours(self, made_up: Option<MakeUp>) -> Self {
+        Self { made_up, ..self }
     }
 
     /// The same routes with other neighbours.
@@ -94,7 +110,10 @@ impl Routes {
             .binary_search_by_key(&address, |&(address, _)| address)
         {
             Ok(at) => Towards::Hop(self.neighbours[at].1),
-            Err(_) => Towards::Unknown(port),
+            Err(_) => match self.made_up {
+                Some(mac) => Towards::MadeUp(port, mac(&address)),
+                None => Towards::Unknown(port),
+            },
         }
     }
 }

@@ -180,8 +180,8 @@ fn later_work_is_not_imitated() -> Outcome {
     let (_lab, daemon) = empty()?;
     let cases: [&[&str]; 3] = [
         &["-A", "-t", "10.83.0.101:80", "--conn-timeout", "9"],
-        &["-A", "-t", "10.83.0.101:80", "-p", "60"],
-        &["-A", "-f", "5"],
+        &["-A", "-t", "10.83.0.101:80", "-p", "60", "--pe", "sip"],
+        &["--start-daemon", "master"],
     ];
     for arguments in cases {
         let output = daemon.sluice(arguments);

@@ -404,7 +404,7 @@ impl Lab {
         let request = || {
             let port = self.next_port.get();
             self.next_port.set(port + 1);
-            format!("silent\nmax-time = 10\nlocal-port = {port}\nurl = \"{url}\"\n")
+            format!("silent\nfail-early\nmax-time = 10\nlocal-port = {port}\nurl = \"{url}\"\n")
         };
         let requests: Vec<String> = std::iter::repeat_with(request).take(count).collect();
         let file = self.file("requests");

@@ -1,0 +1,173 @@
+//! One golden replay for each mode: what comes in, what goes out, to the byte.
+
+mod common;
+
+use std::net::Ipv4Addr;
+
+use common::{Bench, CLIENT, LAN_MAC, MS, PORTS, VIP, WAN_MAC, real_mac, rx};
+use wire::Protocol;
+use wire::build::{Packet, ip, tcp};
+use wire::ethernet::Mac;
+
+const REAL: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
+const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 250);
+const NEAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
+const PINNED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 78);
+const GATEWAY_MAC: Mac = Mac([2, 1, 192, 0, 2, 1]);
+const NEAR_MAC: Mac = Mac([2, 1, 192, 0, 2, 77]);
+const PINNED_MAC: Mac = Mac([2, 7, 7, 7, 7, 7]);
+
+fn bench(service: &str, real: &str) -> Bench {
+    let rest = format!(
+        r#"
+[[neighbour]]
+address = "192.0.2.78"
+mac = "02:07:07:07:07:07"
+port = "wan"
+[[service]]
+listen = "tcp 192.0.2.10:80"
+scheduler = "rr"
+{service}
+[[service.real]]
+{real}
+"#
+    );
+    Bench::new(&(PORTS.to_owned() + &rest))
+}
+
+fn syn(client: Ipv4Addr) -> Packet {
+    ip(client, VIP).with(tcp(40000, 80).syn())
+}
+
+fn to_real(packet: &Packet) -> Vec<u8> {
+    packet.ether(LAN_MAC, real_mac(11)).bytes()
+}
+
+#[test]
+fn nat_goes_and_comes_back_to_clients_near_and_far() {
+    let mut bench = bench("", "address = \"10.1.0.11:8080\"\nmode = \"nat\"");
+    let answer = |client| rx(&ip(REAL, client).with(tcp(8080, 40000).syn().ack()));
+    let clients = [
+        (CLIENT, GATEWAY_MAC),
+        (NEAR, NEAR_MAC),
+        (PINNED, PINNED_MAC),
+    ];
+    let from_wan = clients.map(|(client, _)| (MS, rx(&syn(client))));
+    let from_lan = clients.map(|(client, _)| (2 * MS, answer(client)));
+    bench.input("wan", &from_wan).input("lan", &from_lan);
+    for workers in [1, 4] {
+        bench.options.workers = workers;
+        let outcome = bench.run();
+        let there = clients.map(|(client, _)| {
+            let packet = ip(client, REAL).ttl(63).with(tcp(40000, 8080).syn());
+            (MS, to_real(&packet))
+        });
+        let back = clients.map(|(client, mac)| {
+            let packet = ip(VIP, client).ttl(63).with(tcp(80, 40000).syn().ack());
+            (2 * MS, packet.ether(WAN_MAC, mac).bytes())
+        });
+        assert_eq!(outcome.lan, there, "{workers}");
+        assert_eq!(outcome.wan, back, "{workers}");
+        assert!(
+            outcome
+                .field("verdict")
+                .iter()
+                .all(|verdict| verdict == "transmit")
+        );
+        assert_eq!(
+            outcome.field("direction"),
+            ["in", "in", "in", "out", "out", "out"]
+        );
+        assert!(outcome.field("mode").iter().all(|mode| mode == "nat"));
+        assert!(
+            outcome
+                .field("real")
+                .iter()
+                .all(|real| real == "10.1.0.11:8080")
+        );
+        assert_eq!(outcome.field("out")[3], "wan");
+    }
+}
+
+#[test]
+fn tun_wraps() {
+    let mut bench = bench("", "address = \"10.1.0.11\"\nmode = \"tun\"");
+    bench.input("wan", &[(MS, rx(&syn(CLIENT)))]);
+    let outcome = bench.run();
+    let inner = syn(CLIENT).ttl(63).bytes();
+    let (at, frame) = &outcome.lan[0];
+    assert_eq!(*at, MS);
+    assert_eq!(frame[..14], to_real(&syn(CLIENT))[..14]);
+    assert_eq!(frame[14 + 20..], inner);
+    let outer = wire::ipv4::Packet::parse(&frame[14..]).expect("an IP packet");
+    assert_eq!((outer.protocol(), outer.dst()), (Protocol::IPIP, REAL));
+    assert_eq!(outcome.field("mode"), ["tun"]);
+}
+
+#[test]
+fn fullnat_speaks_from_a_local_address() {
+    let service = "local_addresses = [\"10.1.0.250\"]";
+    let mut bench = bench(service, "address = \"10.1.0.11:8080\"\nmode = \"fullnat\"");
+    bench.input("wan", &[(MS, rx(&syn(CLIENT)))]);
+    for workers in [1, 8] {
+        bench.options.workers = workers;
+        let first = bench.run();
+        let (_, frame) = &first.lan[0];
+        let port = u16::from_be_bytes([frame[34], frame[35]]);
+        let packet = ip(LOCAL, REAL).ttl(63).with(tcp(port, 8080).syn());
+        assert_eq!(*frame, to_real(&packet), "{workers}");
+        let answer = rx(&ip(REAL, LOCAL).with(tcp(8080, port).syn().ack()));
+        bench.options.inputs.truncate(1);
+        bench.input("lan", &[(2 * MS, answer)]);
+        let outcome = bench.run();
+        let back = ip(VIP, CLIENT).ttl(63).with(tcp(80, 40000).syn().ack());
+        let back = back.ether(WAN_MAC, GATEWAY_MAC).bytes();
+        assert_eq!(outcome.wan, [(2 * MS, back)], "{workers}");
+        assert_eq!(outcome.field("mode"), ["fullnat", "fullnat"]);
+        bench.options.inputs.truncate(1);
+        bench.options.seed = 0;
+    }
+}
+
+#[test]
+fn the_seed_chooses_the_local_port() {
+    let service = "local_addresses = [\"10.1.0.250\"]";
+    let mut bench = bench(service, "address = \"10.1.0.11:8080\"\nmode = \"fullnat\"");
+    bench.input("wan", &[(MS, rx(&syn(CLIENT)))]);
+    let port = |bench: &Bench| bench.run().lan[0].1[34..36].to_vec();
+    let first = port(&bench);
+    assert_eq!(port(&bench), first);
+    let others = (1..8).map(|seed| {
+        bench.options.seed = seed;
+        port(&bench)
+    });
+    assert!(others.into_iter().any(|other| other != first));
+}
+
+#[test]
+fn a_local_real_server_is_the_kernel_and_there_is_none() {
+    let mut bench = bench("", "address = \"10.1.0.2\"");
+    bench.input("wan", &[(MS, rx(&syn(CLIENT)))]);
+    let outcome = bench.run();
+    assert_eq!(outcome.field("verdict"), ["punt"]);
+    assert_eq!(outcome.field("reason"), ["punt-local"]);
+    assert_eq!(outcome.field("mode"), ["local"]);
+    assert!(outcome.lan.is_empty() && outcome.wan.is_empty());
+}
+
+#[test]
+fn without_a_route_there_is_no_way() {
+    let mut bench = bench("", "address = \"10.1.0.11:8080\"\nmode = \"nat\"");
+    let config = std::fs::read_to_string(&bench.options.config).expect("written");
+    let config = config.replace("[[route]]\nto = \"0.0.0.0/0\"\nvia = \"192.0.2.1\"\n", "");
+    std::fs::write(&bench.options.config, config).expect("room");
+    let answer = rx(&ip(REAL, CLIENT).with(tcp(8080, 40000).syn().ack()));
+    bench.input("wan", &[(MS, rx(&syn(CLIENT)))]);
+    bench.input("lan", &[(2 * MS, answer)]);
+    bench.commands("3 -a -t 192.0.2.10:80 -r 172.16.0.1:80 -m\n");
+    let second = ip(NEAR, VIP).with(tcp(1, 80).syn());
+    bench.input("wan", &[(4_000 * MS, rx(&second))]);
+    let outcome = bench.run();
+    let reasons = outcome.field("reason");
+    assert_eq!(reasons[1..], ["drop-no-route", "drop-no-route"]);
+}
