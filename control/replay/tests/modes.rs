@@ -171,3 +171,32 @@ fn without_a_route_there_is_no_way() {
     let reasons = outcome.field("reason");
     assert_eq!(reasons[1..], ["drop-no-route", "drop-no-route"]);
 }
+
+#[test]
+fn a_mark_has_a_service_and_a_client_his_template() {
+    let rest = r#"
+[[mark]]
+mark = 5
+to = "192.0.2.0/28"
+ports = "80-443"
+[[service]]
+listen = "fwm 5"
+scheduler = "rr"
+persistence = 300
+[[service.real]]
+address = "10.1.0.11"
+[[service.real]]
+address = "10.1.0.12"
+"#;
+    let mut bench = Bench::new(&(PORTS.to_owned() + rest));
+    let other = ip(CLIENT, VIP).with(tcp(40001, 443).syn());
+    bench.input("wan", &[(MS, rx(&syn(CLIENT))), (2 * MS, rx(&other))]);
+    bench.commands("1 -Lnc\n");
+    let outcome = bench.run();
+    assert_eq!(outcome.field("service"), ["fwm 5", "fwm 5"]);
+    assert_eq!(outcome.field("real")[0], outcome.field("real")[1]);
+    assert_eq!(outcome.lan.len(), 2);
+    let listing = outcome.lines()[2]["stdout"].to_string();
+    let template = "IP  04:59  NONE        203.0.113.7:0      0.0.0.5:0          10.1.0.1";
+    assert!(listing.contains(template), "{listing}");
+}
