@@ -84,7 +84,7 @@ impl<R: Read> Capture<R> {
     /// Reads up to the first packet.
     ///
     /// # Errors
-    /// It is no capture of Ethernet frames; or see [`Capture::next`].
+    /// It is no capture of Ethernet frames; or see [`CaptureError`].
     pub fn new(reader: R) -> Result<Self, CaptureError> {
         let mut stream = Stream::new(reader);
         let format = match stream.want(4)? {
