@@ -167,7 +167,11 @@ pub(super) fn services(
         seen.once(report, table.at("listen"), listen, || {
             format!("service {listen}")
         });
-        for local in service.local_addresses.iter().filter(|one| is_own(ports, one)) {
+        for local in service
+            .local_addresses
+            .iter()
+            .filter(|one| is_own(ports, one))
+        {
             // Their replies would be the kernel's.
             let text = format!("{local} is the director's own address");
             report.error(table.at("local_addresses"), text);
