@@ -78,15 +78,6 @@ impl Routes {
         Self { made_up, ..self }
     }
 
-    /// The same routes with other neighbours.
-    #[must_use]
-    pub fn with_neighbours(&self, neighbours: Vec<(IpAddr, HopId)>) -> Self {
-        Self {
-            neighbours: Self::new(&[], neighbours).neighbours,
-            ..self.clone()
-        }
-    }
-
     /// How `address` is reached by a flow with this hash; `None`: by no route.
     #[inline]
     pub fn find(&self, address: IpAddr, flow: u32) -> Option<Towards> {
