@@ -111,7 +111,7 @@ fn a_reader_that_reads_nothing_holds_up_nobody() {
     let (walk, mut reading) = begin(&mut lab);
     (0..2 * RING).for_each(|_| lab.turn());
     let stopped = walk.progress(WORKER).expect("not through");
-    assert_eq!(stopped as usize, RING * ROWS_PER_TURN, "the ring is full");
+    assert_eq!(stopped, (RING * ROWS_PER_TURN) as u64, "the ring is full");
     assert!(!lab.worker.turn(lab.now), "a full ring is no work");
     // Another reader is served meanwhile.
     let (second, mut other) = walk_beside(&mut lab, &walk);
