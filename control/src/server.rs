@@ -13,7 +13,8 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use proto::errors::{EXIT_REFUSED, EXIT_USAGE};
 use proto::message::{Framing, MAX_JSON_LINE, MAX_TEXT_LINE, MessageError, Reply, Request};
 
-use crate::client::{Client, Peer, Waiting};
+use crate::client::{Client, LISTING_AHEAD, Peer, Waiting};
+use crate::connections::{Connections, Portion};
 use crate::socket::Socket;
 
 /// Clients at once; one more, and the one that has been silent longest goes.
@@ -28,12 +29,23 @@ const ACKNOWLEDGE_MS: u64 = 1_000;
 const ACCEPT_AT_ONCE: usize = 64;
 
 /// What a request came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Answer {
     /// The reply.
     pub reply: Reply,
     /// Not to be sent before every worker runs with this generation.
     pub after: Option<u64>,
+    /// The connections that follow the reply, which is only their title then.
+    pub listing: Option<Connections>,
+}
+
+/// Who answers.
+pub trait Answers {
+    /// Carries out what a client asks for.
+    fn answer(&mut self, peer: &Peer, request: Request) -> Answer;
+
+    /// What comes next of a listing of connections.
+    fn more(&mut self, listing: &mut Connections) -> Portion;
 }
 
 /// What the server needs to know of the workers' progress.
@@ -139,7 +151,7 @@ impl Server {
     }
 
     /// One round: each client reads a little, asks at most one thing, takes what it can.
-    pub fn work(&mut self, now: u64, mut answer: impl FnMut(&Peer, Request) -> Answer) {
+    pub fn work(&mut self, now: u64, answers: &mut impl Answers) {
         let (before, after): (Vec<usize>, Vec<usize>) =
             self.clients.keys().partition(|&&token| token < self.turn);
         for token in after.into_iter().chain(before) {
@@ -147,7 +159,7 @@ impl Server {
             let Some(client) = self.clients.get_mut(&token) else {
                 continue;
             };
-            let lasts = serve(client, now, &mut answer).is_ok();
+            let lasts = serve(client, now, answers).is_ok();
             let slow = client.pending() > 0 && now.saturating_sub(client.active) > SLOWEST_MS;
             if !lasts || slow || client.is_done() {
                 self.clients.remove(&token);
@@ -197,7 +209,8 @@ impl Server {
 
     /// Whether a reply waits for the workers.
     pub fn is_waiting(&self) -> bool {
-        self.clients.values().any(|client| client.waiting.is_some())
+        let waits = |client: &Client| client.waiting.is_some() || client.listing.is_some();
+        self.clients.values().any(waits)
     }
 
     /// Clients connected now.
@@ -223,12 +236,9 @@ fn complain(reply: &mut Reply, behind: &[u16]) {
     tracing::warn!(workers = ?behind, generation = reply.generation, "workers lag behind");
 }
 
-fn serve(
-    client: &mut Client,
-    now: u64,
-    answer: &mut impl FnMut(&Peer, Request) -> Answer,
-) -> io::Result<()> {
+fn serve(client: &mut Client, now: u64, answers: &mut impl Answers) -> io::Result<()> {
     client.flush(now)?;
+    continue_listing(client, answers);
     match client.request(now)? {
         None => return Ok(()),
         Some(Err(error)) => {
@@ -237,10 +247,19 @@ fn serve(
         }
         Some(Ok(request)) => {
             let framing = request.framing;
-            let Answer { reply, after } = answer(&client.peer, request);
-            match after {
-                None => client.reply(framing, reply),
-                Some(generation) => {
+            let Answer {
+                reply,
+                after,
+                listing,
+            } = answers.answer(&client.peer, request);
+            match (after, listing) {
+                (None, None) => client.reply(framing, reply),
+                (_, Some(listing)) => {
+                    client.part(framing, reply);
+                    client.moving = true;
+                    client.listing = Some((framing, listing));
+                }
+                (Some(generation), None) => {
                     let deadline = now + ACKNOWLEDGE_MS;
                     let waiting = Waiting {
                         framing,
@@ -254,6 +273,27 @@ fn serve(
         }
     }
     client.flush(now)
+}
+
+/// Puts the next portion of a listing behind what the client still has to take, if that is
+/// little.
+fn continue_listing(client: &mut Client, answers: &mut impl Answers) {
+    if client.pending() >= LISTING_AHEAD {
+        return;
+    }
+    let Some((framing, mut listing)) = client.listing.take() else {
+        return;
+    };
+    let portion = answers.more(&mut listing);
+    client.moving = matches!(portion, Portion::Part(_));
+    match portion {
+        Portion::Last(reply) => client.reply(framing, reply),
+        Portion::Part(reply) => {
+            client.part(framing, reply);
+            client.listing = Some((framing, listing));
+        }
+        Portion::Later => client.listing = Some((framing, listing)),
+    }
 }
 
 /// Only JSON can be malformed or of another version; all else is answered as text, which
