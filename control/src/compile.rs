@@ -26,7 +26,9 @@ use wire::ethernet::Mac;
 
 use crate::arena::{Arena, Taken};
 use crate::model::{RealEntry, ServiceEntry};
+use crate::neigh::Instant;
 use crate::stats;
+use crate::sums::{Sums, goes_by_connections};
 use crate::topology::{By, Neighbour, Path, Topology};
 
 /// What a real server is known by: its service and its address.
@@ -200,8 +202,8 @@ pub struct Compiler {
     gateways: HashMap<Neighbour, HopId>,
     /// Whether the snapshot's routes are behind.
     routes_changed: bool,
-    /// The slot whose counts were shared last.
-    shared: u32,
+    /// Whose counts are shared between the workers.
+    sums: Sums,
 }
 
 impl Compiler {
@@ -338,14 +340,18 @@ impl Compiler {
 
     /// Tells each worker what the others count for up to `limit` real servers, from where the
     /// last call ended.
-    pub fn share_counts(&mut self, limit: u32) {
-        let (blocks, size) = (&self.snapshot.blocks, self.reals.size());
-        for _ in 0..limit.min(size) {
-            self.shared = (self.shared + 1) % size;
-            if let Some(real) = self.snapshot.reals.get(self.shared) {
-                sums::sum(blocks, RealId(self.shared), real.limits);
+    pub fn share_counts(&mut self, limit: usize, now: Instant) {
+        let (blocks, reals) = (&self.snapshot.blocks, &self.snapshot.reals);
+        self.sums.step(limit, now, |id| {
+            if let Some(real) = reals.get(id.0) {
+                sums::sum(blocks, id, real.limits);
             }
-        }
+        });
+    }
+
+    /// Which counts are shared, and how old what was told is.
+    pub fn sums(&self) -> &Sums {
+        &self.sums
     }
 
     /// The neighbours that became wanted or unwanted since the last call.
@@ -383,6 +389,9 @@ impl Compiler {
         let mut new = Vec::with_capacity(entry.reals.len());
         for real in &entry.reals {
             let slot = self.take_real(listen, id, &real.real, topology);
+            let by_count = goes_by_connections(entry.settings.scheduler);
+            let limited = real.real.upper > 0;
+            self.sums.want(slot, by_count || limited);
             new.push((real.real.endpoint, slot));
         }
         let still: HashSet<RealId> = new.iter().map(|&(_, slot)| slot).collect();
@@ -571,6 +580,7 @@ impl Compiler {
     }
 
     fn remove_real(&mut self, key: &RealKey, id: RealId, generation: u64) {
+        self.sums.want(id, false);
         self.reals.trash(key, generation);
         if let Some(&real) = self.snapshot.reals.get(id.0) {
             let available = false;
