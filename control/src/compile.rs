@@ -35,7 +35,7 @@ use crate::topology::{By, Neighbour, Path, Topology};
 pub type RealKey = (Listen, Endpoint);
 
 /// Prepares a service for the workers: its real servers newest first, and what its scheduler
-/// wants computed. `slots` are those of the entry's real servers, in the entry's order;
+/// wants computed. `slots` are those of the entry's candidates, in the entry's order;
 /// `previous` is the service as it was, unless it is new.
 pub fn compile_service(
     entry: &ServiceEntry,
@@ -46,7 +46,7 @@ pub fn compile_service(
     slots: &[RealId],
     previous: Option<&Scheduler>,
 ) -> Service {
-    let newest_first = || entry.reals.iter().zip(slots).rev();
+    let newest_first = || entry.candidates().iter().zip(slots).rev();
     let candidates = newest_first().map(|(real, &slot)| Candidate {
         real: slot,
         weight: real.real.weight,
@@ -82,7 +82,7 @@ fn traits(entry: &ServiceEntry) -> Traits {
             settings.scheduler,
             SchedulerKind::Lblc | SchedulerKind::Lblcr
         ),
-        nat: entry.reals.iter().any(|real| real.real.mode == Mode::Nat),
+        nat: entry.possible().any(|real| real.real.mode == Mode::Nat),
         mark: settings.listen.address().is_none(),
     }
 }
@@ -387,7 +387,7 @@ impl Compiler {
         };
         let (id, kept) = self.take_service(listen);
         let mut new = Vec::with_capacity(entry.reals.len());
-        for real in &entry.reals {
+        for real in entry.present() {
             let slot = self.take_real(listen, id, &real.real, topology);
             let by_count = goes_by_connections(entry.settings.scheduler);
             let limited = real.real.upper > 0;
@@ -399,7 +399,7 @@ impl Compiler {
         for &(endpoint, slot) in gone {
             self.remove_real(&(*listen, endpoint), slot, generation);
         }
-        let slots: Vec<RealId> = new.iter().map(|&(_, slot)| slot).collect();
+        let slots = candidates_slots(entry, &new);
         let workers = u16::try_from(self.snapshot.blocks.len()).expect("counted in 16 bits");
         let before = self.snapshot.services.get(id.0).filter(|_| kept);
         let before = before.map(|service| &service.scheduler);
@@ -698,6 +698,19 @@ impl Compiler {
             _ => false,
         }
     }
+}
+
+/// The slots of those that the scheduler chooses among. `present` are those of all that are
+/// there: the sorry server, if it is, comes last, and while it serves it is the only candidate.
+fn candidates_slots(entry: &ServiceEntry, present: &[(Endpoint, RealId)]) -> Vec<RealId> {
+    let candidates = entry.candidates();
+    let serves = candidates.first().is_some_and(|real| real.sorry);
+    let slots = if serves {
+        &present[entry.reals.len()..]
+    } else {
+        &present[..entry.reals.len()]
+    };
+    slots.iter().map(|&(_, slot)| slot).collect()
 }
 
 /// Whether a real server is the director itself.

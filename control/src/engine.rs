@@ -357,9 +357,10 @@ impl Engine {
                 .find(|slot| slot.0 == endpoint)
                 .map(|slot| slot.1),
         };
-        for (at, real) in entry.reals.iter().enumerate() {
+        for (at, real) in entry.present().enumerate() {
             let row = ListingReal {
                 local: self.is_local(&real.real),
+                sorry: real.sorry,
                 ..ListingReal::new(&real.real)
             };
             let row = match slot(at, real.real.endpoint) {
