@@ -369,9 +369,7 @@ fn check_real(service: &Service, real: &Real, topology: &Topology) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use config::model::{
-        Persistence, PersistenceMask, Protocol, SchedulerKind,
-    };
+    use config::model::{Persistence, PersistenceMask, Protocol, SchedulerKind};
     use proto::command::{ServiceExtras, ServiceSettings};
     use std::net::Ipv4Addr;
 

@@ -6,7 +6,9 @@ mod intact;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane::conn::{Address, Entry};
-use dataplane::fwd::{self, Checksum, Envelope, Family, Forwarder, Link, Outer, Tunnel, icmp as translated};
+use dataplane::fwd::{
+    self, Checksum, Envelope, Family, Forwarder, Link, Outer, Tunnel, icmp as translated,
+};
 use dataplane::memory::{Buffer, Recycler};
 use dataplane::port::Frame;
 use dataplane::reply::{self, Kind, Reply};
@@ -197,7 +199,11 @@ fn without_path_mtu_discovery_a_tunnel_may_be_fragmented() {
 
 fn enveloped(mode: Forwarder, envelope: Envelope) -> Forwarder {
     match mode {
-        Forwarder::Tun { hop, tunnel, .. } => Forwarder::Tun { hop, tunnel, envelope },
+        Forwarder::Tun { hop, tunnel, .. } => Forwarder::Tun {
+            hop,
+            tunnel,
+            envelope,
+        },
         other => other,
     }
 }
@@ -214,12 +220,19 @@ fn unfinished(mut packet: Vec<u8>, field: usize) -> Vec<u8> {
     } else {
         (40, CLIENT6.into(), VIP6.into())
     };
-    let protocol = if field == 16 { Protocol::TCP } else { Protocol::UDP };
+    let protocol = if field == 16 {
+        Protocol::TCP
+    } else {
+        Protocol::UDP
+    };
     let len = u32::try_from(packet.len() - start).expect("short");
     let sum = wire::checksum::pseudo(src, dst, protocol, len).folded();
     packet[start + field..start + field + 2].copy_from_slice(&sum.to_be_bytes());
     packet
 }
+
+/// What becomes of the packet inside.
+type Left = fn(Vec<u8>) -> Vec<u8>;
 
 /// Outer header, envelope, packet: the outer one read back by etherparse, the rest by the byte.
 #[test]
@@ -233,9 +246,9 @@ fn through_gre_and_gue() {
     let (v4, v6) = (ip(CLIENT, VIP).df().with(web()), ip(CLIENT6, VIP6).with(web()));
     let absent = ip(CLIENT, VIP).df().with(udp(CPORT, 80).payload(*b"q").unsummed());
     let old = |packet: &Packet| packet.clone().ttl(63).bytes();
-    let no: fn(Vec<u8>) -> Vec<u8> = |packet| packet;
-    let tcp_left: fn(Vec<u8>) -> Vec<u8> = |packet| unfinished(packet, 16);
-    let cases: [(&str, Forwarder, Envelope, &Packet, &[u8], fn(Vec<u8>) -> Vec<u8>); 12] = [
+    let no: Left = |packet| packet;
+    let tcp_left: Left = |packet| unfinished(packet, 16);
+    let cases: [(&str, Forwarder, Envelope, &Packet, &[u8], Left); 12] = [
         ("4 in GRE in 4",             IN4, GRE,     &v4,     &[0, 0, 8, 0], no),
         ("6 in GRE in 4",             IN4, GRE,     &v6,     &[0, 0, 0x86, 0xdd], no),
         ("4 in GRE in 6",             IN6, GRE,     &v4,     &[0, 0, 8, 0], no),
@@ -283,8 +296,12 @@ fn udp_seen(name: &str, outer: &etherparse::IpSlice<'_>, envelope: Envelope) -> 
     assert_eq!(usize::from(udp.length), bytes.len(), "{name}");
     let want = match (checksum, outer) {
         (Checksum::None, _) => Ok(0),
-        (_, etherparse::IpSlice::Ipv4(v4)) => udp.calc_checksum_ipv4(&v4.header().to_header(), &bytes[8..]),
-        (_, etherparse::IpSlice::Ipv6(v6)) => udp.calc_checksum_ipv6(&v6.header().to_header(), &bytes[8..]),
+        (_, etherparse::IpSlice::Ipv4(v4)) => {
+            udp.calc_checksum_ipv4(&v4.header().to_header(), &bytes[8..])
+        }
+        (_, etherparse::IpSlice::Ipv6(v6)) => {
+            udp.calc_checksum_ipv6(&v6.header().to_header(), &bytes[8..])
+        }
     };
     assert_eq!(Ok(udp.checksum), want, "{name}");
     udp.header_len()
@@ -298,7 +315,9 @@ fn a_remote_checksum_makes_no_damage_good() {
         checksum: Checksum::Remote,
     };
     let damaged = {
-        let mut bytes = ip(CLIENT, VIP).with(tcp(CPORT, 80).payload(*b"GET /")).bytes();
+        let mut bytes = ip(CLIENT, VIP)
+            .with(tcp(CPORT, 80).payload(*b"GET /"))
+            .bytes();
         *bytes.last_mut().expect("a payload") ^= 1;
         bytes
     };

@@ -186,7 +186,7 @@ fn flow_port<A: Address>(entry: &Entry<A>) -> u16 {
     let ([a, b], [c, d]) = (entry.client.words(), entry.vip.words());
     let words = [a, b, c, d, ports | u64::from(entry.protocol) << 16];
     let hash = words.iter().fold(0, |hash, word| mix(hash ^ word));
-    let nth = (hash >> 32) * COUNT >> 32;
+    let nth = ((hash >> 32) * COUNT) >> 32;
     FIRST + u16::try_from(nth).expect("less than COUNT")
 }
 
