@@ -26,7 +26,7 @@ use crate::server::{Answer, Answers, Server};
 use crate::signals::{Signals, Wish};
 use crate::socket::Socket;
 use crate::status::{
-    DeviceReport, NeighbourStatus, PortInfo, PortStatus, Status, VipStatus, WorkerView,
+    DeviceReport, NeighbourStatus, PortInfo, PortStatus, Status, SumsStatus, VipStatus, WorkerView,
 };
 use crate::topology::Topology;
 use crate::vip::Turn;
@@ -316,7 +316,7 @@ impl Control {
         let view = StatusView {
             workers: &self.workers,
             devices: &self.devices,
-            uptime_s: now / 1000,
+            now,
             longest_us: self.longest_us,
             frames_lost: self.frames_lost,
         };
@@ -331,7 +331,7 @@ impl Control {
     fn heed_timers(&mut self, now: u64) {
         if now >= self.share_at {
             self.share_at = now + SHARE_EVERY_MS;
-            self.engine.share_counts();
+            self.engine.share_counts(now);
         }
         if now >= self.estimate_at {
             // From when it was due, so that a tick is two seconds; unless we were away for long.
@@ -447,7 +447,7 @@ impl Answers for Desk<'_> {
 struct StatusView<'a> {
     workers: &'a [WorkerView],
     devices: &'a [Box<dyn PortInfo>],
-    uptime_s: u64,
+    now: u64,
     longest_us: u64,
     frames_lost: u64,
 }
@@ -458,12 +458,15 @@ impl StatusView<'_> {
         let workers = self.workers.iter().enumerate();
         Status {
             version: env!("CARGO_PKG_VERSION"),
-            uptime_s: self.uptime_s,
+            uptime_s: self.now / 1000,
             generation: engine.generation(),
             stopping: engine.is_stopping(),
             services: engine.model().len(),
             reals,
             reals_in_trash,
+            sums: engine
+                .sums(self.now)
+                .map(|(reals, age_ms)| SumsStatus { reals, age_ms }),
             control_longest_turn_us: self.longest_us,
             control_frames_lost: self.frames_lost,
             control_frames_unresolved: engine.frames_unresolved(),
