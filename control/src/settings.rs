@@ -89,6 +89,19 @@ impl Tunables {
         Ok(())
     }
 
+    /// What somebody set, by name.
+    pub fn sysctls(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        self.sysctls.iter().map(|(&name, &value)| (name, value))
+    }
+
+    /// Sets a tunable to a value that was checked, or to its default.
+    pub fn assign(&mut self, name: &'static str, value: Option<i64>) {
+        match value {
+            Some(value) => self.sysctls.insert(name, value),
+            None => self.sysctls.remove(name),
+        };
+    }
+
     /// What workers are told.
     pub fn compile(&self) -> Settings {
         let Timeouts { tcp, tcp_fin, udp } = self.timeouts;

@@ -54,6 +54,7 @@ impl Instance {
             config.control.stop_delay = 60;
             let parts = Parts {
                 config: &config,
+                file: None,
                 topology: Topology::new(Vec::new(), &config),
                 kernel: Kernel::default(),
                 socket,

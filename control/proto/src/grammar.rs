@@ -10,8 +10,10 @@ use crate::finish::finish;
 use crate::names::Names;
 use crate::options::{self, COMMANDS, CommandRow, Flag, Group, OPTIONS, OptionRow, Takes, Verb};
 use crate::popt::{Found, Spelling, WordError, Words};
+use crate::subcommand;
 
-/// Understands one call that came over the socket: ipvsadm's grammar, and `status` beside it.
+/// Understands one call that came over the socket: ipvsadm's grammar, and Sluice's
+/// own words beside it.
 ///
 /// `program` is what the user called, for messages; `argv` the words behind it. Nothing at all
 /// lists everything, as ipvsadm does.
@@ -19,9 +21,9 @@ use crate::popt::{Found, Spelling, WordError, Words};
 /// # Errors
 /// What ipvsadm prints and the code that it exits with.
 pub fn parse(program: &str, argv: &[String], names: &dyn Names) -> Result<Command, Failure> {
-    match argv.first().map(String::as_str) {
-        Some("status") => status(&argv[1..]),
-        _ => ipvsadm(program, argv, names),
+    match subcommand::parse(argv) {
+        Some(command) => command,
+        None => ipvsadm(program, argv, names),
     }
 }
 
@@ -34,16 +36,6 @@ pub fn ipvsadm(program: &str, argv: &[String], names: &dyn Names) -> Result<Comm
         return Ok(Command::List(Default::default()));
     }
     call(program, argv, names)
-}
-
-fn status(rest: &[String]) -> Result<Command, Failure> {
-    match rest {
-        [] => Ok(Command::Status { json: false }),
-        [option] if option == "--json" => Ok(Command::Status { json: true }),
-        [word, ..] => Err(Failure::usage(format!(
-            "status: unexpected argument {word}"
-        ))),
-    }
 }
 
 fn call(program: &str, argv: &[String], names: &dyn Names) -> Result<Command, Failure> {
