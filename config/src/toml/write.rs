@@ -6,9 +6,8 @@
 use std::fmt::{Display, Write};
 
 use crate::model::{
-    ClientAddress, Config, Control, Dataplane, MarkRule, Mode, Neighbour,
-    Persistence, PersistenceMask, Port, Real, Route, Service,
-    Timeouts, Vip,
+    ClientAddress, Config, Control, Dataplane, MarkRule, Mode, Neighbour, Persistence,
+    PersistenceMask, Port, Real, Route, Service, Timeouts, Vip,
 };
 use crate::sysctl::{SYNC_PERIOD, SYNC_THRESHOLD, find};
 use crate::words;

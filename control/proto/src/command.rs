@@ -112,6 +112,13 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `sysctl [NAME[=VALUE]]`: IPVS's tunables, over the same socket.
+    Sysctl {
+        /// All of them, or which.
+        ask: Ask,
+        /// As JSON.
+        json: bool,
+    },
 }
 
 /// The options of `reload` and `diff`.
@@ -126,6 +133,23 @@ pub struct Reload {
     pub take_file: bool,
     /// As JSON.
     pub json: bool,
+}
+
+/// What is asked of the tunables. Names and values are as they were written: the daemon knows
+/// what there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// All of them.
+    All,
+    /// One.
+    One(String),
+    /// One is to have this value.
+    Set {
+        /// Which.
+        name: String,
+        /// As it was written.
+        value: String,
+    },
 }
 
 impl Command {
@@ -144,6 +168,10 @@ impl Command {
                 | Self::SaveFile { .. }
                 | Self::Neighbours { .. }
                 | Self::Reload(Reload { dry_run: true, .. })
+                | Self::Sysctl {
+                    ask: Ask::All | Ask::One(_),
+                    ..
+                }
         )
     }
 }

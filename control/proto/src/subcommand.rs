@@ -3,7 +3,9 @@
 //! Each is a word and a few switches. The CLI reads them with clap, for its help; this is what
 //! goes over the socket.
 
-use crate::command::{Command, Reload};
+use std::str::FromStr;
+
+use crate::command::{Ask, Command, Reload};
 use crate::errors::Failure;
 
 /// Understands a call that begins with one of Sluice's own words; `None`: it doesn't.
@@ -14,6 +16,7 @@ pub(crate) fn parse(argv: &[String]) -> Option<Result<Command, Failure>> {
         "save" => json(word, rest).map(|json| Command::SaveFile { json }),
         "neigh" => json(word, rest).map(|json| Command::Neighbours { json }),
         "reload" => reload(word, rest).map(Command::Reload),
+        "sysctl" => sysctl(word, rest),
         "diff" => reload(word, rest).and_then(diff),
         _ => return None,
     })
@@ -52,6 +55,38 @@ fn diff(asked: Reload) -> Result<Command, Failure> {
             take_file: true, ..
         } => Err(unexpected("diff", "--take-file")),
         _ => Ok(Command::Diff(asked)),
+    }
+}
+
+/// `[NAME[=VALUE]] [--json]`.
+fn sysctl(command: &str, rest: &[String]) -> Result<Command, Failure> {
+    let (options, words): (Vec<_>, Vec<_>) = rest.iter().partition(|word| *word == "--json");
+    let ask = match words.as_slice() {
+        [] => Ask::All,
+        [word] if word.starts_with('-') => return Err(unexpected(command, word)),
+        [word] => word.parse()?,
+        [_, word, ..] => return Err(unexpected(command, word)),
+    };
+    let json = !options.is_empty();
+    Ok(Command::Sysctl { ask, json })
+}
+
+impl FromStr for Ask {
+    type Err = Failure;
+
+    /// Reads `NAME` or `NAME=VALUE`.
+    fn from_str(word: &str) -> Result<Self, Failure> {
+        match word.split_once('=') {
+            None => Ok(Self::One(word.to_owned())),
+            Some(("", _)) => Err(Failure::usage(format!("sysctl: {word}: a name is missing"))),
+            Some((name, "")) => Err(Failure::usage(format!(
+                "sysctl: {name}=: a value is missing"
+            ))),
+            Some((name, value)) => Ok(Self::Set {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            }),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! gives the same command.
 
 use crate::command::{
-    AccessEntry, AccessList, Command, ListOptions, LocalAddress, Reload, ServiceSettings,
+    AccessEntry, AccessList, Ask, Command, ListOptions, LocalAddress, Reload, ServiceSettings,
     SyncDaemon,
 };
 use crate::layout::{flag_names, mode_options, selector};
@@ -61,6 +61,9 @@ impl Command {
             Self::Diff(it) => reload("diff", it),
             Self::SaveFile { json } => format!("save{}", switch(*json, " --json")),
             Self::Neighbours { json } => format!("neigh{}", switch(*json, " --json")),
+            Self::Sysctl { ask, json } => {
+                format!("sysctl{}{}", asked(ask), switch(*json, " --json"))
+            }
         }
     }
 }
@@ -68,7 +71,18 @@ impl Command {
 fn reload(command: &str, it: &Reload) -> String {
     let dry_run = switch(it.dry_run, " --dry-run");
     let take_file = switch(it.take_file, " --take-file");
-    format!("{command}{dry_run}{take_file}{}", switch(it.json, " --json"))
+    format!(
+        "{command}{dry_run}{take_file}{}",
+        switch(it.json, " --json")
+    )
+}
+
+fn asked(ask: &Ask) -> String {
+    match ask {
+        Ask::All => String::new(),
+        Ask::One(name) => format!(" {name}"),
+        Ask::Set { name, value } => format!(" {name}={value}"),
+    }
 }
 
 fn switch(on: bool, text: &'static str) -> &'static str {

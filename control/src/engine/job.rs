@@ -173,7 +173,11 @@ impl Engine {
             it.stdout.push_str(&shown);
             return Ok(());
         }
-        if matches!(command, Command::Restore { .. } | Command::Reload(_)) {
+        let own = matches!(
+            command,
+            Command::Restore { .. } | Command::Reload(_) | Command::Sysctl { .. }
+        );
+        if own {
             let text = format!("{}: not allowed inside a restore", argv[0]);
             return Err(Failure::malformed(text));
         }
@@ -187,8 +191,7 @@ impl Engine {
     fn take_back(&mut self, it: &Restoring, line: usize, failure: &Failure) -> Answer {
         self.model.roll_back();
         self.dirty.clear();
-        if self.tunables != it.tunables {
-            self.tunables = it.tunables.clone();
+        if self.tunables.become_like(&it.tunables) {
             self.tune();
         }
         let text = format!("line {line}: {}; nothing was changed", failure.text);

@@ -15,7 +15,7 @@ use proto::errors::{EXIT_NEGATIVE, Failure};
 use super::job::{Job, OBJECTS, Step};
 use super::{Engine, marks};
 use crate::client::Peer;
-use crate::reload::{Difference, Report, Way, Wanted, merge, rest};
+use crate::reload::{Difference, Report, Wanted, Way, merge, rest};
 use crate::server::Answer;
 use crate::settings::Tunables;
 
@@ -110,7 +110,10 @@ impl Merging {
     fn in_files(&self, listen: &Listen) -> [Option<&Service>; 2] {
         let [before, file] = &self.places;
         let find = |config: &'_ Arc<Config>, places: &HashMap<Listen, usize>| {
-            places.get(listen).copied().filter(|&at| at < config.services.len())
+            places
+                .get(listen)
+                .copied()
+                .filter(|&at| at < config.services.len())
         };
         let before = find(&self.before, before).map(|at| &self.before.services[at]);
         let file = find(&self.file, file).map(|at| &self.file.services[at]);
@@ -254,7 +257,8 @@ impl Engine {
 
     fn make(&mut self, listen: &Listen, wanted: Wanted) -> Result<(), Failure> {
         let made = self.model.make(listen, wanted, &self.topology);
-        let change = made.map_err(|error| Failure::refused(format!("service {listen}: {error}")))?;
+        let change =
+            made.map_err(|error| Failure::refused(format!("service {listen}: {error}")))?;
         self.note(change);
         Ok(())
     }
@@ -274,7 +278,10 @@ impl Engine {
         }
         answer.after = Some(0); // which, is known when it is published
         let audit = it.asked.peer.map(|peer| (peer, it.report.summary()));
-        self.compile_all(answer, audit.map(|(peer, text)| (peer, format!("reload {text}"))))
+        self.compile_all(
+            answer,
+            audit.map(|(peer, text)| (peer, format!("reload {text}"))),
+        )
     }
 
     /// What is beside services.
@@ -287,8 +294,7 @@ impl Engine {
             self.compiler.snapshot_mut().marks = marks(&it.file.marks, &self.topology);
             self.unpublished = true;
         }
-        if self.tunables != it.tunables {
-            self.tunables = it.tunables.clone();
+        if self.tunables.become_like(&it.tunables) {
             self.tune();
         }
     }
@@ -309,7 +315,11 @@ impl Engine {
             .collect();
         let complaint = warnings + &report.complaint();
         let refused = exit == proto::errors::EXIT_REFUSED;
-        let text = if refused { String::new() } else { report.text() };
+        let text = if refused {
+            String::new()
+        } else {
+            report.text()
+        };
         self.answer(exit, text, complaint)
     }
 
@@ -336,7 +346,9 @@ impl Engine {
             neighbours: neighbours.clone(),
             vips: vips.clone(),
             marks: marks.clone(),
-            sysctl: sysctls.map(|(name, value)| (name.to_owned(), value)).collect(),
+            sysctl: sysctls
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             timeouts: self.tunables.timeouts,
             services: services.map(|entry| entry.service()).collect(),
         }

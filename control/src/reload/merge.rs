@@ -215,12 +215,7 @@ impl Merge {
         }
     }
 
-    fn settings(
-        &mut self,
-        before: Option<&Service>,
-        file: &Service,
-        running: &Service,
-    ) -> Service {
+    fn settings(&mut self, before: Option<&Service>, file: &Service, running: &Service) -> Service {
         let mut now = running.clone();
         let object = Difference::new(Action::Change, "service", self.listen);
         let object = &object;
@@ -240,9 +235,12 @@ impl Merge {
         let chosen = |it: &Service| (it.scheduler, it.flags);
         let (old, mut new) = (before.map(chosen), chosen(&now));
         let asked = (*scheduler, file.flags);
-        self.value(object, "scheduler", (old.as_ref(), &asked, &mut new), |it| {
-            words::scheduler(it.0, it.1)
-        });
+        self.value(
+            object,
+            "scheduler",
+            (old.as_ref(), &asked, &mut new),
+            |it| words::scheduler(it.0, it.1),
+        );
         (now.scheduler, now.flags) = new;
         let old = before.map(|it| &it.persistence);
         let values = (old, persistence, &mut now.persistence);
@@ -340,12 +338,7 @@ impl Merge {
             .push(difference.of(self.listen).drift(drift));
     }
 
-    fn real(
-        &mut self,
-        before: Option<&Real>,
-        file: &Real,
-        running: &RealEntry,
-    ) -> (Real, Origin) {
+    fn real(&mut self, before: Option<&Real>, file: &Real, running: &RealEntry) -> (Real, Origin) {
         let Real {
             endpoint,
             mode,
@@ -373,7 +366,11 @@ impl Merge {
             (now.upper, now.lower) = new;
         }
         let adopted = before.is_none() || self.take_file;
-        let origin = if adopted { Origin::File } else { running.origin };
+        let origin = if adopted {
+            Origin::File
+        } else {
+            running.origin
+        };
         (now, origin)
     }
 }

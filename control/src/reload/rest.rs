@@ -54,11 +54,14 @@ pub fn rest(before: &Config, file: &Config, running: &Tunables, take_file: bool)
         let via: Vec<_> = route.via.iter().map(ToString::to_string).collect();
         format!("{} via {}", route.to, via.join(" "))
     });
-    rest.list("[[neighbour]]", &before.neighbours, &file.neighbours, |it| {
-        format!("{} is {} on {}", it.address, it.mac, it.port)
-    });
+    rest.list(
+        "[[neighbour]]",
+        &before.neighbours,
+        &file.neighbours,
+        |it| format!("{} is {} on {}", it.address, it.mac, it.port),
+    );
     if before.marks != file.marks {
-        let count = |config: &Config| format!("{} rules", config.marks.len());
+        let count = |config: &Config| config.marks.len().to_string();
         let marks = Difference::new(Action::Change, "mark", "mark");
         rest.differences
             .push(marks.values("rules", count(before), count(file)));
@@ -69,7 +72,13 @@ pub fn rest(before: &Config, file: &Config, running: &Tunables, take_file: bool)
 }
 
 impl Rest {
-    fn fixed<T: PartialEq>(&mut self, key: &str, before: &T, file: &T, show: impl Fn(&T) -> String) {
+    fn fixed<T: PartialEq>(
+        &mut self,
+        key: &str,
+        before: &T,
+        file: &T,
+        show: impl Fn(&T) -> String,
+    ) {
         if before != file {
             self.restart.push(Restart {
                 key: key.to_owned(),
@@ -185,7 +194,8 @@ impl Rest {
 
     /// No command changes what a VIP is, so the file's is what runs.
     fn vips(&mut self, before: &[Vip], file: &[Vip]) {
-        let find = |all: &[Vip], vip: &Vip| all.iter().find(|it| it.address == vip.address).cloned();
+        let find =
+            |all: &[Vip], vip: &Vip| all.iter().find(|it| it.address == vip.address).cloned();
         for gone in before.iter().filter(|vip| find(file, vip).is_none()) {
             let it = Difference::new(Action::Remove, "vip", gone.address);
             self.differences.push(it);
@@ -220,7 +230,10 @@ impl Rest {
             words::held(*held).to_owned(),
             words::held(file.held).to_owned(),
         );
-        let (old, new) = (words::unmatched(*unmatched), words::unmatched(file.unmatched));
+        let (old, new) = (
+            words::unmatched(*unmatched),
+            words::unmatched(file.unmatched),
+        );
         differ("unmatched", old.to_owned(), new.to_owned());
         differ("port", maybe(port), maybe(&file.port));
     }
@@ -253,7 +266,9 @@ impl Rest {
         };
         let (before, file) = (of(before), of(file));
         let running: BTreeMap<_, _> = self.tunables.sysctls().collect();
-        let all = [&before, &file, &running].into_iter().flat_map(BTreeMap::keys);
+        let all = [&before, &file, &running]
+            .into_iter()
+            .flat_map(BTreeMap::keys);
         let all: BTreeSet<_> = all.copied().collect();
         for name in all {
             let default = sysctl::find(name).and_then(|it| it.default);
