@@ -340,15 +340,19 @@ fn bad_clients_delay_nobody() {
         sent.expect("the system takes it");
         bad.push(stream);
     }
-    thread::sleep(Duration::from_millis(200));
-    let began = Instant::now();
-    for _ in 0..20 {
+    let call = || {
+        let began = Instant::now();
         assert_eq!(daemon.call("-Ln -t 10.0.0.1:7").1, 0);
-    }
-    let each = began.elapsed() / 20;
+        began.elapsed()
+    };
+    // What they asked for before their buffers were full is answered first.
+    let settled = (0..200).any(|_| call() < Duration::from_millis(20));
+    assert!(settled, "it never comes to rest");
+    let mut each: Vec<_> = (0..21).map(|_| call()).collect();
+    each.sort_unstable();
     assert!(
-        each < Duration::from_millis(100),
-        "{each:?} for each command"
+        each[10] < Duration::from_millis(50),
+        "{each:?}, at the median"
     );
 }
 
