@@ -2,7 +2,7 @@
 
 use crate::model::{
     ClientAddress, Held, Hugepages, Idle, Mode, Persistence, SchedulerFlags, SchedulerKind,
-    Steering, Tunnel, TunnelChecksum, Unmatched,
+    SorryServer, Steering, Tunnel, TunnelChecksum, Unmatched,
 };
 
 /// The scheduler with its flags behind it: `sh, sh-port`.
@@ -72,6 +72,15 @@ pub fn mode_name(mode: Mode) -> &'static str {
         Mode::Nat => "nat",
         Mode::FullNat => "fullnat",
     }
+}
+
+/// The sorry server in a phrase: `10.1.0.9:80 nat, inhibit`, `none`.
+pub fn sorry_server(sorry: Option<&SorryServer>) -> String {
+    let Some(SorryServer { real, inhibit }) = sorry else {
+        return "none".to_owned();
+    };
+    let inhibit = if *inhibit { ", inhibit" } else { "" };
+    format!("{} {}{inhibit}", real.endpoint, mode(real.mode))
 }
 
 /// The mode with its tunnel.

@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 
 use crate::model::{
     ClientAddress, Config, Control, Dataplane, MarkRule, Mode, Neighbour, Persistence,
-    PersistenceMask, Port, Real, Route, Service, Timeouts, Vip,
+    PersistenceMask, Port, Real, Route, Service, SorryServer, Timeouts, Vip,
 };
 use crate::sysctl::{SYNC_PERIOD, SYNC_THRESHOLD, find};
 use crate::words;
@@ -224,7 +224,17 @@ fn write_service(out: &mut Text, service: &Service) {
     let told = (told != ClientAddress::None).then(|| words::client_address(told));
     out.text_if("client_address", told);
     out.plain_if("mss_clamp", service.mss_clamp.then_some(true));
+    service
+        .sorry_server
+        .iter()
+        .for_each(|it| sorry_server(out, it));
     service.reals.iter().for_each(|real| write_real(out, real));
+}
+
+fn sorry_server(out: &mut Text, SorryServer { real, inhibit }: &SorryServer) {
+    out.text("sorry_server", real.endpoint);
+    out.text("sorry_server_mode", words::mode_name(real.mode));
+    out.plain_if("sorry_server_inhibit", inhibit.then_some(true));
 }
 
 fn persistence(out: &mut Text, persistence: &Persistence) {

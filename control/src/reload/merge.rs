@@ -229,6 +229,7 @@ impl Merge {
             local_addresses,
             client_address,
             mss_clamp,
+            sorry_server,
             reals: _,
         } = file;
         // Flags mean something only with their scheduler.
@@ -258,6 +259,11 @@ impl Merge {
         let old = before.map(|it| &it.mss_clamp);
         let values = (old, mss_clamp, &mut now.mss_clamp);
         self.value(object, "mss_clamp", values, ToString::to_string);
+        let old = before.map(|it| &it.sorry_server);
+        let values = (old, sorry_server, &mut now.sorry_server);
+        self.value(object, "sorry_server", values, |it| {
+            words::sorry_server(it.as_ref())
+        });
         let old = before.map_or(&[][..], |it| &it.local_addresses);
         now.local_addresses = self.locals(old, local_addresses, &running.local_addresses);
         now
