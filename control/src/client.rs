@@ -47,6 +47,8 @@ pub(crate) struct Client {
     pub(crate) listing: Option<(Framing, Connections)>,
     /// Whether that had more to send when it was looked at last.
     pub(crate) moving: bool,
+    /// How the answer goes that is being worked on.
+    pub(crate) working: Option<Framing>,
     /// When it last sent or took something, in milliseconds.
     pub(crate) active: u64,
     /// Longest JSON line that it may send.
@@ -72,6 +74,7 @@ impl Client {
             waiting: None,
             listing: None,
             moving: false,
+            working: None,
             input: Vec::new(),
             scanned: 0,
             output: VecDeque::new(),
@@ -94,7 +97,12 @@ impl Client {
 
     /// Whether it waits for something that we do, not for something that it does.
     pub(crate) fn is_busy(&self) -> bool {
-        self.waiting.is_some() || self.listing.is_some() || !self.output.is_empty()
+        self.is_waiting() || self.listing.is_some() || !self.output.is_empty()
+    }
+
+    /// Whether it waits for its answer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.is_some() || self.working.is_some()
     }
 
     /// Whether nothing can come of it any more.

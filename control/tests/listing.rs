@@ -164,6 +164,7 @@ fn parts(socket: Socket, connections: u32) -> (Control, Worker<MemoryPort>) {
         topology: Topology::new(vec![setup], &config),
         kernel: Kernel::default(),
         socket,
+        file: None,
         exchange: Some(Box::new(ring)),
         workers: vec![(0, counters.clone())],
         devices: Vec::new(),

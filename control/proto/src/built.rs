@@ -13,7 +13,7 @@ impl Command {
     fn missing(&self) -> Option<&'static str> {
         match self {
             Self::AddService(it) | Self::EditService(it) => missing_extra(&it.extras),
-            Self::Restore { atomic } => atomic.then_some("--atomic"),
+            Self::Neighbours { .. } => Some("neigh"),
             Self::StartDaemon(_) => Some("--start-daemon"),
             Self::StopDaemon { .. } => Some("--stop-daemon"),
             Self::AddAccess(it) => Some(either(it.list, "--add-blklst", "--add-whtlst")),
