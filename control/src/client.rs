@@ -44,7 +44,7 @@ pub(crate) struct Client {
     pub(crate) peer: Peer,
     pub(crate) waiting: Option<Waiting>,
     /// The listing of connections that it is being sent.
-    pub(crate) listing: Option<(Framing, Connections)>,
+    pub(crate) listing: Option<(Framing, Box<Connections>)>,
     /// Whether that had more to send when it was looked at last.
     pub(crate) moving: bool,
     /// How the answer goes that is being worked on.

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod kernel;
 pub mod link;
 pub mod locals;
+pub mod log;
 pub mod model;
 pub mod neigh;
 mod netlink;

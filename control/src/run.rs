@@ -22,6 +22,7 @@ use crate::connections::{Connections, Portion};
 use crate::engine::{Engine, LoadError};
 use crate::kernel::Kernel;
 use crate::link::{Heard, Packet};
+use crate::log::Log;
 use crate::neigh::Action;
 use crate::server::{Answer, Answers, Server};
 use crate::signals::{Signals, Wish};
@@ -156,6 +157,11 @@ impl Control {
             conflict_at: 0,
         };
         Ok((control, readers))
+    }
+
+    /// From now on `log` says and changes what is logged.
+    pub fn set_log(&mut self, log: Box<dyn Log>) {
+        self.engine.set_log(log);
     }
 
     /// Runs until it was told to stop and the time to forward on is over.

@@ -36,7 +36,7 @@ pub struct Answer {
     /// Not to be sent before every worker runs with this generation.
     pub after: Option<u64>,
     /// The connections that follow the reply, which is only their title then.
-    pub listing: Option<Connections>,
+    pub listing: Option<Box<Connections>>,
 }
 
 /// Who answers.

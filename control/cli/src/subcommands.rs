@@ -17,6 +17,9 @@ use crate::replay;
 pub(crate) const HELP: &str = "
 Beside ipvsadm's grammar
   sluice status [--json]  workers, ports, neighbours, counters
+  sluice proc FILE        what the kernel shows in /proc/net: ip_vs, ip_vs_conn,
+                          ip_vs_stats, ip_vs_stats_percpu
+  sluice log [FILTER]     what sluiced logs, shown or set
   sluice sysctl [NAME[=VALUE]] [--json]
                           IPVS's tunables, shown or set
   sluice check FILE       whether a configuration is good
@@ -31,7 +34,7 @@ Beside ipvsadm's grammar
 ";
 
 /// Words that will be subcommands.
-const NOT_BUILT: &[&str] = &["trace", "proc", "neigh"];
+const NOT_BUILT: &[&str] = &["trace", "neigh"];
 
 /// Sluice's subcommands; ipvsadm's grammar is read elsewhere.
 #[derive(Debug, Parser)]
@@ -57,6 +60,19 @@ enum Chosen {
         /// As JSON, for programs.
         #[arg(long)]
         json: bool,
+    },
+    /// Shows what the kernel's IPVS shows in its files of /proc/net.
+    Proc {
+        /// ip_vs, ip_vs_conn, ip_vs_stats or ip_vs_stats_percpu
+        #[arg(value_name = "FILE")]
+        file: String,
+    },
+    /// Shows or sets what sluiced logs.
+    ///
+    /// Setting it needs root, and lasts until the daemon ends: its option --log is for longer.
+    Log {
+        /// error, warn, info, debug, trace, off, or tracing's filters (control=debug,info)
+        filter: Option<String>,
     },
     /// Shows or sets IPVS's tunables while the daemon runs.
     ///
@@ -173,6 +189,8 @@ pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
     };
     match line.subcommand {
         Chosen::Status { json } => send(&invocation, &Command::Status { json }, "", &Numeric),
+        Chosen::Proc { file } => send(&invocation, &Command::Proc(file.parse()?), "", &Numeric),
+        Chosen::Log { filter } => send(&invocation, &Command::Log(filter), "", &Numeric),
         Chosen::Sysctl { setting, json } => {
             let ask = setting.map_or(Ok(Ask::All), |setting| setting.parse())?;
             send(&invocation, &Command::Sysctl { ask, json }, "", &Numeric)

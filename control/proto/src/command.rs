@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use config::model::{Endpoint, Listen, Real, Service};
 
+use crate::proc::ProcFile;
+
 /// What a call asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -98,6 +100,10 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `proc FILE`: what the kernel would show in that file of `/proc/net`.
+    Proc(ProcFile),
+    /// `log [FILTER]`: what is logged, shown or set.
+    Log(Option<String>),
     /// `reload`: the file's changes, or what they would be.
     Reload(Reload),
     /// `diff`: where the running state and the file differ.
@@ -164,6 +170,8 @@ impl Command {
                 | Self::Help
                 | Self::Version
                 | Self::Status { .. }
+                | Self::Proc(_)
+                | Self::Log(None)
                 | Self::Diff(_)
                 | Self::SaveFile { .. }
                 | Self::Neighbours { .. }

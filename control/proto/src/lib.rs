@@ -20,6 +20,7 @@ pub mod message;
 pub mod names;
 mod options;
 mod popt;
+pub mod proc;
 pub mod restore;
 mod subcommand;
 mod text;
