@@ -425,6 +425,11 @@ impl Engine {
         }
     }
 
+    /// How many entries each worker's tables hold: IPv4, IPv6.
+    pub fn capacity(&self) -> [u32; 2] {
+        self.capacity.0
+    }
+
     /// What comes next of a listing of connections.
     pub fn more(&self, listing: &mut Connections, now: Instant) -> Portion {
         listing.next(&self.compiler.snapshot().reals, now)

@@ -12,6 +12,7 @@ pub mod connections;
 pub mod defence;
 pub mod engine;
 pub mod kernel;
+pub mod latency;
 pub mod link;
 pub mod locals;
 pub mod log;

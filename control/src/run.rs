@@ -1,8 +1,10 @@
 //! The control thread: one loop over clients, kernel interfaces, punted frames, signals and
 //! timers. Nothing in it waits for anybody, and a turn is short.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,7 @@ use crate::client::Peer;
 use crate::connections::{Connections, Portion};
 use crate::engine::{Engine, LoadError};
 use crate::kernel::Kernel;
+use crate::latency::Latencies;
 use crate::link::{Heard, Packet};
 use crate::log::Log;
 use crate::neigh::Action;
@@ -334,6 +337,7 @@ impl Control {
             now,
             longest_us: self.longest_us,
             frames_lost: self.frames_lost,
+            commands: self.server.latencies(),
         };
         let busy = self.engine.is_working();
         let mut desk = Desk {
@@ -373,7 +377,7 @@ impl Control {
         self.more |= self.engine.estimate();
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING_MS;
-            self.workers.iter_mut().for_each(WorkerView::sample);
+            self.workers.iter_mut().for_each(|view| view.sample(now));
             self.engine.sweep(now);
             let tables = self.workers.iter().map(WorkerView::entries);
             self.engine.watch_tables(tables);
@@ -482,6 +486,7 @@ struct StatusView<'a> {
     now: u64,
     longest_us: u64,
     frames_lost: u64,
+    commands: Rc<RefCell<Latencies>>,
 }
 
 impl StatusView<'_> {
@@ -502,7 +507,10 @@ impl StatusView<'_> {
             control_longest_turn_us: self.longest_us,
             control_frames_lost: self.frames_lost,
             control_frames_unresolved: engine.frames_unresolved(),
-            workers: workers.map(|(id, view)| view.status(id)).collect(),
+            commands: self.commands.borrow().latency(),
+            workers: workers
+                .map(|(id, view)| view.status(id, engine.capacity()))
+                .collect(),
             ports: self.ports(engine.topology()),
             vips: vips(engine),
             neighbours: neighbours(engine),

@@ -413,7 +413,7 @@ fn the_log_is_set_at_run_time() -> Outcome {
     daemon.ask(&["-A", "-t", "10.83.0.101:80"])?;
     daemon.ask(&["log", "info"])?;
     daemon.ask(&["-A", "-t", "10.83.0.101:81"])?;
-    let log = daemon.log();
+    let log = daemon.words();
     ensure!(
         !log.contains("10.83.0.101:80"),
         "logged below its level:\n{log}"
