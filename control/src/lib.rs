@@ -22,5 +22,6 @@ pub mod socket;
 pub mod stats;
 pub mod status;
 pub mod topology;
+pub mod trace;
 pub mod vip;
 pub mod waiting;

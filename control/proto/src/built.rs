@@ -16,6 +16,7 @@ impl Command {
             Self::List(options) => missing_view(options),
             Self::Restore { atomic } => atomic.then_some("--atomic"),
             Self::Zero(_) => Some("--zero"),
+            Self::Trace { .. } => Some("trace without --config"),
             Self::StartDaemon(_) => Some("--start-daemon"),
             Self::StopDaemon { .. } => Some("--stop-daemon"),
             Self::AddAccess(it) => Some(either(it.list, "--add-blklst", "--add-whtlst")),

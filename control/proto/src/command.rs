@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use config::model::{Endpoint, Listen, Real, Service};
 
+use crate::packet::Packet;
+
 /// What a call asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -98,6 +100,13 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `trace`: what would become of a packet; changes nothing.
+    Trace {
+        /// The packet.
+        packet: Packet,
+        /// As JSON.
+        json: bool,
+    },
 }
 
 impl Command {
@@ -112,6 +121,7 @@ impl Command {
                 | Self::Help
                 | Self::Version
                 | Self::Status { .. }
+                | Self::Trace { .. }
         )
     }
 }

@@ -9,9 +9,10 @@ use crate::errors::Failure;
 use crate::finish::finish;
 use crate::names::Names;
 use crate::options::{self, COMMANDS, CommandRow, Flag, Group, OPTIONS, OptionRow, Takes, Verb};
+use crate::packet::PacketError;
 use crate::popt::{Found, Spelling, WordError, Words};
 
-/// Understands one call that came over the socket: ipvsadm's grammar, and `status` beside it.
+/// Understands one call that came over the socket: ipvsadm's grammar, and `status` and `trace` beside it.
 ///
 /// `program` is what the user called, for messages; `argv` the words behind it. Nothing at all
 /// lists everything, as ipvsadm does.
@@ -21,6 +22,7 @@ use crate::popt::{Found, Spelling, WordError, Words};
 pub fn parse(program: &str, argv: &[String], names: &dyn Names) -> Result<Command, Failure> {
     match argv.first().map(String::as_str) {
         Some("status") => status(&argv[1..]),
+        Some("trace") => trace(&argv[1..]),
         _ => ipvsadm(program, argv, names),
     }
 }
@@ -44,6 +46,16 @@ fn status(rest: &[String]) -> Result<Command, Failure> {
             "status: unexpected argument {word}"
         ))),
     }
+}
+
+fn trace(rest: &[String]) -> Result<Command, Failure> {
+    let (json, words) = match rest {
+        [first, rest @ ..] if first == "--json" => (true, rest),
+        _ => (false, rest),
+    };
+    let packet = words.join(" ").parse();
+    let packet = packet.map_err(|error: PacketError| Failure::usage(format!("trace: {error}")))?;
+    Ok(Command::Trace { packet, json })
 }
 
 fn call(program: &str, argv: &[String], names: &dyn Names) -> Result<Command, Failure> {

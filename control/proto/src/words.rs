@@ -46,6 +46,9 @@ impl Command {
             Self::Help => "-h".to_owned(),
             Self::Version => "-v".to_owned(),
             Self::Status { json } => format!("status{}", switch(*json, " --json")),
+            Self::Trace { packet, json } => {
+                format!("trace{} {packet}", switch(*json, " --json"))
+            }
         }
     }
 }
