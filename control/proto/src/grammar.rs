@@ -3,7 +3,9 @@
 //! `options` is the table, `popt` cuts words into options, `draft` understands the
 //! options one by one, `finish` checks what belongs together.
 
-use crate::command::Command;
+use std::str::FromStr;
+
+use crate::command::{Ask, Command};
 use crate::draft::Draft;
 use crate::errors::Failure;
 use crate::finish::finish;
@@ -12,7 +14,8 @@ use crate::options::{self, COMMANDS, CommandRow, Flag, Group, OPTIONS, OptionRow
 use crate::packet::PacketError;
 use crate::popt::{Found, Spelling, WordError, Words};
 
-/// Understands one call that came over the socket: ipvsadm's grammar, and `status` and `trace` beside it.
+/// Understands one call that came over the socket: ipvsadm's grammar, and `status`, `sysctl` and
+/// `trace` beside it.
 ///
 /// `program` is what the user called, for messages; `argv` the words behind it. Nothing at all
 /// lists everything, as ipvsadm does.
@@ -23,6 +26,7 @@ pub fn parse(program: &str, argv: &[String], names: &dyn Names) -> Result<Comman
     match argv.first().map(String::as_str) {
         Some("status") => status(&argv[1..]),
         Some("trace") => trace(&argv[1..]),
+        Some("sysctl") => sysctl(&argv[1..]),
         _ => ipvsadm(program, argv, names),
     }
 }
@@ -42,9 +46,7 @@ fn status(rest: &[String]) -> Result<Command, Failure> {
     match rest {
         [] => Ok(Command::Status { json: false }),
         [option] if option == "--json" => Ok(Command::Status { json: true }),
-        [word, ..] => Err(Failure::usage(format!(
-            "status: unexpected argument {word}"
-        ))),
+        [word, ..] => Err(unexpected("status", word)),
     }
 }
 
@@ -56,6 +58,42 @@ fn trace(rest: &[String]) -> Result<Command, Failure> {
     let packet = words.join(" ").parse();
     let packet = packet.map_err(|error: PacketError| Failure::usage(format!("trace: {error}")))?;
     Ok(Command::Trace { packet, json })
+}
+
+/// `sysctl [NAME[=VALUE]] [--json]`.
+fn sysctl(rest: &[String]) -> Result<Command, Failure> {
+    let (options, words): (Vec<_>, Vec<_>) = rest.iter().partition(|word| *word == "--json");
+    let ask = match words.as_slice() {
+        [] => Ask::All,
+        [word] if word.starts_with('-') => return Err(unexpected("sysctl", word)),
+        [word] => word.parse()?,
+        [_, word, ..] => return Err(unexpected("sysctl", word)),
+    };
+    let json = !options.is_empty();
+    Ok(Command::Sysctl { ask, json })
+}
+
+impl FromStr for Ask {
+    type Err = Failure;
+
+    /// Reads `NAME` or `NAME=VALUE`.
+    fn from_str(word: &str) -> Result<Self, Failure> {
+        match word.split_once('=') {
+            None => Ok(Self::One(word.to_owned())),
+            Some(("", _)) => Err(Failure::usage(format!("sysctl: {word}: a name is missing"))),
+            Some((name, "")) => Err(Failure::usage(format!(
+                "sysctl: {name}=: a value is missing"
+            ))),
+            Some((name, value)) => Ok(Self::Set {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            }),
+        }
+    }
+}
+
+fn unexpected(word: &str, argument: &str) -> Failure {
+    Failure::usage(format!("{word}: unexpected argument {argument}"))
 }
 
 fn call(program: &str, argv: &[String], names: &dyn Names) -> Result<Command, Failure> {

@@ -295,7 +295,10 @@ fn connections_that_end_first() {
     assert_eq!(step(&again, "connection")["ended"], "starts-over");
     assert_eq!(again["new"], true);
     bench.commands("0.5 sysctl expire_nodest_conn=1\n0.5 -d -t 192.0.2.10:80 -r 10.1.0.12\n0.5 -d -t 192.0.2.10:80 -r 10.1.0.11\n0.5 -a -t 192.0.2.10:80 -r 10.1.0.13\n");
-    let moved = json(&traced(&bench, made("tcp 203.0.113.7:1 > 192.0.2.10:80 flags=A")));
+    let moved = json(&traced(
+        &bench,
+        made("tcp 203.0.113.7:1 > 192.0.2.10:80 flags=A"),
+    ));
     let mut all = moved["steps"].as_array().expect("steps").iter();
     assert!(all.any(|step| step["ended"] == "real-removed"), "{moved:#}");
     assert_eq!(moved["reason"], "drop-no-connection");
