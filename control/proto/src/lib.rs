@@ -22,5 +22,6 @@ mod options;
 pub mod packet;
 mod popt;
 pub mod restore;
+mod subcommand;
 mod text;
 mod words;
