@@ -72,8 +72,12 @@ pub enum Feature {
 }
 
 /// The tunables that do something.
-const SYSCTLS: [&str; 8] = [
+const SYSCTLS: [&str; 12] = [
+    "am_droprate",
+    "amemthresh",
     "conn_reuse_mode",
+    "drop_entry",
+    "drop_packet",
     "expire_nodest_conn",
     "expire_quiescent_template",
     "lblc_expiration",

@@ -14,11 +14,14 @@ mod commands;
 mod daemon;
 mod lab;
 mod life;
+mod lossy;
 mod modes;
 mod peer;
 mod refusals;
+mod relay;
 mod routed;
 mod runner;
+mod two_arm;
 
 use std::process::ExitCode;
 
@@ -33,6 +36,8 @@ fn main() -> ExitCode {
         arp::TESTS,
         life::TESTS,
         modes::TESTS,
+        two_arm::TESTS,
+        lossy::TESTS,
         refusals::TESTS,
         commands::TESTS,
     ];

@@ -31,7 +31,8 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-const REALS: usize = 2;
+/// Real servers of each test.
+pub(crate) const REALS: usize = 2;
 const REQUESTS: usize = 40;
 
 fn url(family: Family) -> String {
@@ -40,7 +41,7 @@ fn url(family: Family) -> String {
 
 /// A service with two real servers of one mode; `more` are lines of the service, `real` of
 /// each real server.
-fn service(family: Family, mode: &str, outer: Family, more: &str, real: &str) -> String {
+pub(crate) fn service(family: Family, mode: &str, outer: Family, more: &str, real: &str) -> String {
     let listen = family.host(family.vip());
     let reals: String = (1..=REALS)
         .map(|index| {
@@ -51,14 +52,26 @@ fn service(family: Family, mode: &str, outer: Family, more: &str, real: &str) ->
     format!("[[service]]\nlisten = \"tcp {listen}:80\"\nscheduler = \"rr\"\n{more}\n{reals}")
 }
 
-fn toml(workers: usize, rest: String) -> Result<Toml, Failure> {
+/// Cores for so many workers, the last ones.
+///
+/// # Errors
+///
+/// There are fewer.
+pub(crate) fn cores_for(workers: usize) -> Result<Vec<u16>, Failure> {
     let cores = cores();
-    let last = cores.len().saturating_sub(workers);
-    if cores.len() < workers {
-        return Err(Failure::CannotRun("one processor only".to_owned()));
-    }
+    let first = cores.len().checked_sub(workers);
+    let first = first.ok_or_else(|| Failure::CannotRun("one processor only".to_owned()))?;
+    Ok(cores[first..].to_vec())
+}
+
+/// A one-armed director with these tables.
+///
+/// # Errors
+///
+/// Too few cores.
+pub(crate) fn toml(workers: usize, rest: String) -> Result<Toml, Failure> {
     Ok(Toml {
-        workers: cores[last..].to_vec(),
+        workers: cores_for(workers)?,
         addresses: routed::port_addresses(),
         ..Toml::with(rest)
     })
@@ -72,7 +85,7 @@ fn lab(family: Family) -> Result<Lab, Failure> {
 }
 
 /// Every request is answered, each server by its share, and both saw only `visitors`.
-fn serves(
+pub(crate) fn serves(
     lab: &Lab,
     daemon: &Daemon,
     family: Family,

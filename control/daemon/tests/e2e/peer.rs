@@ -8,6 +8,7 @@
 //! tcp-hold ADDRESS COUNT      opens that many connections and keeps them until killed
 //! tcp-ask ADDRESS COUNT       the same; a request on each when its input ends: prints how many
 //!                             were answered
+//! relay NEAR FAR              a bad cable between two TAPs that it makes; see [`relay`]
 //! ```
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::relay;
 use crate::runner::Failure;
 
 /// The first argument of a peer.
@@ -35,6 +37,7 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
         "udp-client" => udp_client(address, last.parse().unwrap_or(0)),
         "tcp-ask" => tcp_ask(address, last.parse().unwrap_or(0)),
         "decapsulate" => decapsulate(address, last),
+        "relay" => relay::run(address, last, say_ready),
         "tcp-hold" => tcp_hold(address, last.parse().unwrap_or(0)),
         _ => Err(std::io::Error::other(format!("no peer of kind {kind}"))),
     };
