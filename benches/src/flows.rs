@@ -243,7 +243,6 @@ fn fold(sum: u64) -> u16 {
 }
 
 /// A sum without one of its parts, modulo 65535.
-#[expect(clippy::cast_possible_truncation, reason = "a remainder of 65535")]
 fn less(sum: u16, part: u64) -> u16 {
     ((u64::from(sum) + 65_535 - part % 65_535) % 65_535) as u16
 }
