@@ -21,6 +21,7 @@ mod refusals;
 mod relay;
 mod routed;
 mod runner;
+mod tunnel;
 mod two_arm;
 
 use std::process::ExitCode;
