@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use dataplane::exchange::exchange;
-use dataplane::fwd::{Forwarder, Tunnel};
+use dataplane::fwd::{Envelope, Forwarder, Tunnel};
 use dataplane::handover::mesh;
 use dataplane::local::LocalAddresses;
 use dataplane::owner::Steering;
@@ -213,6 +213,7 @@ fn real(case: Case, n: u8) -> Real {
             Mode::Tun => Forwarder::Tun {
                 hop,
                 tunnel: tunnel(case.family, n),
+                envelope: Envelope::Ipip,
             },
         },
         limits: Default::default(),
