@@ -156,6 +156,8 @@ pub struct Fleet {
     pub specs: Vec<Spec>,
     pub snapshot: Snapshot,
     pub control: ControlEnd<Recycler>,
+    /// What is ours beside the services' own.
+    pub also_owned: Vec<(IpAddr, Owned)>,
     publisher: Publisher<Snapshot>,
     revision: u64,
 }
@@ -206,6 +208,7 @@ impl Fleet {
             specs,
             snapshot: Snapshot::default(),
             control,
+            also_owned: Vec::new(),
             publisher,
             revision: 0,
         };
@@ -231,7 +234,7 @@ impl Fleet {
             ..Snapshot::default()
         };
         snapshot.hops.set(GATEWAY.0, hop(WAN));
-        let (mut owned, mut nat) = (Vec::new(), Vec::new());
+        let (mut owned, mut nat) = (self.also_owned.clone(), Vec::new());
         for at in 0..self.specs.len() {
             self.compile_service(at, &mut snapshot, &mut owned, &mut nat);
         }
