@@ -9,6 +9,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use mio::net::UnixStream;
 use proto::message::{self, Framing, MessageError, Reply, Request};
 
+use crate::connections::Connections;
+
+/// Octets of a listing of connections that one client may leave untaken before the listing waits
+/// for it.
+pub(crate) const LISTING_AHEAD: usize = 256 << 10;
 /// Octets read from one client before the next one's turn.
 const READ_AT_ONCE: usize = 64 * 1024;
 
@@ -38,6 +43,12 @@ pub(crate) struct Client {
     pub(crate) stream: UnixStream,
     pub(crate) peer: Peer,
     pub(crate) waiting: Option<Waiting>,
+    /// The listing of connections that it is being sent.
+    pub(crate) listing: Option<(Framing, Connections)>,
+    /// Whether that had more to send when it was looked at last.
+    pub(crate) moving: bool,
+    /// How the answer goes that is being worked on.
+    pub(crate) working: Option<Framing>,
     /// When it last sent or took something, in milliseconds.
     pub(crate) active: u64,
     /// Longest JSON line that it may send.
@@ -61,6 +72,9 @@ impl Client {
             limit,
             active: now,
             waiting: None,
+            listing: None,
+            moving: false,
+            working: None,
             input: Vec::new(),
             scanned: 0,
             output: VecDeque::new(),
@@ -83,7 +97,12 @@ impl Client {
 
     /// Whether it waits for something that we do, not for something that it does.
     pub(crate) fn is_busy(&self) -> bool {
-        self.waiting.is_some() || !self.output.is_empty()
+        self.is_waiting() || self.listing.is_some() || !self.output.is_empty()
+    }
+
+    /// Whether it waits for its answer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.is_some() || self.working.is_some()
     }
 
     /// Whether nothing can come of it any more.
@@ -107,8 +126,11 @@ impl Client {
         Ok(self.line().map(|line| self.decode(line)))
     }
 
-    /// Whether [`Client::request`] may give more without the system's saying so.
+    /// Whether [`Client::request`], or the listing, may give more without the system's saying so.
     pub(crate) fn has_more(&self) -> bool {
+        if self.listing.is_some() {
+            return self.moving && self.pending() < LISTING_AHEAD;
+        }
         !self.is_busy() && !self.closing && (self.may_read || self.scanned < self.input.len())
     }
 
@@ -178,6 +200,13 @@ impl Client {
         let parts = message::encode_reply(framing, reply);
         self.output
             .extend(parts.into_iter().map(String::into_bytes));
+    }
+
+    /// Puts a piece of a reply behind what is still to be sent; more will follow.
+    pub(crate) fn part(&mut self, framing: Framing, reply: Reply) {
+        let parts = message::encode_part(framing, reply);
+        let parts = parts.into_iter().filter(|part| !part.is_empty());
+        self.output.extend(parts.map(String::into_bytes));
     }
 
     /// Sends what the client takes now.

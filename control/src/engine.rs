@@ -1,43 +1,53 @@
 //! One request, one new model, one publish: the operator's side of control, with no socket,
 //! no device and no clock in it.
 
+mod job;
+mod reload;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use config::model::{Config, Endpoint, Listen, MarkRule, Mode, Prefix, Real};
 use dataplane::port::PortId;
 use dataplane::published::{Publisher, Reader};
 use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{Blocks, Marks, PortView, RealId, ServiceId, Snapshot};
-use proto::command::{Ask, Command, ListOptions};
+use proto::command::{Ask, Command, ListOptions, Reload};
 use proto::errors::{EXIT_NEGATIVE, EXIT_USAGE, Failure};
 use proto::grammar;
 use proto::listing::{Listing, ListingReal, ListingService};
-use proto::message::{Format, Reply, Request};
+use proto::message::{Format, Framing, Reply, Request};
 use proto::names::Numeric;
-use proto::{help, layout, restore};
+use proto::{help, layout};
 use wire::ethernet::Mac;
 use wire::ndp::solicited_node;
 
 use crate::client::Peer;
 use crate::compile::{Compiler, is_local};
+use crate::connections::{Connections, Portion, View, Walks};
 use crate::defence::{Capacity, shortage};
 use crate::link::Packet;
 use crate::locals::Locals;
 use crate::model::{ApplyError, Change, Model, ServiceEntry};
 use crate::neigh::{Action, Instant, Neighbours, State};
+use crate::reload::Way;
 use crate::server::{Answer, Progress};
 use crate::settings::{self, Tunables};
-use crate::stats;
 use crate::sums::AT_ONCE;
 use crate::topology::{Neighbour, PortSetup, Topology};
 use crate::vip::{Turn, Vips};
 use crate::waiting::Waiting;
 
+use job::Job;
+
 /// The name that messages about a call's words use.
 const PROGRAM: &str = "ipvsadm";
 /// Trashed slots looked at in one go.
 const SWEEP: usize = 1024;
+/// Services and real servers whose rates are estimated in one go.
+const ESTIMATE: u32 = 4096;
 
 /// Everything that is configured, and the snapshot made of it.
 #[derive(Debug)]
@@ -57,10 +67,20 @@ pub struct Engine {
     /// Frames that have their neighbour's MAC now.
     ready: Vec<(PortId, Vec<u8>)>,
     tunables: Tunables,
+    /// The file as it was loaded last: what a reload compares the next one with.
+    loaded: Arc<Config>,
+    /// Where it is.
+    file: Option<PathBuf>,
+    /// What takes more than a turn.
+    job: Option<Job>,
     /// Of each worker's tables.
     capacity: Capacity,
+    /// Walks over the connections that somebody reads.
+    walks: Walks,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
     dirty: HashSet<Listen>,
+    /// Whose counters begin anew with the next snapshot; `None` is everybody's.
+    zeroes: Vec<Option<Listen>>,
     /// Whether the snapshot in preparation differs from the one published last.
     unpublished: bool,
     /// Who may change things.
@@ -101,6 +121,11 @@ impl Engine {
             waiting: Waiting::default(),
             ready: Vec::new(),
             tunables: Tunables::of(config),
+            walks: Walks::default(),
+            zeroes: Vec::new(),
+            loaded: Arc::new(config.clone()),
+            file: None,
+            job: None,
             capacity: Capacity([
                 config.dataplane.connections,
                 config.dataplane.connections_v6,
@@ -214,34 +239,81 @@ impl Engine {
         given_up
     }
 
-    /// Carries one request out. A reply that is marked so is for when every worker runs with
-    /// its change.
+    /// Carries one request out, to its end. A reply that is marked so is for when every worker
+    /// runs with its change.
     pub fn handle(
         &mut self,
         peer: &Peer,
+        request: Request,
+        now: Instant,
+        status: impl FnOnce(&Self, bool) -> String,
+    ) -> Answer {
+        if let Some(answer) = self.begin(peer, request, now, status) {
+            return answer;
+        }
+        loop {
+            if let (Some(answer), _) = self.work(now) {
+                return answer;
+            }
+        }
+    }
+
+    /// Carries one request out, or begins to: `None`, and [`Engine::work`] has the answer in the
+    /// end. Not to be called while there is such work.
+    pub fn begin(
+        &mut self,
+        peer: &Peer,
+        request: Request,
+        now: Instant,
+        status: impl FnOnce(&Self, bool) -> String,
+    ) -> Option<Answer> {
+        let command = match grammar::parse(PROGRAM, &request.argv, &Numeric) {
+            Ok(command) => command,
+            Err(failure) => return Some(self.failed(&failure)),
+        };
+        if let Some(failure) = self.refusal(peer, &command) {
+            return Some(self.failed(&failure));
+        }
+        let (way, asked) = match &command {
+            Command::Restore { atomic } => {
+                self.begin_restore(peer, *atomic, request.stdin);
+                return None;
+            }
+            Command::Flush => return self.begin_flush(peer),
+            Command::Diff(asked) => (Way::Diff, asked),
+            Command::Reload(asked @ Reload { dry_run: true, .. }) => (Way::DryRun, asked),
+            Command::Reload(asked) => (Way::Reload, asked),
+            _ => return Some(self.at_once(peer, &command, &request, now, status)),
+        };
+        let framed = request.framing != Framing::Text;
+        let begun = self.begin_reading(way, Some(*peer), asked, request.stdin, framed);
+        begun.err().map(|failure| self.failed(&failure))
+    }
+
+    /// Carries out what takes no longer than a turn.
+    fn at_once(
+        &mut self,
+        peer: &Peer,
+        command: &Command,
         request: &Request,
         now: Instant,
         status: impl FnOnce(&Self, bool) -> String,
     ) -> Answer {
-        let command = match grammar::parse(PROGRAM, &request.argv, &Numeric) {
-            Ok(command) => command,
-            Err(failure) => return self.failed(&failure),
-        };
-        if let Some(failure) = self.refusal(peer, &command) {
-            return self.failed(&failure);
-        }
         match command {
-            Command::List(options) => self.list(&options, request.format),
-            Command::Save { numeric } => self.save(numeric, request.format),
+            Command::List(options) if options.connections => {
+                self.connections(View::List(options.clone()), request.format, now)
+            }
+            Command::List(options) => self.list(options, request.format),
+            Command::Save { numeric } => self.save(*numeric, request.format),
+            Command::SaveFile { json } => self.save_file(*json),
             Command::ListLocalAddresses(listen) => {
                 self.local_addresses(listen.as_ref(), request.format)
             }
             Command::Help => self.said(help::help(PROGRAM)),
             Command::Version => self.said(help::version(PROGRAM)),
-            Command::Status { json } => self.said(status(self, json)),
-            Command::Sysctl { ask, json } => self.sysctl(peer, &ask, json, &request.argv, now),
-            Command::Restore { .. } => self.restore(peer, &request.stdin, now),
-            change => self.change(peer, &change, &request.argv, now),
+            Command::Status { json } => self.said(status(self, *json)),
+            Command::Sysctl { ask, json } => self.sysctl(peer, ask, *json, &request.argv, now),
+            change => self.change(peer, change, &request.argv, now),
         }
     }
 
@@ -276,7 +348,11 @@ impl Engine {
             data: None,
             generation: self.generation(),
         };
-        Answer { reply, after: None }
+        Answer {
+            reply,
+            after: None,
+            listing: None,
+        }
     }
 
     fn list(&self, options: &ListOptions, format: Format) -> Answer {
@@ -291,6 +367,30 @@ impl Engine {
             Format::Text => self.said(layout::list(&listing, options, &Numeric)),
             Format::Data => self.data(listing),
         }
+    }
+
+    /// A listing that the workers' connections follow.
+    fn connections(&mut self, view: View, format: Format, now: Instant) -> Answer {
+        let workers = self.compiler.snapshot().blocks.len();
+        let source = self.walks.begin(workers);
+        self.show_walks();
+        let generation = self.publish(now);
+        let listing = Connections::new(source, view, format, generation);
+        Answer {
+            reply: listing.title(),
+            after: None,
+            listing: Some(listing),
+        }
+    }
+
+    /// What comes next of a listing of connections.
+    pub fn more(&self, listing: &mut Connections, now: Instant) -> Portion {
+        listing.next(&self.compiler.snapshot().reals, now)
+    }
+
+    fn show_walks(&mut self) {
+        self.compiler.snapshot_mut().walks = self.walks.all();
+        self.unpublished = true;
     }
 
     /// The services that a listing is about: one, or all.
@@ -325,6 +425,15 @@ impl Engine {
         }
     }
 
+    fn save_file(&self, json: bool) -> Answer {
+        if json {
+            let listing = self.listing(&self.model.services());
+            let text = serde_json::to_string(&listing).expect("a listing is always JSON");
+            return self.said(text + "\n");
+        }
+        self.said(config::toml::write(&self.as_file()))
+    }
+
     fn data(&self, listing: Listing) -> Answer {
         let mut answer = self.said(String::new());
         answer.reply.data = Some(listing);
@@ -339,14 +448,12 @@ impl Engine {
     }
 
     fn service(&self, entry: &ServiceEntry) -> ListingService {
-        let blocks = &self.compiler.snapshot().blocks;
         let listen = entry.settings.listen;
         let mut service = ListingService::new(&entry.settings);
         let locals = entry.settings.local_addresses.iter();
         service.local_interfaces = locals.map(|one| self.interface_of(one)).collect();
         if let Some(id) = self.compiler.service_slot(&listen) {
-            let totals = stats::service_totals(blocks, id);
-            service.totals = stats::since(totals, self.compiler.service_base(id));
+            (service.totals, service.rates) = self.compiler.service_account(id);
         }
         let slots = self.compiler.real_slots(&listen);
         // A change that waits is in the model and not yet in the slots.
@@ -364,7 +471,7 @@ impl Engine {
                 ..ListingReal::new(&real.real)
             };
             let row = match slot(at, real.real.endpoint) {
-                Some(id) => self.real(blocks, row, id),
+                Some(id) => self.real(row, id),
                 None => row,
             };
             service.reals.push(row);
@@ -385,13 +492,14 @@ impl Engine {
         is_local(real, &self.topology)
     }
 
-    fn real(&self, blocks: &[Blocks], row: ListingReal, id: RealId) -> ListingReal {
-        let numbers = stats::real_numbers(blocks, id);
+    fn real(&self, row: ListingReal, id: RealId) -> ListingReal {
+        let (numbers, rates) = self.compiler.real_account(id);
         ListingReal {
             active: numbers.active,
             inactive: numbers.inactive,
             persistent: numbers.persistent,
-            totals: stats::since(numbers.totals, self.compiler.real_base(id)),
+            totals: numbers.totals,
+            rates,
             ..row
         }
     }
@@ -445,6 +553,9 @@ impl Engine {
     }
 
     fn apply(&mut self, command: &Command) -> Result<(), Failure> {
+        if let Command::Zero(listen) = command {
+            return self.zero(listen.as_ref()).map_err(Failure::from);
+        }
         if let &Command::SetTimeouts { tcp, tcp_fin, udp } = command {
             self.tunables.set_timeouts(tcp, tcp_fin, udp);
             self.tune();
@@ -462,6 +573,15 @@ impl Engine {
         }
     }
 
+    fn zero(&mut self, listen: Option<&Listen>) -> Result<(), ApplyError> {
+        if listen.is_some_and(|listen| self.model.get(listen).is_none()) {
+            return Err(ApplyError::NoSuchService);
+        }
+        self.zeroes.push(listen.copied());
+        self.unpublished = true;
+        Ok(())
+    }
+
     fn note(&mut self, change: Change) {
         match change {
             Change::Service(listen) => {
@@ -469,61 +589,6 @@ impl Engine {
             }
             Change::Flushed(all) => self.dirty.extend(all),
         }
-    }
-
-    /// Many commands, one publish. A call whose words are wrong ends it, one that is refused
-    /// is reported and the rest goes on (reference H).
-    fn restore(&mut self, peer: &Peer, stdin: &str, now: Instant) -> Answer {
-        let (mut stdout, mut stderr, mut done) = (String::new(), String::new(), 0usize);
-        let mut exit = 0;
-        for call in restore::calls(stdin) {
-            match self.restore_call(&call.argv) {
-                Ok(text) => {
-                    tracing::debug!(
-                        uid = peer.uid,
-                        pid = peer.pid,
-                        "restore: {}",
-                        call.argv.join(" ")
-                    );
-                    stdout.push_str(&text);
-                    done += 1;
-                }
-                Err(failure) => {
-                    stderr.push_str(&format!("{}\n", failure.text));
-                    if !failure.refusal {
-                        exit = failure.exit;
-                        break;
-                    }
-                }
-            }
-        }
-        if self.dirty.is_empty() && !self.unpublished {
-            return self.answer(exit, stdout, stderr);
-        }
-        let generation = self.publish(now);
-        audit(peer, &format!("-R ({done} commands)"), generation);
-        let mut answer = self.acknowledged(exit, stderr);
-        answer.reply.stdout = stdout;
-        answer
-    }
-
-    fn restore_call(&mut self, argv: &[String]) -> Result<String, Failure> {
-        let command = grammar::parse(PROGRAM, argv, &Numeric)?;
-        if let Some(text) = command.not_built() {
-            return Err(Failure::usage(text));
-        }
-        if !command.changes() {
-            let answer = self.show(&command);
-            return Ok(answer.reply.stdout);
-        }
-        if let Command::Restore { .. } | Command::Sysctl { .. } = command {
-            let word = argv.first().map_or("", String::as_str);
-            return Err(Failure::malformed(format!(
-                "{word}: not allowed inside a restore"
-            )));
-        }
-        self.apply(&command)?;
-        Ok(String::new())
     }
 
     /// A command of a restore that only shows something.
@@ -543,6 +608,9 @@ impl Engine {
         let next = self.publisher.generation() + 1;
         for listen in std::mem::take(&mut self.dirty) {
             self.compile(&listen, next);
+        }
+        for zero in std::mem::take(&mut self.zeroes) {
+            self.compiler.zero(zero.as_ref());
         }
         self.follow_wants(now);
         self.compiler.settle(&self.topology);
@@ -686,7 +754,11 @@ impl Engine {
 
     /// Publishes what came of itself (a MAC, a group), if anything did.
     pub fn publish_news(&mut self, now: Instant) {
-        if self.unpublished {
+        if self.walks.prune() {
+            self.show_walks();
+        }
+        // What is half-way is not for workers; what came of itself goes with it at its end.
+        if self.unpublished && !self.is_working() {
             self.publish(now);
         }
     }
@@ -804,6 +876,17 @@ impl Engine {
         self.follow_wants(now);
     }
 
+    /// Two seconds went by: rates are to be estimated anew, by [`Engine::estimate`].
+    pub fn begin_estimate(&mut self) {
+        self.compiler.begin_estimate();
+    }
+
+    /// Estimates the rates of a bounded number of services and real servers; says whether more
+    /// are to be done.
+    pub fn estimate(&mut self) -> bool {
+        self.compiler.estimate(ESTIMATE)
+    }
+
     /// Tells each worker what the others count, for a bounded number of real servers.
     pub fn share_counts(&mut self, now: Instant) {
         if self.shares_counts() {
@@ -845,16 +928,14 @@ fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapsho
     Snapshot {
         ports: topology.ports().map(view).collect(),
         settings: Tunables::of(config).compile().into(),
-        marks: Marks::new(
-            config
-                .marks
-                .iter()
-                .map(|rule| mark(rule, topology))
-                .collect(),
-        ),
+        marks: marks(&config.marks, topology),
         blocks: (0..workers).map(|_| Blocks::default()).collect(),
         ..Snapshot::default()
     }
+}
+
+fn marks(rules: &[MarkRule], topology: &Topology) -> Marks {
+    Marks::new(rules.iter().map(|rule| mark(rule, topology)).collect())
 }
 
 /// A rule of the file, for the workers.

@@ -4,9 +4,11 @@
 //! README beside this crate for how a request and a frame pass through it.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod arena;
 pub mod client;
 pub mod compile;
+pub mod connections;
 pub mod defence;
 pub mod engine;
 pub mod kernel;
@@ -15,6 +17,7 @@ pub mod locals;
 pub mod model;
 pub mod neigh;
 mod netlink;
+pub mod reload;
 pub mod run;
 pub mod server;
 pub mod settings;

@@ -2,6 +2,7 @@
 //! timers. Nothing in it waits for anybody, and a turn is short.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,17 @@ use dataplane::published::Reader;
 use dataplane::services::{Snapshot, Unmatched};
 use dataplane::verdict::{Counters, PuntClass};
 use mio::{Events, Poll, Token};
+use proto::message::Request;
 use wire::arp::Operation;
 
+use crate::account::TICK_MS;
+use crate::client::Peer;
+use crate::connections::{Connections, Portion};
 use crate::engine::{Engine, LoadError};
 use crate::kernel::Kernel;
 use crate::link::{Heard, Packet};
 use crate::neigh::Action;
-use crate::server::Server;
+use crate::server::{Answer, Answers, Server};
 use crate::signals::{Signals, Wish};
 use crate::socket::Socket;
 use crate::status::{
@@ -48,6 +53,8 @@ const CONFLICT_EVERY_MS: u64 = 10_000;
 pub struct Parts<'a> {
     /// The configuration.
     pub config: &'a Config,
+    /// The file that it came from, to be read again at a reload.
+    pub file: Option<&'a Path>,
     /// The ports as they came out.
     pub topology: Topology,
     /// Their kernel interfaces.
@@ -91,7 +98,8 @@ pub struct Control {
     events: Events,
     buffer: Vec<u8>,
     started: Instant,
-    stop_delay_ms: u64,
+    /// A signal asked for a reload.
+    reload: bool,
     stop_at: Option<u64>,
     /// A bounded look left something behind: no waiting before the next.
     more: bool,
@@ -99,6 +107,7 @@ pub struct Control {
     frames_lost: u64,
     share_at: u64,
     housekeeping_at: u64,
+    estimate_at: u64,
     conflict_at: u64,
 }
 
@@ -109,8 +118,11 @@ impl Control {
     /// See [`StartError`].
     pub fn new(parts: Parts<'_>) -> Result<(Self, Vec<Reader<Snapshot>>), StartError> {
         let count = u16::try_from(parts.workers.len()).expect("workers are numbered in 16 bits");
-        let (engine, readers) =
+        let (mut engine, readers) =
             Engine::new(parts.config, parts.topology, count, parts.administrator)?;
+        if let Some(file) = parts.file {
+            engine.set_file(file);
+        }
         let poll = Poll::new()?;
         if let Some(signals) = &parts.signals {
             signals.register(poll.registry(), Token(SIGNALS))?;
@@ -133,13 +145,14 @@ impl Control {
             events: Events::with_capacity(256),
             buffer: vec![0; usize::from(u16::MAX)],
             started: Instant::now(),
-            stop_delay_ms: u64::from(parts.config.control.stop_delay) * 1000,
+            reload: false,
             stop_at: None,
             more: false,
             longest_us: 0,
             frames_lost: 0,
             share_at: 0,
             housekeeping_at: 0,
+            estimate_at: TICK_MS,
             conflict_at: 0,
         };
         Ok((control, readers))
@@ -190,6 +203,7 @@ impl Control {
         self.heed_workers(now);
         self.heed_kernel();
         self.heed_clients(now);
+        self.work(now);
         self.heed_timers(now);
         self.follow(now);
         let spent = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -199,10 +213,11 @@ impl Control {
 
     /// How long the next turn may wait.
     fn patience(&self) -> Duration {
-        if self.more || self.server.has_more() {
+        let working = self.engine.is_working();
+        if self.more || !working && self.server.has_more() {
             return Duration::ZERO;
         }
-        let most = if self.exchange.is_some() || self.server.is_waiting() {
+        let most = if self.exchange.is_some() || self.server.is_waiting() || working {
             WITH_PORTS
         } else {
             WITHOUT_PORTS
@@ -236,7 +251,7 @@ impl Control {
 
     fn obey(&mut self, wish: Wish) {
         match wish {
-            Wish::Reload => tracing::warn!("reload: not built yet"),
+            Wish::Reload => self.reload = true,
             Wish::Stop if self.stop_at.is_some() => {
                 tracing::info!("told to stop again: stopping at once");
                 self.stop_at = Some(0);
@@ -247,7 +262,7 @@ impl Control {
 
     /// Begins to stop: no more changes, no VIP is ours, and workers forward on for a while.
     pub fn stop(&mut self) {
-        let delay_ms = self.stop_delay_ms;
+        let delay_ms = u64::from(self.engine.loaded().control.stop_delay) * 1000;
         tracing::info!("stopping; forwarding on for {} s", delay_ms / 1000);
         for turn in self.engine.stop() {
             self.kernel.hold(turn.port, turn.address, turn.held);
@@ -314,14 +329,29 @@ impl Control {
             longest_us: self.longest_us,
             frames_lost: self.frames_lost,
         };
-        let engine = &mut self.engine;
-        self.server.work(now, |peer, request| {
-            let status = |engine: &Engine, json: bool| {
-                let status = view.status(engine);
-                if json { status.json() } else { status.text() }
-            };
-            engine.handle(peer, &request, now, status)
-        });
+        let busy = self.engine.is_working();
+        let mut desk = Desk {
+            engine: &mut self.engine,
+            view,
+            now,
+        };
+        self.server.work(now, busy, &mut desk);
+    }
+
+    /// A step of what takes more than a turn.
+    fn work(&mut self, now: u64) {
+        if self.engine.is_working() {
+            let (answer, more) = self.engine.work(now);
+            self.more |= more;
+            if let Some(answer) = answer {
+                self.server.finish(answer, now);
+            }
+        } else if std::mem::take(&mut self.reload) {
+            match self.engine.reload() {
+                Ok(()) => self.more = true,
+                Err(failure) => tracing::warn!("reload: {failure}"),
+            }
+        }
     }
 
     fn heed_timers(&mut self, now: u64) {
@@ -329,6 +359,12 @@ impl Control {
             self.share_at = now + SHARE_EVERY_MS;
             self.engine.share_counts(now);
         }
+        if now >= self.estimate_at {
+            // From when it was due, so that a tick is two seconds; unless we were away for long.
+            self.estimate_at = (self.estimate_at + TICK_MS).max(now);
+            self.engine.begin_estimate();
+        }
+        self.more |= self.engine.estimate();
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING_MS;
             self.workers.iter_mut().for_each(WorkerView::sample);
@@ -408,6 +444,28 @@ fn may_leave(engine: &Engine, port: PortId, frame: &[u8]) -> bool {
         Heard::Packet(Packet::Arp(arp)) => arp.operation == Operation::Request,
         Heard::Packet(packet) => packet.is_question() || !engine.is_ours(port, packet.target()),
         Heard::Other | Heard::Malformed => true,
+    }
+}
+
+/// Answers clients in one turn.
+struct Desk<'a> {
+    engine: &'a mut Engine,
+    view: StatusView<'a>,
+    /// Milliseconds since the start.
+    now: u64,
+}
+
+impl Answers for Desk<'_> {
+    fn answer(&mut self, peer: &Peer, request: Request) -> Option<Answer> {
+        let status = |engine: &Engine, json: bool| {
+            let status = self.view.status(engine);
+            if json { status.json() } else { status.text() }
+        };
+        self.engine.begin(peer, request, self.now, status)
+    }
+
+    fn more(&mut self, listing: &mut Connections) -> Portion {
+        self.engine.more(listing, self.now)
     }
 }
 
