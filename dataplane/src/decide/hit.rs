@@ -50,13 +50,13 @@ impl Context<'_> {
         }
         let port = match side {
             Side::Client => {
-                let port = self.to_real(frame, packet, slot, real, ends)?;
+                let port = self.send_to_real(frame, packet, slot, real, ends)?;
                 traffic.inbound(packet.shape.length);
                 own.inbound(packet.shape.length);
                 port
             }
             Side::Real => {
-                let port = self.to_client(frame, packet, real, ends)?;
+                let port = self.send_to_client(frame, packet, real, ends)?;
                 traffic.outbound(packet.shape.length);
                 own.outbound(packet.shape.length);
                 port
@@ -70,7 +70,7 @@ impl Context<'_> {
     }
 
     #[inline(always)]
-    fn to_real<A: Stored, F: Frame>(
+    fn send_to_real<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
@@ -97,7 +97,7 @@ impl Context<'_> {
     }
 
     #[inline(always)]
-    fn to_client<A: Stored, F: Frame>(
+    fn send_to_client<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
