@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use config::model::{
     self, Endpoint, Listen, Mode, PersistenceMask, Protocol, SchedulerFlags, SchedulerKind, Tunnel,
+    TunnelChecksum,
 };
-use dataplane::fwd::{self, Forwarder};
+use dataplane::fwd::{self, Envelope, Forwarder};
 use dataplane::owner::{Fields, FieldsSlot, Owners, TooManyFields, Traits};
 use dataplane::sched::mh::Size;
 use dataplane::sched::sums;
@@ -26,14 +27,16 @@ use wire::ethernet::Mac;
 
 use crate::arena::{Arena, Taken};
 use crate::model::{RealEntry, ServiceEntry};
+use crate::neigh::Instant;
 use crate::stats;
+use crate::sums::{Sums, goes_by_connections};
 use crate::topology::{By, Neighbour, Path, Topology};
 
 /// What a real server is known by: its service and its address.
 pub type RealKey = (Listen, Endpoint);
 
 /// Prepares a service for the workers: its real servers newest first, and what its scheduler
-/// wants computed. `slots` are those of the entry's real servers, in the entry's order;
+/// wants computed. `slots` are those of the entry's candidates, in the entry's order;
 /// `previous` is the service as it was, unless it is new.
 pub fn compile_service(
     entry: &ServiceEntry,
@@ -44,7 +47,7 @@ pub fn compile_service(
     slots: &[RealId],
     previous: Option<&Scheduler>,
 ) -> Service {
-    let newest_first = || entry.reals.iter().zip(slots).rev();
+    let newest_first = || entry.candidates().iter().zip(slots).rev();
     let candidates = newest_first().map(|(real, &slot)| Candidate {
         real: slot,
         weight: real.real.weight,
@@ -80,7 +83,7 @@ fn traits(entry: &ServiceEntry) -> Traits {
             settings.scheduler,
             SchedulerKind::Lblc | SchedulerKind::Lblcr
         ),
-        nat: entry.reals.iter().any(|real| real.real.mode == Mode::Nat),
+        nat: entry.possible().any(|real| real.real.mode == Mode::Nat),
         mark: settings.listen.address().is_none(),
     }
 }
@@ -200,8 +203,8 @@ pub struct Compiler {
     gateways: HashMap<Neighbour, HopId>,
     /// Whether the snapshot's routes are behind.
     routes_changed: bool,
-    /// The slot whose counts were shared last.
-    shared: u32,
+    /// Whose counts are shared between the workers.
+    sums: Sums,
 }
 
 impl Compiler {
@@ -338,14 +341,18 @@ impl Compiler {
 
     /// Tells each worker what the others count for up to `limit` real servers, from where the
     /// last call ended.
-    pub fn share_counts(&mut self, limit: u32) {
-        let (blocks, size) = (&self.snapshot.blocks, self.reals.size());
-        for _ in 0..limit.min(size) {
-            self.shared = (self.shared + 1) % size;
-            if let Some(real) = self.snapshot.reals.get(self.shared) {
-                sums::sum(blocks, RealId(self.shared), real.limits);
+    pub fn share_counts(&mut self, limit: usize, now: Instant) {
+        let (blocks, reals) = (&self.snapshot.blocks, &self.snapshot.reals);
+        self.sums.step(limit, now, |id| {
+            if let Some(real) = reals.get(id.0) {
+                sums::sum(blocks, id, real.limits);
             }
-        }
+        });
+    }
+
+    /// Which counts are shared, and how old what was told is.
+    pub fn sums(&self) -> &Sums {
+        &self.sums
     }
 
     /// The neighbours that became wanted or unwanted since the last call.
@@ -381,8 +388,11 @@ impl Compiler {
         };
         let (id, kept) = self.take_service(listen);
         let mut new = Vec::with_capacity(entry.reals.len());
-        for real in &entry.reals {
+        for real in entry.present() {
             let slot = self.take_real(listen, id, &real.real, topology);
+            let by_count = goes_by_connections(entry.settings.scheduler);
+            let limited = real.real.upper > 0;
+            self.sums.want(slot, by_count || limited);
             new.push((real.real.endpoint, slot));
         }
         let still: HashSet<RealId> = new.iter().map(|&(_, slot)| slot).collect();
@@ -390,7 +400,7 @@ impl Compiler {
         for &(endpoint, slot) in gone {
             self.remove_real(&(*listen, endpoint), slot, generation);
         }
-        let slots: Vec<RealId> = new.iter().map(|&(_, slot)| slot).collect();
+        let slots = candidates_slots(entry, &new);
         let workers = u16::try_from(self.snapshot.blocks.len()).expect("counted in 16 bits");
         let before = self.snapshot.services.get(id.0).filter(|_| kept);
         let before = before.map(|service| &service.scheduler);
@@ -526,8 +536,8 @@ impl Compiler {
             Mode::Dr => (Forwarder::Dr { hop }, true),
             Mode::Nat => (Forwarder::Nat { hop }, true),
             Mode::FullNat => (Forwarder::FullNat { hop }, true),
-            Mode::Tun(tunnel) => match ends(tunnel, address, topology) {
-                Some(tunnel) => (Forwarder::Tun { hop, tunnel }, true),
+            Mode::Tun(tunnel) => match ends(address, topology) {
+                Some(ends) => (through(hop, ends, tunnel), true),
                 None => (Forwarder::Dr { hop }, false),
             },
         }
@@ -571,6 +581,7 @@ impl Compiler {
     }
 
     fn remove_real(&mut self, key: &RealKey, id: RealId, generation: u64) {
+        self.sums.want(id, false);
         self.reals.trash(key, generation);
         if let Some(&real) = self.snapshot.reals.get(id.0) {
             let available = false;
@@ -690,6 +701,19 @@ impl Compiler {
     }
 }
 
+/// The slots of those that the scheduler chooses among. `present` are those of all that are
+/// there: the sorry server, if it is, comes last, and while it serves it is the only candidate.
+fn candidates_slots(entry: &ServiceEntry, present: &[(Endpoint, RealId)]) -> Vec<RealId> {
+    let candidates = entry.candidates();
+    let serves = candidates.first().is_some_and(|real| real.sorry);
+    let slots = if serves {
+        &present[entry.reals.len()..]
+    } else {
+        &present[..entry.reals.len()]
+    };
+    slots.iter().map(|&(_, slot)| slot).collect()
+}
+
 /// Whether a real server is the director itself.
 pub fn is_local(real: &config::model::Real, topology: &Topology) -> bool {
     let address = real.endpoint.address;
@@ -698,10 +722,7 @@ pub fn is_local(real: &config::model::Real, topology: &Topology) -> bool {
 }
 
 /// The ends of a tunnel to `end`; `None` if nothing of ours can begin it.
-fn ends(tunnel: Tunnel, end: IpAddr, topology: &Topology) -> Option<fwd::Tunnel> {
-    let Tunnel::Ipip = tunnel else {
-        return None;
-    };
+fn ends(end: IpAddr, topology: &Topology) -> Option<fwd::Tunnel> {
     match (topology.source_towards(end)?, end) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => Some(fwd::Tunnel::V4 {
             source,
@@ -712,6 +733,29 @@ fn ends(tunnel: Tunnel, end: IpAddr, topology: &Topology) -> Option<fwd::Tunnel>
             destination,
         }),
         _ => None,
+    }
+}
+
+/// The forwarder through a tunnel.
+fn through(hop: HopId, ends: fwd::Tunnel, tunnel: Tunnel) -> Forwarder {
+    let envelope = match tunnel {
+        Tunnel::Ipip => Envelope::Ipip,
+        Tunnel::Gre { checksum } => Envelope::Gre {
+            summed: checksum != TunnelChecksum::None,
+        },
+        Tunnel::Gue { port, checksum } => Envelope::Gue {
+            port: port.into(),
+            checksum: match checksum {
+                TunnelChecksum::None => fwd::Checksum::None,
+                TunnelChecksum::Sum => fwd::Checksum::Sum,
+                TunnelChecksum::Remote => fwd::Checksum::Remote,
+            },
+        },
+    };
+    Forwarder::Tun {
+        hop,
+        tunnel: ends,
+        envelope,
     }
 }
 

@@ -9,7 +9,7 @@ use dataplane::port::PortId;
 use dataplane::published::{Publisher, Reader};
 use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{Blocks, Marks, PortView, RealId, ServiceId, Snapshot};
-use proto::command::{Command, ListOptions};
+use proto::command::{Ask, Command, ListOptions};
 use proto::errors::{EXIT_NEGATIVE, EXIT_USAGE, Failure};
 use proto::grammar;
 use proto::listing::{Listing, ListingReal, ListingService};
@@ -21,13 +21,15 @@ use wire::ndp::solicited_node;
 
 use crate::client::Peer;
 use crate::compile::{Compiler, is_local};
+use crate::defence::{Capacity, shortage};
 use crate::link::Packet;
 use crate::locals::Locals;
 use crate::model::{ApplyError, Change, Model, ServiceEntry};
 use crate::neigh::{Action, Instant, Neighbours, State};
 use crate::server::{Answer, Progress};
-use crate::settings::{SysctlError, Tunables};
+use crate::settings::{self, Tunables};
 use crate::stats;
+use crate::sums::AT_ONCE;
 use crate::topology::{Neighbour, PortSetup, Topology};
 use crate::vip::{Turn, Vips};
 use crate::waiting::Waiting;
@@ -36,8 +38,6 @@ use crate::waiting::Waiting;
 const PROGRAM: &str = "ipvsadm";
 /// Trashed slots looked at in one go.
 const SWEEP: usize = 1024;
-/// Real servers whose counts are shared between the workers in one go.
-const SHARE: u32 = 8192;
 
 /// Everything that is configured, and the snapshot made of it.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub struct Engine {
     /// Frames that have their neighbour's MAC now.
     ready: Vec<(PortId, Vec<u8>)>,
     tunables: Tunables,
+    /// Of each worker's tables.
+    capacity: Capacity,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
     dirty: HashSet<Listen>,
     /// Whether the snapshot in preparation differs from the one published last.
@@ -99,6 +101,10 @@ impl Engine {
             waiting: Waiting::default(),
             ready: Vec::new(),
             tunables: Tunables::of(config),
+            capacity: Capacity([
+                config.dataplane.connections,
+                config.dataplane.connections_v6,
+            ]),
             dirty: HashSet::new(),
             unpublished: true,
             administrator,
@@ -156,15 +162,17 @@ impl Engine {
         self.compiler.real_of(id).map(|&(_, endpoint)| endpoint)
     }
 
-    /// Sets a tunable of IPVS, for the workers' next turn.
-    ///
-    /// # Errors
-    /// A name, or a value, that it can't have; nothing changes then.
-    pub fn set_sysctl(&mut self, name: &str, value: &str, now: Instant) -> Result<(), SysctlError> {
-        self.tunables.set(name, value)?;
-        self.tune();
-        self.publish(now);
-        Ok(())
+    /// How full the workers' tables are, in entries of IPv4 and of IPv6: once a second. The
+    /// automatic modes of `drop_entry` and `drop_packet` go by it.
+    pub fn watch_tables(&mut self, in_use: impl IntoIterator<Item = [u32; 2]>) {
+        let shortage = shortage(self.capacity, self.tunables.amemthresh(), in_use);
+        if self.tunables.set_shortage(shortage) {
+            match shortage {
+                Some(_) => tracing::warn!("connection tables are short of room: defending them"),
+                None => tracing::info!("connection tables have room again"),
+            }
+            self.tune();
+        }
     }
 
     fn tune(&mut self) {
@@ -231,6 +239,7 @@ impl Engine {
             Command::Help => self.said(help::help(PROGRAM)),
             Command::Version => self.said(help::version(PROGRAM)),
             Command::Status { json } => self.said(status(self, json)),
+            Command::Sysctl { ask, json } => self.sysctl(peer, &ask, json, &request.argv, now),
             Command::Restore { .. } => self.restore(peer, &request.stdin, now),
             change => self.change(peer, &change, &request.argv, now),
         }
@@ -348,9 +357,10 @@ impl Engine {
                 .find(|slot| slot.0 == endpoint)
                 .map(|slot| slot.1),
         };
-        for (at, real) in entry.reals.iter().enumerate() {
+        for (at, real) in entry.present().enumerate() {
             let row = ListingReal {
                 local: self.is_local(&real.real),
+                sorry: real.sorry,
                 ..ListingReal::new(&real.real)
             };
             let row = match slot(at, real.real.endpoint) {
@@ -396,6 +406,36 @@ impl Engine {
                 self.acknowledged(0, String::new())
             }
         }
+    }
+
+    /// Shows or sets tunables.
+    fn sysctl(
+        &mut self,
+        peer: &Peer,
+        ask: &Ask,
+        json: bool,
+        argv: &[String],
+        now: Instant,
+    ) -> Answer {
+        let rows = match ask {
+            Ask::All => Ok(self.tunables.all()),
+            Ask::One(name) => self.tunables.show(name).map(|row| vec![row]),
+            Ask::Set { name, value } => self.tunables.set(name, value).map(|row| vec![row]),
+        };
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => return self.failed(&error.into()),
+        };
+        let text = if json { settings::json } else { settings::text };
+        let Ask::Set { .. } = ask else {
+            return self.said(text(&rows));
+        };
+        self.tune();
+        let generation = self.publish(now);
+        audit(peer, &argv.join(" "), generation);
+        let mut answer = self.acknowledged(0, String::new());
+        answer.reply.stdout = text(&rows);
+        answer
     }
 
     fn acknowledged(&self, exit: u8, stderr: String) -> Answer {
@@ -476,8 +516,11 @@ impl Engine {
             let answer = self.show(&command);
             return Ok(answer.reply.stdout);
         }
-        if let Command::Restore { .. } = command {
-            return Err(Failure::malformed("-R: not allowed inside a restore"));
+        if let Command::Restore { .. } | Command::Sysctl { .. } = command {
+            let word = argv.first().map_or("", String::as_str);
+            return Err(Failure::malformed(format!(
+                "{word}: not allowed inside a restore"
+            )));
         }
         self.apply(&command)?;
         Ok(String::new())
@@ -762,10 +805,23 @@ impl Engine {
     }
 
     /// Tells each worker what the others count, for a bounded number of real servers.
-    pub fn share_counts(&mut self) {
-        if self.compiler.snapshot().blocks.len() > 1 {
-            self.compiler.share_counts(SHARE);
+    pub fn share_counts(&mut self, now: Instant) {
+        if self.shares_counts() {
+            self.compiler.share_counts(AT_ONCE, now);
         }
+    }
+
+    /// With one worker there is nothing to tell: its own counts are exact.
+    fn shares_counts(&self) -> bool {
+        self.compiler.snapshot().blocks.len() > 1
+    }
+
+    /// The real servers whose counts are shared between workers, and how many milliseconds ago
+    /// the oldest of them was; `None` if there are none.
+    pub fn sums(&self, now: Instant) -> Option<(usize, u64)> {
+        let sums = self.compiler.sums();
+        let any = self.shares_counts() && !sums.is_empty();
+        any.then(|| (sums.len(), sums.age_ms(now)))
     }
 }
 

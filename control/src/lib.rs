@@ -7,6 +7,7 @@
 pub mod arena;
 pub mod client;
 pub mod compile;
+pub mod defence;
 pub mod engine;
 pub mod kernel;
 pub mod link;
@@ -21,6 +22,7 @@ pub mod signals;
 pub mod socket;
 pub mod stats;
 pub mod status;
+pub mod sums;
 pub mod topology;
 pub mod vip;
 pub mod waiting;

@@ -373,6 +373,48 @@ fn status_is_text_and_json() {
     assert_eq!(json["workers"], serde_json::json!([]));
 }
 
+#[test]
+fn tunables_are_shown_and_set() {
+    let daemon = Instance::start();
+    let (all, exit) = daemon.call("sysctl");
+    assert_eq!(exit, 0);
+    assert!(all.contains("\nconn_reuse_mode = 1\n"), "{all}");
+    let said = |text: &str, exit| (text.to_owned(), exit);
+    #[rustfmt::skip]
+    let cases = [
+        ("sysctl conn_reuse_mode=2",          said("conn_reuse_mode = 2\n", 0)),
+        ("sysctl conn_reuse_mode",            said("conn_reuse_mode = 2\n", 0)),
+        ("sysctl net.ipv4.vs.pmtu_disc=0",    said("pmtu_disc = 0\n", 0)),
+        ("sysctl pmtu_disc=2",                said("sluice: sysctl pmtu_disc: 2 is not in 0..=1\n", 2)),
+        ("sysctl conntrack",                  said("sluice: sysctl conntrack: not built yet\n", 2)),
+        ("sysctl pmtu_disc",                  said("pmtu_disc = 0\n", 0)),
+    ];
+    for (call, want) in cases {
+        assert_eq!(daemon.call(call), want, "{call}");
+    }
+    let (unknown, exit) = daemon.call("sysctl nonsense");
+    let start = "sluice: sysctl nonsense: there is no such tunable; there are: amemthresh, ";
+    assert!(unknown.starts_with(start) && exit == 2, "{unknown}");
+    let (json, _) = daemon.call("sysctl conn_reuse_mode --json");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let row = &json["tunables"][0];
+    assert_eq!((&row["value"], &row["default"]), (&2.into(), &1.into()));
+    assert_eq!(
+        (&row["max"], &row["origin"]),
+        (&3.into(), &"command".into())
+    );
+}
+
+#[test]
+fn who_may_only_read_sets_no_tunable() {
+    let daemon = Instance::with_administrator(me() + 1);
+    assert_eq!(daemon.call("sysctl pmtu_disc").0, "pmtu_disc = 1\n");
+    let (text, exit) = daemon.call("sysctl pmtu_disc=0");
+    assert_eq!(text, "Permission denied (you must be root)\n");
+    assert_eq!(exit, 255);
+    assert_eq!(daemon.call("sysctl pmtu_disc").0, "pmtu_disc = 1\n");
+}
+
 fn me() -> u32 {
     nix::unistd::getuid().as_raw()
 }
@@ -389,6 +431,41 @@ fn a_change_is_acknowledged_when_every_worker_runs_with_it() {
         }
     });
     assert_eq!(daemon.call("-A -t 10.0.0.1:80"), (String::new(), 0));
+}
+
+#[test]
+fn status_says_how_old_the_sums_are() {
+    let daemon = Instance::with(me(), 2, |control, readers| {
+        control.turn().expect("the event queue works");
+        readers.iter_mut().for_each(|reader| {
+            reader.refresh();
+        });
+    });
+    for call in [
+        "-A -t 10.0.0.1:80 -s wlc",
+        "-a -t 10.0.0.1:80 -r 10.1.0.1:80 -g",
+        "-a -t 10.0.0.1:80 -r 10.1.0.2:80 -g",
+        "-A -t 10.0.0.1:81 -s rr",
+        "-a -t 10.0.0.1:81 -r 10.1.0.1:81 -g -x 5",
+        "-a -t 10.0.0.1:81 -r 10.1.0.2:81 -g",
+    ] {
+        assert_eq!(daemon.call(call), (String::new(), 0), "{call}");
+    }
+    let (text, _) = daemon.call("status");
+    assert!(
+        text.contains("summed over the workers for 3 real servers, "),
+        "{text}"
+    );
+    let sums = |json: &str| -> serde_json::Value {
+        let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+        json["sums"].clone()
+    };
+    let (json, _) = daemon.call("status --json");
+    let age = sums(&json)["age_ms"].as_u64().expect("a number");
+    assert!(age < 10_000, "{json}");
+    assert_eq!(daemon.call("-C").1, 0);
+    let (json, _) = daemon.call("status --json");
+    assert!(sums(&json).is_null(), "nothing is summed: {json}");
 }
 
 #[test]
