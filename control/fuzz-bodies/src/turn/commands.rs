@@ -6,7 +6,7 @@ use super::world::{LOCALS, LOCALS_V6, MARKS, PORTS, REALS, REALS_V6, VIPS, VIPS_
 use crate::input::Input;
 
 /// Tunables with values that change something.
-pub(crate) const SYSCTLS: [(&str, &[&str]); 11] = [
+const SYSCTLS: [(&str, &[&str]); 14] = [
     ("conn_reuse_mode", &["0", "1", "2", "3"]),
     ("expire_nodest_conn", &["0", "1"]),
     ("expire_quiescent_template", &["0", "1"]),
@@ -15,10 +15,20 @@ pub(crate) const SYSCTLS: [(&str, &[&str]); 11] = [
     ("nat_icmp_send", &["0", "1"]),
     ("pmtu_disc", &["0", "1"]),
     ("sloppy_tcp", &["0", "1"]),
-    ("drop_entry", &["0", "3"]),
-    ("drop_packet", &["0", "3"]),
+    ("am_droprate", &["1", "2", "10"]),
+    ("amemthresh", &["0", "8", "1024"]),
+    ("drop_entry", &["0", "1", "2", "3"]),
+    ("drop_packet", &["0", "1", "2", "3"]),
     ("schedule_icmp", &["0", "1"]),
+    ("tcp_reset", &["0", "1"]),
 ];
+
+/// A command that sets a tunable.
+pub(crate) fn sysctl(input: &mut Input<'_>) -> Vec<String> {
+    let (name, values) = input.pick(&SYSCTLS);
+    let value = input.pick(values);
+    vec!["sysctl".to_owned(), format!("{name}={value}")]
+}
 
 /// One command's words.
 pub(crate) fn command(input: &mut Input<'_>) -> Vec<String> {

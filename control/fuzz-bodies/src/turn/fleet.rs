@@ -207,12 +207,6 @@ impl Fleet {
         answer.reply.exit
     }
 
-    /// Sets a tunable, if it can be set.
-    pub(crate) fn sysctl(&mut self, name: &str, value: &str) {
-        // Some are for a later version.
-        let _ = self.engine.set_sysctl(name, value, self.now);
-    }
-
     /// One turn of control: what was punted, timers, neighbours.
     pub(crate) fn control(&mut self) {
         self.take_punted();
@@ -265,8 +259,15 @@ impl Fleet {
         }
     }
 
+    /// Tells each worker what the others count.
+    pub(crate) fn share_counts(&mut self) {
+        self.engine.share_counts(self.now);
+    }
+
     /// Control's housekeeping.
     pub(crate) fn sweep(&mut self) {
+        let entries = |counters: &Arc<Counters>| counters.entries.each_ref().map(|one| one.get());
+        self.engine.watch_tables(self.counters.iter().map(entries));
         self.engine.sweep(self.now);
         self.engine.publish_news(self.now);
     }

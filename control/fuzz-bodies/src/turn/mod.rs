@@ -82,11 +82,10 @@ fn step(fleet: &mut Fleet, input: &mut Input<'_>) {
         26 => fleet.limit(worker, input.pick(&[usize::MAX, 0, 1, 33])),
         27 => fleet.pool.limit(input.pick(&[usize::MAX, 0, 1, 40])),
         28 => {
-            let (name, values) = input.pick(&commands::SYSCTLS);
-            fleet.sysctl(name, input.pick(values));
+            fleet.ask(commands::sysctl(input), String::new(), Format::Text);
         }
         29 => fleet.control(),
-        30 => fleet.engine.share_counts(),
+        30 => fleet.share_counts(),
         _ => fleet.sweep(),
     }
 }
