@@ -38,10 +38,11 @@ fn engine() -> Engine {
 fn answer(engine: &mut Engine, line: &[u8], now: u64) {
     let (framing, reply) = match message::decode_request(line) {
         Ok(request) => {
+            let framing = request.framing;
             same_words(&request.argv);
             let status = |_: &Engine, _| "status\n".to_owned();
-            let answer = engine.handle(&ROOT, &request, now, status);
-            (request.framing, answer.reply)
+            let answer = engine.handle(&ROOT, request, now, status);
+            (framing, answer.reply)
         }
         Err(error) => {
             let reply = Reply {
@@ -104,7 +105,5 @@ fn ask(engine: &mut Engine, word: &str, stdin: &str) -> Reply {
         stdin: stdin.to_owned(),
         format: Format::Text,
     };
-    engine
-        .handle(&ROOT, &request, 0, |_, _| String::new())
-        .reply
+    engine.handle(&ROOT, request, 0, |_, _| String::new()).reply
 }

@@ -203,7 +203,7 @@ impl Fleet {
             format,
         };
         let status = |_: &Engine, _| String::new();
-        let answer = self.engine.handle(&ROOT, &request, self.now, status);
+        let answer = self.engine.handle(&ROOT, request, self.now, status);
         answer.reply.exit
     }
 
