@@ -15,6 +15,7 @@ pub mod locals;
 pub mod model;
 pub mod neigh;
 mod netlink;
+pub mod reload;
 pub mod run;
 pub mod server;
 pub mod settings;
