@@ -531,7 +531,7 @@ fn error(from: IpAddr, to: IpAddr, about: &Packet, number: u32) -> Packet {
         (3, 3, 20)
     };
     let message = icmp(kind, code);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         return ip(from, to).with(message.quoting(about));
     }
     let mut quote = about.bytes();
