@@ -10,7 +10,7 @@ const PARTS: u64 = 8;
 const PART_BITS: u32 = PARTS.trailing_zeros();
 /// The longest that is told apart: 2^40 cycles, some minutes.
 const BITS: u32 = 40;
-const BUCKETS: usize = ((BITS - PART_BITS + 1) * PARTS as u32) as usize;
+const BUCKETS: usize = ((BITS - PART_BITS + 1) << PART_BITS) as usize;
 
 /// Counts by duration, in whatever unit.
 #[derive(Debug)]

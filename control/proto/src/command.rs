@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use config::model::{Endpoint, Listen, Real, Service};
 
+use crate::packet::Packet;
 use crate::proc::ProcFile;
 
 /// What a call asks for.
@@ -104,6 +105,13 @@ pub enum Command {
     Proc(ProcFile),
     /// `log [FILTER]`: what is logged, shown or set.
     Log(Option<String>),
+    /// `trace`: what would become of a packet; changes nothing.
+    Trace {
+        /// The packet.
+        packet: Packet,
+        /// As JSON.
+        json: bool,
+    },
     /// `reload`: the file's changes, or what they would be.
     Reload(Reload),
     /// `diff`: where the running state and the file differ.
@@ -172,6 +180,7 @@ impl Command {
                 | Self::Status { .. }
                 | Self::Proc(_)
                 | Self::Log(None)
+                | Self::Trace { .. }
                 | Self::Diff(_)
                 | Self::SaveFile { .. }
                 | Self::Neighbours { .. }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use crate::command::{Ask, Command, Reload};
 use crate::errors::Failure;
+use crate::packet::PacketError;
 
 /// Understands a call that begins with one of Sluice's own words; `None`: it doesn't.
 pub(crate) fn parse(argv: &[String]) -> Option<Result<Command, Failure>> {
@@ -19,6 +20,7 @@ pub(crate) fn parse(argv: &[String]) -> Option<Result<Command, Failure>> {
         "neigh" => json(word, rest).map(|json| Command::Neighbours { json }),
         "reload" => reload(word, rest).map(Command::Reload),
         "sysctl" => sysctl(word, rest),
+        "trace" => trace(rest),
         "diff" => reload(word, rest).and_then(diff),
         _ => return None,
     })
@@ -40,6 +42,17 @@ fn log(word: &str, rest: &[String]) -> Result<Command, Failure> {
         [filter] => Ok(Command::Log(Some(filter.clone()))),
         [_, other, ..] => Err(unexpected(word, other)),
     }
+}
+
+/// `trace [--json] PACKET`, the packet in one word or in many.
+fn trace(rest: &[String]) -> Result<Command, Failure> {
+    let (json, words) = match rest {
+        [first, rest @ ..] if first == "--json" => (true, rest),
+        _ => (false, rest),
+    };
+    let packet = words.join(" ").parse();
+    let packet = packet.map_err(|error: PacketError| Failure::usage(format!("trace: {error}")))?;
+    Ok(Command::Trace { packet, json })
 }
 
 /// `--json` and nothing else.

@@ -59,6 +59,9 @@ impl Command {
             Self::Proc(file) => format!("proc {}", file.name()),
             Self::Log(filter) => format!("log {}", filter.as_deref().unwrap_or_default()),
             Self::Status { json } => format!("status{}", switch(*json, " --json")),
+            Self::Trace { packet, json } => {
+                format!("trace{} {packet}", switch(*json, " --json"))
+            }
             Self::Reload(it) => reload("reload", it),
             Self::Diff(it) => reload("diff", it),
             Self::SaveFile { json } => format!("save{}", switch(*json, " --json")),
