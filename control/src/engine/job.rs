@@ -246,6 +246,7 @@ impl Engine {
             self.compile(&listen, next);
         }
         self.follow_wants(now);
+        self.compiler.settle_nat();
         if !it.left.is_empty() {
             return Step::More(Job::Compiling(it));
         }
