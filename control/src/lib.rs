@@ -7,10 +7,12 @@
 pub mod arena;
 pub mod client;
 pub mod compile;
+pub mod conflict;
 pub mod defence;
 pub mod engine;
 pub mod kernel;
 pub mod link;
+pub mod links;
 pub mod locals;
 pub mod model;
 pub mod neigh;
