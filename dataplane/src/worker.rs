@@ -678,8 +678,9 @@ impl<P: Port> Turn<'_, P> {
         if !self.replies.take(REPLIES_PER_SECOND, self.now) {
             return None;
         }
+        let mtu = self.view(port)?.mtu;
         let mut made = self.lanes[usize::from(port.0)].port.alloc()?;
-        reply.write(frame.bytes(), &mut made).then_some(made)
+        reply.write(frame.bytes(), mtu, &mut made).then_some(made)
     }
 
     fn count_handed(&self, Flushed { sent, refused }: Flushed) {
