@@ -14,6 +14,7 @@
 //! waits or allocates.
 
 mod aside;
+mod hit;
 mod miss;
 
 use std::net::IpAddr;
@@ -286,7 +287,7 @@ impl Context<'_> {
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.outbound(packet.shape.length);
         }
-        let hop = self.towards(client, u32::from(packet.key.destination_port))?;
+        let hop = self.towards(client, flow_of(&packet.key))?;
         let way = way(self.snapshot, packet.shape, hop, 0)?;
         real.forwarder
             .to_client(frame, A::table(self.state).entry(slot), way.link)?;
@@ -440,6 +441,12 @@ impl Context<'_> {
         let entry = A::table(self.state).remove(slot);
         account_end(&entry, &self.snapshot.reals, self.blocks, self.counters);
     }
+}
+
+/// What shares a real server's packets out among several gateways.
+#[inline]
+fn flow_of<A>(reply: &Key<A>) -> u32 {
+    u32::from(reply.destination_port)
 }
 
 /// How a packet leaves, once it is rewritten.
