@@ -63,9 +63,10 @@ impl Context<'_> {
             }
         };
         let entry = A::table(self.state).entry_mut(slot);
+        frame.observe(Event::of(entry, side));
         entry.last_seen = self.now;
         entry.packets = entry.packets.saturating_add(1);
-        frame.observe(Event::of(entry, side));
+        frame.observe(Event::Moved(entry));
         Some(port)
     }
 
@@ -83,7 +84,7 @@ impl Context<'_> {
             Forwarder::Tun { hop, .. } => (hop, real.forwarder.overhead()),
             Forwarder::Local => return None,
         };
-        let (port, link) = self.open_road(hop, packet, overhead)?;
+        let (port, link) = self.open_road(frame, hop, packet, overhead)?;
         match real.forwarder {
             Forwarder::Dr { .. } => pass::<A, F>(frame, link)?,
             Forwarder::Tun { .. } => {
@@ -111,7 +112,7 @@ impl Context<'_> {
         let Towards::Hop(hop) = self.snapshot.routes.find(ends.dst.to_ip(), flow)? else {
             return None;
         };
-        let (port, link) = self.open_road(hop, packet, 0)?;
+        let (port, link) = self.open_road(frame, hop, packet, 0)?;
         readdress(frame, link, ends)?;
         Some(port)
     }
@@ -119,8 +120,9 @@ impl Context<'_> {
     /// The way there, if its MAC is known and the packet may take it whole with `overhead` more
     /// octets.
     #[inline(always)]
-    fn open_road<A>(
+    fn open_road<A, F: Frame>(
         &self,
+        frame: &mut F,
         hop: HopId,
         packet: &Packet<A>,
         overhead: u16,
@@ -134,6 +136,10 @@ impl Context<'_> {
         let view = self.snapshot.ports.get(usize::from(port.0))?;
         let room = u32::from(view.mtu.saturating_sub(overhead));
         let goes = packet.shape.length <= room && packet.shape.ttl > 1;
+        if goes {
+            let (towards, mtu) = (Towards::Hop(hop), view.mtu);
+            frame.observe(Event::Way { towards, mtu });
+        }
         goes.then_some((port, Link { ours: source, next }))
     }
 }
