@@ -389,6 +389,20 @@ impl Compiler {
         sum
     }
 
+    /// What each worker counted since the start.
+    pub fn counted_by_worker(&self) -> Vec<Totals> {
+        let blocks = self.snapshot.blocks.iter();
+        let sum = |blocks: &Blocks| {
+            let mut sum = Totals::default();
+            for slot in 0..self.services.size() {
+                let one = std::slice::from_ref(blocks);
+                stats::add(&mut sum, &stats::service_totals(one, ServiceId(slot)));
+            }
+            sum
+        };
+        blocks.map(sum).collect()
+    }
+
     /// Counters begin anew (`-Z`): those of a service and its real servers, or all.
     pub fn zero(&mut self, listen: Option<&Listen>) {
         let all: Vec<Listen> = match listen {

@@ -20,7 +20,8 @@ use proto::grammar;
 use proto::listing::{Listing, ListingReal, ListingService};
 use proto::message::{Format, Framing, Reply, Request};
 use proto::names::Numeric;
-use proto::{help, layout};
+use proto::proc::ProcFile;
+use proto::{help, layout, proc};
 use wire::ethernet::Mac;
 use wire::ndp::solicited_node;
 
@@ -31,6 +32,7 @@ use crate::defence::{Capacity, shortage};
 use crate::link::Packet;
 use crate::links::{self, Links, NeighbourRow};
 use crate::locals::Locals;
+use crate::log::Log;
 use crate::model::{ApplyError, Change, Model, ServiceEntry};
 use crate::neigh::{Action, Instant, Neighbours, State};
 use crate::reload::Way;
@@ -76,6 +78,8 @@ pub struct Engine {
     job: Option<Job>,
     /// Of each worker's tables.
     capacity: Capacity,
+    /// Who logs.
+    log: Option<Box<dyn Log>>,
     /// Walks over the connections that somebody reads.
     walks: Walks,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
@@ -123,6 +127,7 @@ impl Engine {
             ready: Vec::new(),
             tunables: Tunables::of(config),
             walks: Walks::default(),
+            log: None,
             zeroes: Vec::new(),
             loaded: Arc::new(config.clone()),
             file: None,
@@ -316,6 +321,8 @@ impl Engine {
             }
             Command::Help => self.said(help::help(PROGRAM)),
             Command::Version => self.said(help::version(PROGRAM)),
+            Command::Proc(file) => self.proc(*file, now),
+            Command::Log(filter) => self.log(peer, filter.as_deref()),
             Command::Status { json } => self.said(status(self, *json)),
             Command::Sysctl { ask, json } => self.sysctl(peer, ask, *json, &request.argv, now),
             change => self.change(peer, change, &request.argv, now),
@@ -384,8 +391,48 @@ impl Engine {
         Answer {
             reply: listing.title(),
             after: None,
-            listing: Some(listing),
+            listing: Some(Box::new(listing)),
         }
+    }
+
+    /// What the kernel would show.
+    fn proc(&mut self, file: ProcFile, now: Instant) -> Answer {
+        let (totals, rates) = self.compiler.account_of_all();
+        let text = match file {
+            ProcFile::Connections => return self.connections(View::Proc, Format::Text, now),
+            ProcFile::Services => proc::services(&self.listing(&self.model.services())),
+            ProcFile::Stats => proc::stats(&totals, &rates),
+            ProcFile::StatsPerCpu => {
+                proc::stats_per_cpu(&self.compiler.counted_by_worker(), &totals, &rates)
+            }
+        };
+        self.said(text)
+    }
+
+    /// From now on `log` says and changes what is logged.
+    pub fn set_log(&mut self, log: Box<dyn Log>) {
+        self.log = Some(log);
+    }
+
+    fn log(&self, peer: &Peer, filter: Option<&str>) -> Answer {
+        let Some(log) = &self.log else {
+            return self.failed(&Failure::usage("log: nothing is logged here"));
+        };
+        let Some(filter) = filter else {
+            return self.said(format!("{}\n", log.filter()));
+        };
+        match log.set(filter) {
+            Err(error) => self.failed(&Failure::usage(format!("log: {filter}: {error}"))),
+            Ok(()) => {
+                audit(peer, &format!("log {filter}"), self.generation());
+                self.said(String::new())
+            }
+        }
+    }
+
+    /// How many entries each worker's tables hold: IPv4, IPv6.
+    pub fn capacity(&self) -> [u32; 2] {
+        self.capacity.0
     }
 
     /// What comes next of a listing of connections.

@@ -5,6 +5,7 @@
 //! Frames of our own making (ICMP errors, say) count apart: `made = made_sent + made_dropped`.
 
 use crate::counter::{Counter, Gauge};
+use crate::durations::Durations;
 use crate::owner::Step;
 use crate::port::{PortId, WorkerId};
 use crate::services::Towards;
@@ -244,12 +245,14 @@ pub struct Counters {
     pub entries: [Gauge; 2],
     /// Turns of the loop.
     pub turns: Counter,
-    /// Turns that found a frame.
+    /// Turns that found something to do.
     pub busy_turns: Counter,
-    /// Processor cycles spent in turns that found a frame.
+    /// Processor cycles spent in turns that found something to do.
     pub busy_cycles: Counter,
     /// Processor cycles since the start.
     pub cycles: Counter,
+    /// How many cycles each turn took that found something to do.
+    pub turn_cycles: Durations,
 }
 
 impl Default for Counters {
@@ -279,6 +282,7 @@ impl Default for Counters {
             busy_turns: zero(),
             busy_cycles: zero(),
             cycles: zero(),
+            turn_cycles: Durations::default(),
         }
     }
 }

@@ -244,6 +244,7 @@ impl<P: Port> Worker<P> {
             self.counters.cycles.add(spent);
             if busy {
                 self.counters.busy_cycles.add(spent);
+                self.counters.turn_cycles.record(spent);
                 pause.reset();
                 before = after;
             } else {

@@ -18,6 +18,9 @@ pub(crate) const HELP: &str = "
 Beside ipvsadm's grammar
   sluice status [--json]  workers, ports, neighbours, counters
   sluice neigh [--json]   who is where on our links, and address conflicts
+  sluice proc FILE        what the kernel shows in /proc/net: ip_vs, ip_vs_conn,
+                          ip_vs_stats, ip_vs_stats_percpu
+  sluice log [FILTER]     what sluiced logs, shown or set
   sluice sysctl [NAME[=VALUE]] [--json]
                           IPVS's tunables, shown or set
   sluice check FILE       whether a configuration is good
@@ -34,7 +37,7 @@ Beside ipvsadm's grammar
 ";
 
 /// Words that will be subcommands.
-const NOT_BUILT: &[&str] = &["proc"];
+const NOT_BUILT: &[&str] = &[];
 
 /// Sluice's subcommands; ipvsadm's grammar is read elsewhere.
 #[derive(Debug, Parser)]
@@ -60,6 +63,19 @@ enum Chosen {
         /// As JSON, for programs.
         #[arg(long)]
         json: bool,
+    },
+    /// Shows what the kernel's IPVS shows in its files of /proc/net.
+    Proc {
+        /// ip_vs, ip_vs_conn, ip_vs_stats or ip_vs_stats_percpu
+        #[arg(value_name = "FILE")]
+        file: String,
+    },
+    /// Shows or sets what sluiced logs.
+    ///
+    /// Setting it needs root, and lasts until the daemon ends: its option --log is for longer.
+    Log {
+        /// error, warn, info, debug, trace, off, or tracing's filters (control=debug,info)
+        filter: Option<String>,
     },
     /// Shows or sets IPVS's tunables while the daemon runs.
     ///
@@ -188,6 +204,8 @@ pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
     };
     match line.subcommand {
         Chosen::Status { json } => send(&invocation, &Command::Status { json }, "", &Numeric),
+        Chosen::Proc { file } => send(&invocation, &Command::Proc(file.parse()?), "", &Numeric),
+        Chosen::Log { filter } => send(&invocation, &Command::Log(filter), "", &Numeric),
         Chosen::Sysctl { setting, json } => {
             let ask = setting.map_or(Ok(Ask::All), |setting| setting.parse())?;
             send(&invocation, &Command::Sysctl { ask, json }, "", &Numeric)
