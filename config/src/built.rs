@@ -72,7 +72,7 @@ pub enum Feature {
 }
 
 /// The tunables that do something.
-const SYSCTLS: [&str; 8] = [
+const SYSCTLS: [&str; 9] = [
     "conn_reuse_mode",
     "expire_nodest_conn",
     "expire_quiescent_template",
@@ -81,6 +81,7 @@ const SYSCTLS: [&str; 8] = [
     "nat_icmp_send",
     "pmtu_disc",
     "sloppy_tcp",
+    "tcp_reset",
 ];
 
 impl Feature {

@@ -7,6 +7,7 @@
 pub mod arena;
 pub mod client;
 pub mod compile;
+pub mod cut;
 pub mod engine;
 pub mod kernel;
 pub mod link;
@@ -14,6 +15,7 @@ pub mod locals;
 pub mod model;
 pub mod neigh;
 mod netlink;
+pub mod paths;
 pub mod run;
 pub mod server;
 pub mod settings;

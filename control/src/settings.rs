@@ -106,6 +106,7 @@ impl Tunables {
             conn_reuse: ConnReuse::mode(u32::try_from(self.get("conn_reuse_mode")).unwrap_or(1)),
             sloppy_tcp: self.is_on("sloppy_tcp"),
             nat_icmp_send: self.is_on("nat_icmp_send"),
+            tcp_reset: self.is_on("tcp_reset"),
             ..before
         }
     }

@@ -55,6 +55,7 @@ const IN4: Forwarder = Forwarder::Tun {
         source: DIP,
         destination: REAL,
     },
+    narrower: 0,
 };
 const IN6: Forwarder = Forwarder::Tun {
     hop: HOP,
@@ -62,6 +63,7 @@ const IN6: Forwarder = Forwarder::Tun {
         source: DIP6,
         destination: REAL6,
     },
+    narrower: 0,
 };
 const MODES: [Forwarder; 6] = [DR, NAT, FULL, IN4, IN6, Forwarder::Local];
 

@@ -7,8 +7,8 @@ use std::fmt::{Display, Write};
 
 use crate::model::{
     ClientAddress, Config, Control, Dataplane, Held, Hugepages, Idle, MarkRule, Mode, Neighbour,
-    Persistence, PersistenceMask, Port, Real, Route, SchedulerFlags, SchedulerKind, Service,
-    Steering, Timeouts, Tunnel, TunnelChecksum, Unmatched, Vip,
+    Persistence, PersistenceMask, Port, Real, ReturnTo, Route, SchedulerFlags, SchedulerKind,
+    Service, Steering, Timeouts, Tunnel, TunnelChecksum, Unmatched, Vip,
 };
 use crate::sysctl::{SYNC_PERIOD, SYNC_THRESHOLD, find};
 
@@ -141,6 +141,11 @@ fn write_port(out: &mut Text, port: &Port) {
     out.texts("addresses", &port.addresses);
     out.text_if("mac", port.mac);
     out.plain("mtu", port.mtu);
+    let return_to = match port.return_to {
+        ReturnTo::Route => "route",
+        ReturnTo::Sender => "sender",
+    };
+    out.text("return", return_to);
     out.plain_if("mbufs", port.mbufs);
     out.plain_if("mbuf_size", port.mbuf_size);
 }

@@ -16,6 +16,7 @@ pub mod entry;
 pub mod fifo;
 pub mod index;
 pub mod key;
+pub mod sender;
 pub mod table;
 pub mod tcp;
 pub mod template;

@@ -47,16 +47,7 @@ pub struct Embedded<A> {
 /// right.
 pub fn embedded<A: Family>(frame: &[u8]) -> Option<Embedded<A>> {
     let (packet, quoted) = (carrier::<A>(frame)?, said::<A>(frame)?.quoted);
-    let ip = A::see(quoted, true).ok()?;
-    let (protocol, bytes) = ip.upper()?;
-    let segment = Quoted::parse(protocol, bytes).ok()?;
-    let key = Key {
-        source: ip.src(),
-        destination: ip.dst(),
-        source_port: segment.src_port(),
-        destination_port: segment.dst_port(),
-        protocol: protocol.0,
-    };
+    let (key, _) = quoted_flow::<A>(quoted)?;
     Some(Embedded {
         key: key.reversed(),
         length: u16::try_from(packet.total_len()).ok()?,
@@ -73,8 +64,10 @@ pub struct AboutTunnel<'a> {
     /// Whom it was for: the real server.
     pub destination: IpAddr,
     /// The path MTU towards the real server in octets, outer header included, if the error is
-    /// about that.
-    pub mtu: Option<u32>,
+    /// about that; at least what every path has ([`Family::LEAST_PATH`]).
+    pub mtu: Option<u16>,
+    /// Of which protocol the packet in the tunnel is: [`Protocol::IPIP`] or [`Protocol::IPV6`].
+    pub protocol: Protocol,
     /// The packet in the tunnel, as much of it as is quoted; often nothing.
     pub inner: &'a [u8],
     /// What its sender is to be told, by a [`Reply`](crate::reply::Reply) about `inner`.
@@ -87,6 +80,7 @@ pub fn about_tunnel<A: Family>(frame: &[u8]) -> Option<AboutTunnel<'_>> {
     let said = said::<A>(frame)?;
     let ip = A::see(said.quoted, true).ok()?;
     let (protocol, inner) = ip.upper()?;
+    let mtu = said.mtu.map(path::<A>);
     if !matches!(protocol, Protocol::IPIP | Protocol::IPV6) {
         return None;
     }
@@ -94,33 +88,62 @@ pub fn about_tunnel<A: Family>(frame: &[u8]) -> Option<AboutTunnel<'_>> {
     Some(AboutTunnel {
         source: ip.src().to_ip(),
         destination: ip.dst().to_ip(),
-        mtu: said.mtu,
+        mtu,
+        protocol,
         inner,
-        kind: retold::<A>(&said, protocol),
+        kind: retold::<A>(&said, mtu, protocol),
     })
 }
 
 /// What the sender of a packet is told when its tunnel of the family `A` failed: the same type
 /// and code, as far as `inner`, the packet's own family, has them.
-fn retold<A: Family>(said: &Said<'_>, inner: Protocol) -> Kind {
+fn retold<A: Family>(said: &Said<'_>, mtu: Option<u16>, inner: Protocol) -> Kind {
     let same = inner == A::TUNNELLED;
     let is_v4 = A::ICMP == Protocol::ICMP;
+    if let Some(mtu) = mtu {
+        let mtu = mtu - A::HEADER;
+        return Kind::FragmentationNeeded { mtu };
+    }
     match (is_v4, said.kind) {
-        _ if said.mtu.is_some() => Kind::FragmentationNeeded {
-            mtu: room(said.mtu, A::HEADER),
-        },
         (true, 11) | (false, 3) => Kind::TimeExceeded,
         (true, 3) | (false, 1) if same => Kind::Unreachable { code: said.code },
         _ => Kind::HostUnreachable,
     }
 }
 
-/// What an MTU leaves inside a header.
-fn room(mtu: Option<u32>, header: u16) -> u16 {
-    let mtu = mtu.unwrap_or_default();
-    u16::try_from(mtu)
-        .unwrap_or(u16::MAX)
-        .saturating_sub(header)
+/// The path MTU that an error tells of, as far as that is believed.
+fn path<A: Family>(said: u32) -> u16 {
+    u16::try_from(said).unwrap_or(u16::MAX).max(A::LEAST_PATH)
+}
+
+/// The ICMP error in `frame`, of either family, if it is about a tunnel's outer header.
+pub fn about_any_tunnel(frame: &[u8]) -> Option<AboutTunnel<'_>> {
+    about_tunnel::<u32>(frame).or_else(|| about_tunnel::<u128>(frame))
+}
+
+/// Source and destination of a quoted packet of either family.
+pub fn quoted_ends(quoted: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    fn ends<A: Family>(quoted: &[u8]) -> Option<(IpAddr, IpAddr)> {
+        let ip = A::see(quoted, true).ok()?;
+        Some((ip.src().to_ip(), ip.dst().to_ip()))
+    }
+    ends::<u32>(quoted).or_else(|| ends::<u128>(quoted))
+}
+
+/// The tuple of a quoted packet, and whether no router may fragment it; `None` where the quote
+/// ends before its ports.
+pub fn quoted_flow<A: Family>(quoted: &[u8]) -> Option<(Key<A>, bool)> {
+    let ip = A::see(quoted, true).ok()?;
+    let (protocol, bytes) = ip.upper()?;
+    let segment = Quoted::parse(protocol, bytes).ok()?;
+    let key = Key {
+        source: ip.src(),
+        destination: ip.dst(),
+        source_port: segment.src_port(),
+        destination_port: segment.dst_port(),
+        protocol: protocol.0,
+    };
+    Some((key, ip.dont_fragment()))
 }
 
 fn carrier<A: Family>(frame: &[u8]) -> Option<A::Seen<'_>> {

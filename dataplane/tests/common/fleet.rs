@@ -17,7 +17,7 @@ use dataplane::published::Publisher;
 use dataplane::sched::{self, Backend, Flags, Kind, Scheduler, mh};
 use dataplane::services::{
     self, Addresses, Blocks, Candidate, Hop, HopId, NatReals, Owned, Persistence, PortView, Real,
-    RealId, Route, Routes, Service, ServiceId, Snapshot, Target, Unmatched,
+    RealId, Route, Routes, Service, ServiceId, Snapshot, Standing, Target, Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -221,6 +221,7 @@ impl Fleet {
             any_mac: false,
             mac,
             mtu: 1500,
+            to_sender: false,
             groups: [].into(),
         };
         let mut snapshot = Snapshot {
@@ -437,7 +438,11 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
         },
     );
     let forwarder = match tunnel(n, mode) {
-        Some(tunnel) => Forwarder::Tun { hop, tunnel },
+        Some(tunnel) => Forwarder::Tun {
+            hop,
+            tunnel,
+            narrower: 0,
+        },
         None if mode == Mode::Nat => Forwarder::Nat { hop },
         None if mode == Mode::FullNat => Forwarder::FullNat { hop },
         None => Forwarder::Dr { hop },
@@ -450,7 +455,7 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
     let real = Real {
         address,
         port: spec.real_port(mode),
-        available: true,
+        standing: Standing::Settled,
         quiescent: false,
         forwarder,
         limits: Default::default(),
