@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use config::model::{
     self, Endpoint, Listen, Mode, PersistenceMask, Protocol, SchedulerFlags, SchedulerKind, Tunnel,
+    TunnelChecksum,
 };
-use dataplane::fwd::{self, Forwarder};
+use dataplane::fwd::icmp::AboutTunnel;
+use dataplane::fwd::{self, Envelope, Forwarder};
 use dataplane::owner::{Fields, FieldsSlot, Owners, TooManyFields, Traits};
 use dataplane::sched::mh::Size;
 use dataplane::sched::sums;
@@ -586,33 +588,35 @@ impl Compiler {
         &self.paths
     }
 
-    /// An ICMP error said how wide the path from `source` to `destination` is, in octets: the
+    /// An ICMP error about a tunnel came in. If it says how wide the path is, the
     /// real servers whose tunnels go there are told, if it is less than was known. `None` if no
     /// tunnel goes there; else whether the snapshot changed.
     pub fn narrow(
         &mut self,
-        (source, destination): (IpAddr, IpAddr),
-        mtu: Option<u16>,
+        about: &AboutTunnel<'_>,
         topology: &Topology,
         now: Instant,
     ) -> Option<bool> {
         let reals = &self.snapshot.reals;
         let ours = |id: &RealId| match reals.get(id.0)?.forwarder {
-            Forwarder::Tun { hop, tunnel, .. } if tunnel.ends() == (source, destination) => {
-                Some(hop)
-            }
+            Forwarder::Tun {
+                hop,
+                tunnel,
+                envelope,
+                ..
+            } => about.is_through(&tunnel, envelope).then_some(hop),
             _ => None,
         };
-        let hop = self.paths.reals(&destination).find_map(ours)?;
+        let hop = self.paths.reals(&about.destination).find_map(ours)?;
         let link = self.link_mtu(hop, topology);
-        let Some(mtu) = mtu.filter(|&mtu| mtu < link) else {
+        let Some(mtu) = about.mtu.filter(|&mtu| mtu < link) else {
             return Some(false);
         };
-        let told = self.paths.tell(destination, mtu, now);
+        let told = self.paths.tell(about.destination, mtu, now);
         if told == Told::Nothing {
             return Some(false);
         }
-        self.follow_path(destination, topology);
+        self.follow_path(about.destination, topology);
         Some(true)
     }
 
@@ -641,9 +645,15 @@ impl Compiler {
 
     fn along_path(&self, forwarder: Forwarder, end: IpAddr, topology: &Topology) -> Forwarder {
         match forwarder {
-            Forwarder::Tun { hop, tunnel, .. } => Forwarder::Tun {
+            Forwarder::Tun {
                 hop,
                 tunnel,
+                envelope,
+                ..
+            } => Forwarder::Tun {
+                hop,
+                tunnel,
+                envelope,
                 narrower: self.narrower(hop, end, topology),
             },
             other => other,
@@ -676,15 +686,10 @@ impl Compiler {
             Mode::Dr => (Forwarder::Dr { hop }, true),
             Mode::Nat => (Forwarder::Nat { hop }, true),
             Mode::FullNat => (Forwarder::FullNat { hop }, true),
-            Mode::Tun(tunnel) => match ends(tunnel, address, topology) {
-                Some(tunnel) => {
+            Mode::Tun(tunnel) => match ends(address, topology) {
+                Some(ends) => {
                     let narrower = self.narrower(hop, address, topology);
-                    let tun = Forwarder::Tun {
-                        hop,
-                        tunnel,
-                        narrower,
-                    };
-                    (tun, true)
+                    (through(hop, ends, tunnel, narrower), true)
                 }
                 None => (Forwarder::Dr { hop }, false),
             },
@@ -858,10 +863,7 @@ pub fn is_local(real: &config::model::Real, topology: &Topology) -> bool {
 }
 
 /// The ends of a tunnel to `end`; `None` if nothing of ours can begin it.
-fn ends(tunnel: Tunnel, end: IpAddr, topology: &Topology) -> Option<fwd::Tunnel> {
-    let Tunnel::Ipip = tunnel else {
-        return None;
-    };
+fn ends(end: IpAddr, topology: &Topology) -> Option<fwd::Tunnel> {
     match (topology.source_towards(end)?, end) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => Some(fwd::Tunnel::V4 {
             source,
@@ -872,6 +874,30 @@ fn ends(tunnel: Tunnel, end: IpAddr, topology: &Topology) -> Option<fwd::Tunnel>
             destination,
         }),
         _ => None,
+    }
+}
+
+/// The forwarder through a tunnel.
+fn through(hop: HopId, ends: fwd::Tunnel, tunnel: Tunnel, narrower: u16) -> Forwarder {
+    let envelope = match tunnel {
+        Tunnel::Ipip => Envelope::Ipip,
+        Tunnel::Gre { checksum } => Envelope::Gre {
+            summed: checksum != TunnelChecksum::None,
+        },
+        Tunnel::Gue { port, checksum } => Envelope::Gue {
+            port: port.into(),
+            checksum: match checksum {
+                TunnelChecksum::None => fwd::Checksum::None,
+                TunnelChecksum::Sum => fwd::Checksum::Sum,
+                TunnelChecksum::Remote => fwd::Checksum::Remote,
+            },
+        },
+    };
+    Forwarder::Tun {
+        hop,
+        tunnel: ends,
+        envelope,
+        narrower,
     }
 }
 

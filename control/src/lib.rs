@@ -8,6 +8,7 @@ pub mod arena;
 pub mod client;
 pub mod compile;
 pub mod cut;
+pub mod defence;
 pub mod engine;
 pub mod kernel;
 pub mod link;

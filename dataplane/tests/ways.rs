@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use common::*;
 use dataplane::exchange::Exchange;
-use dataplane::fwd::{Forwarder, Tunnel};
+use dataplane::fwd::{Envelope, Forwarder, Tunnel};
 use dataplane::services::{Hop, HopId, Route, Routes, Standing, Target};
 use dataplane::verdict::PuntClass;
 use wire::build::{Packet, icmp, ip, tcp, udp};
@@ -43,6 +43,7 @@ fn tunnel(narrower: u16) -> Forwarder {
             source,
             destination,
         },
+        envelope: Envelope::Ipip,
         narrower,
     }
 }
@@ -55,6 +56,7 @@ fn tunnel6(narrower: u16) -> Forwarder {
             source,
             destination,
         },
+        envelope: Envelope::Ipip,
         narrower,
     }
 }

@@ -4,7 +4,7 @@
 //! gives the same command.
 
 use crate::command::{
-    AccessEntry, AccessList, Command, ListOptions, LocalAddress, ServiceSettings, SyncDaemon,
+    AccessEntry, AccessList, Ask, Command, ListOptions, LocalAddress, ServiceSettings, SyncDaemon,
 };
 use crate::layout::{flag_names, mode_options, selector};
 use crate::text::Written;
@@ -46,7 +46,18 @@ impl Command {
             Self::Help => "-h".to_owned(),
             Self::Version => "-v".to_owned(),
             Self::Status { json } => format!("status{}", switch(*json, " --json")),
+            Self::Sysctl { ask, json } => {
+                format!("sysctl{}{}", asked(ask), switch(*json, " --json"))
+            }
         }
+    }
+}
+
+fn asked(ask: &Ask) -> String {
+    match ask {
+        Ask::All => String::new(),
+        Ask::One(name) => format!(" {name}"),
+        Ask::Set { name, value } => format!(" {name}={value}"),
     }
 }
 

@@ -136,7 +136,9 @@ impl<'a> Context<'a> {
         };
         let method = entry.flags.method();
         match self.snapshot.forwarder_of(entry.real_id, real, method) {
-            Forwarder::Tun { tunnel, .. } => tunnel.ends() == (about.source, about.destination),
+            Forwarder::Tun {
+                tunnel, envelope, ..
+            } => about.is_through(tunnel, *envelope),
             _ => false,
         }
     }

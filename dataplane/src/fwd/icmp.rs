@@ -15,12 +15,13 @@
 
 use std::net::IpAddr;
 
+use wire::ethernet::EtherType;
 use wire::segment::Quoted;
-use wire::{Delta, Protocol, ethernet};
+use wire::{Delta, Protocol, ethernet, gre, gue, udp};
 
-use super::Link;
 use super::family::{Family, Ip, IpMut, Said};
 use super::pass::pass;
+use super::{Envelope, Link, Tunnel};
 use crate::conn::Key;
 use crate::port::Frame;
 use crate::reply::Kind;
@@ -66,7 +67,9 @@ pub struct AboutTunnel<'a> {
     /// The path MTU towards the real server in octets, outer header included, if the error is
     /// about that; at least what every path has ([`Family::LEAST_PATH`]).
     pub mtu: Option<u16>,
-    /// Of which protocol the packet in the tunnel is: [`Protocol::IPIP`] or [`Protocol::IPV6`].
+    /// What is between the outer header and the packet.
+    pub carrier: Carrier,
+    /// Of which protocol the packet in the tunnel is, as IPIP calls it.
     pub protocol: Protocol,
     /// The packet in the tunnel, as much of it as is quoted; often nothing.
     pub inner: &'a [u8],
@@ -74,36 +77,89 @@ pub struct AboutTunnel<'a> {
     pub kind: Kind,
 }
 
+impl AboutTunnel<'_> {
+    /// Whether it is about this tunnel.
+    pub fn is_through(&self, tunnel: &Tunnel, envelope: Envelope) -> bool {
+        let carrier = match envelope {
+            Envelope::Ipip => Carrier::Ipip,
+            Envelope::Gre { .. } => Carrier::Gre,
+            Envelope::Gue { port, .. } => Carrier::Gue { port: port.into() },
+        };
+        tunnel.ends() == (self.source, self.destination) && self.carrier == carrier
+    }
+}
+
+/// What is between a tunnel's outer header and the packet, as far as a quote shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Nothing.
+    Ipip,
+    /// GRE.
+    Gre,
+    /// GUE to this UDP port: so is any UDP between the same ends.
+    Gue {
+        /// The port.
+        port: u16,
+    },
+}
+
 /// The ICMP error in `frame`, of the family `A`, if it is about a tunnel's outer header. The
 /// caller makes sure that the tunnel is ours.
 pub fn about_tunnel<A: Family>(frame: &[u8]) -> Option<AboutTunnel<'_>> {
     let said = said::<A>(frame)?;
     let ip = A::see(said.quoted, true).ok()?;
-    let (protocol, inner) = ip.upper()?;
+    let (protocol, carried) = ip.upper()?;
+    let carried = &said.quoted[said.quoted.len() - carried.len()..];
+    let (carrier, protocol, inner) = open(protocol, carried)?;
     let mtu = said.mtu.map(path::<A>);
-    if !matches!(protocol, Protocol::IPIP | Protocol::IPV6) {
-        return None;
-    }
-    let inner = &said.quoted[said.quoted.len() - inner.len()..];
+    let overhead = said.quoted.len() - inner.len();
     Some(AboutTunnel {
         source: ip.src().to_ip(),
         destination: ip.dst().to_ip(),
         mtu,
+        carrier,
         protocol,
         inner,
-        kind: retold::<A>(&said, mtu, protocol),
+        kind: match mtu {
+            Some(mtu) => Kind::FragmentationNeeded {
+                mtu: mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX)),
+            },
+            None => retold::<A>(&said, protocol),
+        },
     })
+}
+
+/// What a tunnel's outer header is followed by: the packet is empty where the quote ends before.
+fn open(protocol: Protocol, carried: &[u8]) -> Option<(Carrier, Protocol, &[u8])> {
+    match protocol {
+        Protocol::IPIP | Protocol::IPV6 => Some((Carrier::Ipip, protocol, carried)),
+        Protocol::GRE => {
+            let gre = gre::Packet::parse(carried).ok()?;
+            let inner = match gre.protocol {
+                EtherType::IPV4 => Protocol::IPIP,
+                EtherType::IPV6 => Protocol::IPV6,
+                _ => return None,
+            };
+            Some((Carrier::Gre, inner, gre.inner))
+        }
+        Protocol::UDP => {
+            let (head, rest) = carried.split_at_checked(udp::LEN)?;
+            let port = u16::from_be_bytes([head[2], head[3]]);
+            let carrier = Carrier::Gue { port };
+            Some(match gue::Packet::parse(rest) {
+                Ok(gue) => (carrier, gue.protocol, gue.inner),
+                Err(_) => (carrier, Protocol::IPIP, &[]),
+            })
+        }
+        _ => None,
+    }
 }
 
 /// What the sender of a packet is told when its tunnel of the family `A` failed: the same type
 /// and code, as far as `inner`, the packet's own family, has them.
-fn retold<A: Family>(said: &Said<'_>, mtu: Option<u16>, inner: Protocol) -> Kind {
+fn retold<A: Family>(said: &Said<'_>, inner: Protocol) -> Kind {
     let same = inner == A::TUNNELLED;
     let is_v4 = A::ICMP == Protocol::ICMP;
-    if let Some(mtu) = mtu {
-        let mtu = mtu - A::HEADER;
-        return Kind::FragmentationNeeded { mtu };
-    }
     match (is_v4, said.kind) {
         (true, 11) | (false, 3) => Kind::TimeExceeded,
         (true, 3) | (false, 1) if same => Kind::Unreachable { code: said.code },

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dataplane::conn::Key;
 use dataplane::exchange::{ControlEnd, exchange};
-use dataplane::fwd::{Forwarder, Tunnel};
+use dataplane::fwd::{Envelope, Forwarder, Tunnel};
 use dataplane::handover::mesh;
 use dataplane::memory::{MemoryPort, Recycler};
 use dataplane::owner::{Fields, Owners, Steering, Traits};
@@ -441,6 +441,7 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
         Some(tunnel) => Forwarder::Tun {
             hop,
             tunnel,
+            envelope: Envelope::Ipip,
             narrower: 0,
         },
         None if mode == Mode::Nat => Forwarder::Nat { hop },
