@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use config::model::{
     ClientAddress, Config, Control, Dataplane, Endpoint, Family, Held, Hugepages, Idle, Listen,
     MacAddress, MarkRule, Mode, Neighbour, Persistence, PersistenceMask, Port, Prefix, Protocol,
-    Real, ReturnTo, Route, SchedulerFlags, SchedulerKind, Service, Steering, Timeouts, Tunnel,
-    TunnelChecksum, Unmatched, Vip,
+    Real, ReturnTo, Route, SchedulerFlags, SchedulerKind, Service, SorryServer, Steering, Timeouts,
+    Tunnel, TunnelChecksum, Unmatched, Vip,
 };
 use config::toml::{read, read_bytes, write};
 use proptest::collection::vec;
@@ -356,6 +356,22 @@ fn real(listen: Listen) -> impl Strategy<Value = Real> {
     )
 }
 
+fn sorry_server(listen: Listen) -> impl Strategy<Value = SorryServer> {
+    (real(listen), any::<bool>()).prop_map(|(real, inhibit)| SorryServer {
+        real: Real {
+            mode: match real.mode {
+                Mode::Tun(_) => Mode::Tun(Tunnel::Ipip),
+                mode => mode,
+            },
+            weight: 1,
+            upper: 0,
+            lower: 0,
+            ..real
+        },
+        inhibit,
+    })
+}
+
 fn service() -> impl Strategy<Value = Service> {
     listen().prop_flat_map(|listen| {
         let clients = [
@@ -376,27 +392,32 @@ fn service() -> impl Strategy<Value = Service> {
             options,
             local,
             vec(real(listen), 0..4),
+            option::of(sorry_server(listen)),
         );
-        parts.prop_map(move |(scheduler, persistence, options, local, reals)| {
-            let udp = !matches!(
-                listen,
-                Listen::Address {
-                    protocol: Protocol::Tcp | Protocol::Sctp,
-                    ..
+        parts.prop_map(
+            move |(scheduler, persistence, options, local, reals, sorry)| {
+                let udp = !matches!(
+                    listen,
+                    Listen::Address {
+                        protocol: Protocol::Tcp | Protocol::Sctp,
+                        ..
+                    }
+                );
+                Service {
+                    scheduler: scheduler.0,
+                    flags: scheduler.1,
+                    persistence,
+                    one_packet: options.0 && udp,
+                    local_addresses: vec![local],
+                    client_address: options.1,
+                    mss_clamp: options.2,
+                    sorry_server: sorry
+                        .filter(|sorry| reals.iter().all(|it| it.endpoint != sorry.real.endpoint)),
+                    reals: distinct(reals, |real| real.endpoint),
+                    ..Service::new(listen)
                 }
-            );
-            Service {
-                scheduler: scheduler.0,
-                flags: scheduler.1,
-                persistence,
-                one_packet: options.0 && udp,
-                local_addresses: vec![local],
-                client_address: options.1,
-                mss_clamp: options.2,
-                reals: distinct(reals, |real| real.endpoint),
-                ..Service::new(listen)
-            }
-        })
+            },
+        )
     })
 }
 

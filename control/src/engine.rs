@@ -31,6 +31,7 @@ use crate::neigh::{Action, Instant, Neighbours, State};
 use crate::server::{Answer, Progress};
 use crate::settings::{self, Tunables};
 use crate::stats;
+use crate::sums::AT_ONCE;
 use crate::topology::{Neighbour, PortSetup, Topology};
 use crate::vip::{Turn, Vips};
 use crate::waiting::Waiting;
@@ -39,8 +40,6 @@ use crate::waiting::Waiting;
 const PROGRAM: &str = "ipvsadm";
 /// Trashed slots looked at in one go.
 const SWEEP: usize = 1024;
-/// Real servers whose counts are shared between the workers in one go.
-const SHARE: u32 = 8192;
 
 /// Everything that is configured, and the snapshot made of it.
 #[derive(Debug)]
@@ -363,9 +362,10 @@ impl Engine {
                 .find(|slot| slot.0 == endpoint)
                 .map(|slot| slot.1),
         };
-        for (at, real) in entry.reals.iter().enumerate() {
+        for (at, real) in entry.present().enumerate() {
             let row = ListingReal {
                 local: self.is_local(&real.real),
+                sorry: real.sorry,
                 ..ListingReal::new(&real.real)
             };
             let row = match slot(at, real.real.endpoint) {
@@ -838,10 +838,23 @@ impl Engine {
     }
 
     /// Tells each worker what the others count, for a bounded number of real servers.
-    pub fn share_counts(&mut self) {
-        if self.compiler.snapshot().blocks.len() > 1 {
-            self.compiler.share_counts(SHARE);
+    pub fn share_counts(&mut self, now: Instant) {
+        if self.shares_counts() {
+            self.compiler.share_counts(AT_ONCE, now);
         }
+    }
+
+    /// With one worker there is nothing to tell: its own counts are exact.
+    fn shares_counts(&self) -> bool {
+        self.compiler.snapshot().blocks.len() > 1
+    }
+
+    /// The real servers whose counts are shared between workers, and how many milliseconds ago
+    /// the oldest of them was; `None` if there are none.
+    pub fn sums(&self, now: Instant) -> Option<(usize, u64)> {
+        let sums = self.compiler.sums();
+        let any = self.shares_counts() && !sums.is_empty();
+        any.then(|| (sums.len(), sums.age_ms(now)))
     }
 }
 

@@ -24,6 +24,7 @@ pub mod signals;
 pub mod socket;
 pub mod stats;
 pub mod status;
+pub mod sums;
 pub mod topology;
 pub mod vip;
 pub mod waiting;

@@ -33,6 +33,8 @@ pub struct RealEntry {
     pub order: u32,
     /// The last weight above 0 that it had; 0 if there was none.
     pub last_weight: u32,
+    /// Whether it is the service's sorry server.
+    pub sorry: bool,
 }
 
 /// A service.
@@ -46,10 +48,70 @@ pub struct ServiceEntry {
     pub serial: u64,
     /// Its real servers, oldest first.
     pub reals: Vec<RealEntry>,
+    /// Its sorry server, whose weight is above 0 while it serves.
+    sorry: Option<RealEntry>,
     next_order: u32,
 }
 
 impl ServiceEntry {
+    fn new(service: &Service, origin: Origin, serial: u64) -> Self {
+        let sorry = service.sorry_server.as_ref().map(|sorry| RealEntry {
+            real: sorry.real.clone(),
+            origin,
+            order: 0,
+            last_weight: sorry.real.weight,
+            sorry: true,
+        });
+        let settings = Service {
+            reals: Vec::new(),
+            ..service.clone()
+        };
+        Self {
+            settings,
+            origin,
+            serial,
+            reals: Vec::new(),
+            sorry,
+            next_order: 0,
+        }
+    }
+
+    /// Every real server that there is now, oldest first: the sorry server too while it serves,
+    /// or where it stays for its connections' sake.
+    pub fn present(&self) -> impl Iterator<Item = &RealEntry> {
+        let stays = |sorry: &&RealEntry| sorry.real.weight > 0 || self.inhibits();
+        self.reals.iter().chain(self.sorry.iter().filter(stays))
+    }
+
+    /// Those among which the scheduler chooses, oldest first: the sorry server alone while it
+    /// serves. Others of weight 0 would take a part of the hashing schedulers' tables.
+    pub fn candidates(&self) -> &[RealEntry] {
+        match &self.sorry {
+            Some(sorry) if sorry.real.weight > 0 => std::slice::from_ref(sorry),
+            _ => &self.reals,
+        }
+    }
+
+    /// Those that there may be: who owns the service's connections must not change with the
+    /// sorry server's coming and going.
+    pub fn possible(&self) -> impl Iterator<Item = &RealEntry> {
+        self.reals.iter().chain(&self.sorry)
+    }
+
+    fn inhibits(&self) -> bool {
+        let sorry = self.settings.sorry_server.as_ref();
+        sorry.is_some_and(|sorry| sorry.inhibit)
+    }
+
+    /// To be called after every change: the sorry server serves as soon as no other does, and no
+    /// longer.
+    fn relieve(&mut self) {
+        let nobody = self.reals.iter().all(|entry| entry.real.weight == 0);
+        if let Some(sorry) = &mut self.sorry {
+            sorry.real.weight = if nobody { sorry.last_weight } else { 0 };
+        }
+    }
+
     fn position(&self, endpoint: &Endpoint) -> Option<usize> {
         let mut reals = self.reals.iter();
         reals.position(|entry| entry.real.endpoint == *endpoint)
@@ -64,7 +126,15 @@ impl ServiceEntry {
             origin,
             order,
             last_weight,
+            sorry: false,
         });
+        self.relieve();
+    }
+
+    /// Whether there is, or may be, a real server of this address.
+    fn knows(&self, endpoint: &Endpoint) -> bool {
+        self.possible()
+            .any(|entry| entry.real.endpoint == *endpoint)
     }
 }
 
@@ -168,6 +238,9 @@ impl Model {
         for local in &service.local_addresses {
             check_local(local, topology)?;
         }
+        if let Some(sorry) = &service.sorry_server {
+            check_real(service, &sorry.real, topology)?;
+        }
         self.add_service(service, Origin::File)?;
         for real in &service.reals {
             self.add_real(&service.listen, real, Origin::File, topology)?;
@@ -206,16 +279,8 @@ impl Model {
         }
         let serial = self.next_serial;
         self.next_serial += 1;
-        let entry = ServiceEntry {
-            settings: Service {
-                reals: Vec::new(),
-                ..service.clone()
-            },
-            origin,
-            serial,
-            reals: Vec::new(),
-            next_order: 0,
-        };
+        let mut entry = ServiceEntry::new(service, origin, serial);
+        entry.relieve();
         self.services.insert(listen, entry);
         Ok(Change::Service(listen))
     }
@@ -253,7 +318,7 @@ impl Model {
     ) -> Result<Change, ApplyError> {
         let entry = self.for_real(listen)?;
         check_real(&entry.settings, real, topology)?;
-        if entry.position(&real.endpoint).is_some() {
+        if entry.knows(&real.endpoint) {
             return Err(ApplyError::DestinationExists);
         }
         entry.push(real.clone(), origin);
@@ -276,6 +341,7 @@ impl Model {
         if real.weight > 0 {
             old.last_weight = real.weight;
         }
+        entry.relieve();
         Ok(Change::Service(*listen))
     }
 
@@ -283,6 +349,7 @@ impl Model {
         let entry = self.for_real(listen)?;
         let at = entry.position(gone).ok_or(ApplyError::NoSuchDestination)?;
         entry.reals.remove(at);
+        entry.relieve();
         Ok(Change::Service(*listen))
     }
 

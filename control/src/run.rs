@@ -22,7 +22,7 @@ use crate::server::Server;
 use crate::signals::{Signals, Wish};
 use crate::socket::Socket;
 use crate::status::{
-    DeviceReport, NeighbourStatus, PortInfo, PortStatus, Status, VipStatus, WorkerView,
+    DeviceReport, NeighbourStatus, PortInfo, PortStatus, Status, SumsStatus, VipStatus, WorkerView,
 };
 use crate::topology::Topology;
 use crate::vip::Turn;
@@ -311,7 +311,7 @@ impl Control {
         let view = StatusView {
             workers: &self.workers,
             devices: &self.devices,
-            uptime_s: now / 1000,
+            now,
             longest_us: self.longest_us,
             frames_lost: self.frames_lost,
         };
@@ -328,7 +328,7 @@ impl Control {
     fn heed_timers(&mut self, now: u64) {
         if now >= self.share_at {
             self.share_at = now + SHARE_EVERY_MS;
-            self.engine.share_counts();
+            self.engine.share_counts(now);
         }
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING_MS;
@@ -416,7 +416,7 @@ fn may_leave(engine: &Engine, port: PortId, frame: &[u8]) -> bool {
 struct StatusView<'a> {
     workers: &'a [WorkerView],
     devices: &'a [Box<dyn PortInfo>],
-    uptime_s: u64,
+    now: u64,
     longest_us: u64,
     frames_lost: u64,
 }
@@ -427,12 +427,15 @@ impl StatusView<'_> {
         let workers = self.workers.iter().enumerate();
         Status {
             version: env!("CARGO_PKG_VERSION"),
-            uptime_s: self.uptime_s,
+            uptime_s: self.now / 1000,
             generation: engine.generation(),
             stopping: engine.is_stopping(),
             services: engine.model().len(),
             reals,
             reals_in_trash,
+            sums: engine
+                .sums(self.now)
+                .map(|(reals, age_ms)| SumsStatus { reals, age_ms }),
             control_longest_turn_us: self.longest_us,
             control_frames_lost: self.frames_lost,
             control_frames_unresolved: engine.frames_unresolved(),

@@ -300,7 +300,7 @@ mod tests {
                 "sysctl nonsense: there is no such tunable; there are: amemthresh, am_droprate, \
                  drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, \
                  sloppy_tcp, nat_icmp_send, pmtu_disc, conn_reuse_mode, lblc_expiration, \
-                 lblcr_expiration",
+                 lblcr_expiration, tcp_reset",
             ),
             ("conntrack", "1", "sysctl conntrack: not built yet"),
         ];

@@ -434,6 +434,41 @@ fn a_change_is_acknowledged_when_every_worker_runs_with_it() {
 }
 
 #[test]
+fn status_says_how_old_the_sums_are() {
+    let daemon = Instance::with(me(), 2, |control, readers| {
+        control.turn().expect("the event queue works");
+        readers.iter_mut().for_each(|reader| {
+            reader.refresh();
+        });
+    });
+    for call in [
+        "-A -t 10.0.0.1:80 -s wlc",
+        "-a -t 10.0.0.1:80 -r 10.1.0.1:80 -g",
+        "-a -t 10.0.0.1:80 -r 10.1.0.2:80 -g",
+        "-A -t 10.0.0.1:81 -s rr",
+        "-a -t 10.0.0.1:81 -r 10.1.0.1:81 -g -x 5",
+        "-a -t 10.0.0.1:81 -r 10.1.0.2:81 -g",
+    ] {
+        assert_eq!(daemon.call(call), (String::new(), 0), "{call}");
+    }
+    let (text, _) = daemon.call("status");
+    assert!(
+        text.contains("summed over the workers for 3 real servers, "),
+        "{text}"
+    );
+    let sums = |json: &str| -> serde_json::Value {
+        let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+        json["sums"].clone()
+    };
+    let (json, _) = daemon.call("status --json");
+    let age = sums(&json)["age_ms"].as_u64().expect("a number");
+    assert!(age < 10_000, "{json}");
+    assert_eq!(daemon.call("-C").1, 0);
+    let (json, _) = daemon.call("status --json");
+    assert!(sums(&json).is_null(), "nothing is summed: {json}");
+}
+
+#[test]
 fn a_worker_that_lags_is_named_and_the_change_stays() {
     let daemon = Instance::with(me(), 3, |control, readers| {
         control.turn().expect("the event queue works");

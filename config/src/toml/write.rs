@@ -8,7 +8,7 @@ use std::fmt::{Display, Write};
 use crate::model::{
     ClientAddress, Config, Control, Dataplane, Held, Hugepages, Idle, MarkRule, Mode, Neighbour,
     Persistence, PersistenceMask, Port, Real, ReturnTo, Route, SchedulerFlags, SchedulerKind,
-    Service, Steering, Timeouts, Tunnel, TunnelChecksum, Unmatched, Vip,
+    Service, SorryServer, Steering, Timeouts, Tunnel, TunnelChecksum, Unmatched, Vip,
 };
 use crate::sysctl::{SYNC_PERIOD, SYNC_THRESHOLD, find};
 
@@ -251,7 +251,26 @@ fn write_service(out: &mut Text, service: &Service) {
     }
     out.text_if("client_address", client_address(service.client_address));
     out.plain_if("mss_clamp", service.mss_clamp.then_some(true));
+    service
+        .sorry_server
+        .iter()
+        .for_each(|it| sorry_server(out, it));
     service.reals.iter().for_each(|real| write_real(out, real));
+}
+
+fn sorry_server(out: &mut Text, SorryServer { real, inhibit }: &SorryServer) {
+    out.text("sorry_server", real.endpoint);
+    out.text("sorry_server_mode", mode(real.mode));
+    out.plain_if("sorry_server_inhibit", inhibit.then_some(true));
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Dr => "dr",
+        Mode::Tun(_) => "tun",
+        Mode::Nat => "nat",
+        Mode::FullNat => "fullnat",
+    }
 }
 
 fn flags(kind: SchedulerKind, flags: SchedulerFlags) -> Vec<&'static str> {
@@ -295,13 +314,7 @@ fn write_real(out: &mut Text, real: &Real) {
     out.header("[[service.real]]");
     out.text("address", real.endpoint);
     out.plain("weight", real.weight);
-    let mode = match real.mode {
-        Mode::Dr => "dr",
-        Mode::Tun(_) => "tun",
-        Mode::Nat => "nat",
-        Mode::FullNat => "fullnat",
-    };
-    out.text("mode", mode);
+    out.text("mode", mode(real.mode));
     if let Mode::Tun(tunnel) = real.mode {
         out.plain("tunnel", envelope(tunnel));
     }

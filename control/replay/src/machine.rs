@@ -146,7 +146,7 @@ impl Machine {
             worker.settle(millis(now));
         }
         if now >= self.share {
-            self.engine.share_counts();
+            self.engine.share_counts(now);
             self.share = now + SHARE;
         }
     }
