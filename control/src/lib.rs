@@ -17,6 +17,7 @@ pub mod model;
 pub mod neigh;
 mod netlink;
 pub mod paths;
+pub mod reload;
 pub mod run;
 pub mod server;
 pub mod settings;

@@ -11,6 +11,7 @@ use config::model::{Endpoint, Listen, Mode, Real, Service, is_unicast};
 use proto::command::{Command, LocalAddress};
 use proto::errors::Failure;
 
+use crate::reload::Wanted;
 use crate::topology::Topology;
 
 /// Who made an object.
@@ -53,15 +54,27 @@ pub struct ServiceEntry {
     next_order: u32,
 }
 
+impl RealEntry {
+    /// Replaces all settings.
+    fn edit(&mut self, real: Real) {
+        if real.weight > 0 {
+            self.last_weight = real.weight;
+        }
+        self.real = real;
+    }
+}
+
 impl ServiceEntry {
+    /// It and its real servers, as a file would have it.
+    pub fn service(&self) -> Service {
+        Service {
+            reals: self.reals.iter().map(|entry| entry.real.clone()).collect(),
+            ..self.settings.clone()
+        }
+    }
+
     fn new(service: &Service, origin: Origin, serial: u64) -> Self {
-        let sorry = service.sorry_server.as_ref().map(|sorry| RealEntry {
-            real: sorry.real.clone(),
-            origin,
-            order: 0,
-            last_weight: sorry.real.weight,
-            sorry: true,
-        });
+        let sorry = sorry_entry(service, origin);
         let settings = Service {
             reals: Vec::new(),
             ..service.clone()
@@ -117,6 +130,28 @@ impl ServiceEntry {
         reals.position(|entry| entry.real.endpoint == *endpoint)
     }
 
+    /// These are its settings and its real servers from now on.
+    fn replace(&mut self, settings: Service, origin: Origin, reals: Vec<(Real, Origin)>) {
+        if settings.sorry_server != self.settings.sorry_server {
+            self.sorry = sorry_entry(&settings, origin);
+        }
+        self.settings = settings;
+        self.origin = origin;
+        let before = std::mem::take(&mut self.reals).into_iter();
+        let mut before: HashMap<_, _> = before.map(|it| (it.real.endpoint, it)).collect();
+        for (real, origin) in reals {
+            match before.remove(&real.endpoint) {
+                None => self.push(real, origin),
+                Some(mut entry) => {
+                    entry.origin = origin;
+                    entry.edit(real);
+                    self.reals.push(entry);
+                }
+            }
+        }
+        self.relieve();
+    }
+
     fn push(&mut self, real: Real, origin: Origin) {
         let order = self.next_order;
         self.next_order = self.next_order.wrapping_add(1);
@@ -136,6 +171,18 @@ impl ServiceEntry {
         self.possible()
             .any(|entry| entry.real.endpoint == *endpoint)
     }
+}
+
+/// The sorry server that the settings name.
+fn sorry_entry(service: &Service, origin: Origin) -> Option<RealEntry> {
+    let sorry = service.sorry_server.as_ref()?;
+    Some(RealEntry {
+        real: sorry.real.clone(),
+        origin,
+        order: 0,
+        last_weight: sorry.real.weight,
+        sorry: true,
+    })
 }
 
 /// Why the model refused a request.
@@ -205,6 +252,8 @@ pub enum Change {
 pub struct Model {
     services: HashMap<Listen, ServiceEntry>,
     next_serial: u64,
+    /// What changed since [`Model::begin`], as it was before; absent: nobody may take it back.
+    journal: Option<HashMap<Listen, Option<ServiceEntry>>>,
 }
 
 impl Model {
@@ -228,6 +277,79 @@ impl Model {
     /// Whether there is no service.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty()
+    }
+
+    /// From here on changes can be taken back.
+    pub fn begin(&mut self) {
+        self.journal = Some(HashMap::new());
+    }
+
+    /// They stay.
+    pub fn commit(&mut self) {
+        self.journal = None;
+    }
+
+    /// They are taken back. Without [`Model::begin`] nothing is.
+    pub fn roll_back(&mut self) {
+        for (listen, before) in self.journal.take().unwrap_or_default() {
+            match before {
+                Some(entry) => self.services.insert(listen, entry),
+                None => self.services.remove(&listen),
+            };
+        }
+    }
+
+    /// A service is about to change.
+    fn note(&mut self, listen: &Listen) {
+        if let Some(journal) = &mut self.journal {
+            let before = self.services.get(listen);
+            journal.entry(*listen).or_insert_with(|| before.cloned());
+        }
+    }
+
+    /// A service to be changed.
+    fn change(&mut self, listen: &Listen) -> Option<&mut ServiceEntry> {
+        self.note(listen);
+        self.services.get_mut(listen)
+    }
+
+    /// Makes a service what a reload wants of it. Real servers that are there keep their
+    /// places; new ones come behind them.
+    ///
+    /// # Errors
+    /// As for the commands that would make it.
+    pub fn make(
+        &mut self,
+        listen: &Listen,
+        wanted: Wanted,
+        topology: &Topology,
+    ) -> Result<Change, ApplyError> {
+        let Wanted::Is {
+            settings,
+            origin,
+            reals,
+        } = wanted
+        else {
+            return self.delete_service(listen);
+        };
+        check_service(&settings)?;
+        for local in &settings.local_addresses {
+            check_local(local, topology)?;
+        }
+        let sorry = settings.sorry_server.as_ref().map(|sorry| &sorry.real);
+        for real in reals.iter().map(|(real, _)| real).chain(sorry) {
+            check_real(&settings, real, topology)?;
+        }
+        let twice = |sorry: &Real| reals.iter().any(|it| it.0.endpoint == sorry.endpoint);
+        if sorry.is_some_and(twice) {
+            return Err(ApplyError::DestinationExists);
+        }
+        if !self.services.contains_key(listen) {
+            self.add_service(&settings, origin)?;
+        }
+        let entry = self.change(listen).ok_or(ApplyError::NoSuchService)?;
+        entry.replace(*settings, origin, reals);
+        Ok(Change::Service(*listen))
     }
 
     /// Adds a service of the file with its real servers.
@@ -277,6 +399,7 @@ impl Model {
         if self.services.contains_key(&listen) {
             return Err(ApplyError::ServiceExists);
         }
+        self.note(&listen);
         let serial = self.next_serial;
         self.next_serial += 1;
         let mut entry = ServiceEntry::new(service, origin, serial);
@@ -287,7 +410,7 @@ impl Model {
 
     /// Replaces what the command can say; keeps what it has no word for (reference A.3).
     fn edit_service(&mut self, new: &Service) -> Result<Change, ApplyError> {
-        let entry = self.services.get_mut(&new.listen);
+        let entry = self.change(&new.listen);
         let entry = entry.ok_or(ApplyError::NoSuchService)?;
         check_service(new)?;
         let old = &mut entry.settings;
@@ -299,6 +422,7 @@ impl Model {
     }
 
     fn delete_service(&mut self, listen: &Listen) -> Result<Change, ApplyError> {
+        self.note(listen);
         match self.services.remove(listen) {
             Some(_) => Ok(Change::Service(*listen)),
             None => Err(ApplyError::NoSuchService),
@@ -306,7 +430,14 @@ impl Model {
     }
 
     fn flush(&mut self) -> Change {
-        Change::Flushed(self.services.drain().map(|(listen, _)| listen).collect())
+        let all: Vec<Listen> = self.services.keys().copied().collect();
+        let gone = self.services.drain();
+        if let Some(journal) = &mut self.journal {
+            for (listen, entry) in gone {
+                journal.entry(listen).or_insert(Some(entry));
+            }
+        }
+        Change::Flushed(all)
     }
 
     fn add_real(
@@ -336,11 +467,7 @@ impl Model {
         check_real(&entry.settings, real, topology)?;
         let at = entry.position(&real.endpoint);
         let at = at.ok_or(ApplyError::NoSuchDestination)?;
-        let old = &mut entry.reals[at];
-        old.real = real.clone();
-        if real.weight > 0 {
-            old.last_weight = real.weight;
-        }
+        entry.reals[at].edit(real.clone());
         entry.relieve();
         Ok(Change::Service(*listen))
     }
@@ -358,7 +485,7 @@ impl Model {
         local: &LocalAddress,
         topology: &Topology,
     ) -> Result<Change, ApplyError> {
-        let entry = self.services.get_mut(&local.listen);
+        let entry = self.change(&local.listen);
         let entry = entry.ok_or(ApplyError::NoSuchService)?;
         check_local(&local.address, topology)?;
         let ports = topology.ports().next().is_some();
@@ -374,7 +501,7 @@ impl Model {
 
     /// Connections from it go on; new ones are made from the others.
     fn delete_local(&mut self, local: &LocalAddress) -> Result<Change, ApplyError> {
-        let entry = self.services.get_mut(&local.listen);
+        let entry = self.change(&local.listen);
         let all = &mut entry
             .ok_or(ApplyError::NoSuchService)?
             .settings
@@ -385,8 +512,7 @@ impl Model {
     }
 
     fn for_real(&mut self, listen: &Listen) -> Result<&mut ServiceEntry, ApplyError> {
-        let entry = self.services.get_mut(listen);
-        entry.ok_or(ApplyError::ServiceNotDefined)
+        self.change(listen).ok_or(ApplyError::ServiceNotDefined)
     }
 }
 

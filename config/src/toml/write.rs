@@ -6,11 +6,11 @@
 use std::fmt::{Display, Write};
 
 use crate::model::{
-    ClientAddress, Config, Control, Dataplane, Held, Hugepages, Idle, MarkRule, Mode, Neighbour,
-    Persistence, PersistenceMask, Port, Real, ReturnTo, Route, SchedulerFlags, SchedulerKind,
-    Service, SorryServer, Steering, Timeouts, Tunnel, TunnelChecksum, Unmatched, Vip,
+    ClientAddress, Config, Control, Dataplane, MarkRule, Mode, Neighbour, Persistence,
+    PersistenceMask, Port, Real, Route, Service, SorryServer, Timeouts, Vip,
 };
 use crate::sysctl::{SYNC_PERIOD, SYNC_THRESHOLD, find};
+use crate::words;
 
 /// The configuration as a native file. [`read`](super::read) gives the same back.
 pub fn write(config: &Config) -> String {
@@ -104,24 +104,9 @@ fn dataplane(out: &mut Text, dataplane: &Dataplane) {
     out.plain("workers", format_args!("[{}]", cores.join(", ")));
     out.plain("connections", dataplane.connections);
     out.plain("connections_v6", dataplane.connections_v6);
-    let steering = match dataplane.steering {
-        Steering::Tuple => "tuple",
-        Steering::Client => "client",
-    };
-    let idle = match dataplane.idle {
-        Idle::Auto => "auto",
-        Idle::Spin => "spin",
-        Idle::Pause => "pause",
-        Idle::Sleep => "sleep",
-    };
-    let hugepages = match dataplane.hugepages {
-        Hugepages::Auto => "auto",
-        Hugepages::Require => "require",
-        Hugepages::Off => "off",
-    };
-    out.text("steering", steering);
-    out.text("idle", idle);
-    out.text("hugepages", hugepages);
+    out.text("steering", words::steering(dataplane.steering));
+    out.text("idle", words::idle(dataplane.idle));
+    out.text("hugepages", words::hugepages(dataplane.hugepages));
 }
 
 fn control(out: &mut Text, control: &Control) {
@@ -141,11 +126,7 @@ fn write_port(out: &mut Text, port: &Port) {
     out.texts("addresses", &port.addresses);
     out.text_if("mac", port.mac);
     out.plain("mtu", port.mtu);
-    let return_to = match port.return_to {
-        ReturnTo::Route => "route",
-        ReturnTo::Sender => "sender",
-    };
-    out.text("return", return_to);
+    out.text("return", words::return_to(port.return_to));
     out.plain_if("mbufs", port.mbufs);
     out.plain_if("mbuf_size", port.mbuf_size);
 }
@@ -169,17 +150,8 @@ fn write_neighbour(out: &mut Text, neighbour: &Neighbour) {
 fn write_vip(out: &mut Text, vip: &Vip) {
     out.header("[[vip]]");
     out.text("address", vip.address);
-    let held = match vip.held {
-        Held::Always => "always",
-        Held::Never => "never",
-    };
-    let unmatched = match vip.unmatched {
-        Unmatched::Drop => "drop",
-        Unmatched::Reject => "reject",
-        Unmatched::Kernel => "kernel",
-    };
-    out.text("held", held);
-    out.text("unmatched", unmatched);
+    out.text("held", words::held(vip.held));
+    out.text("unmatched", words::unmatched(vip.unmatched));
     out.text_if("port", vip.port.as_ref());
 }
 
@@ -237,7 +209,7 @@ fn write_service(out: &mut Text, service: &Service) {
     out.header("[[service]]");
     out.text("listen", service.listen);
     out.text("scheduler", service.scheduler);
-    let flags = flags(service.scheduler, service.flags);
+    let flags = words::flags(service.scheduler, service.flags);
     if !flags.is_empty() {
         out.texts("flags", &flags);
     }
@@ -249,7 +221,9 @@ fn write_service(out: &mut Text, service: &Service) {
     if !service.local_addresses.is_empty() {
         out.texts("local_addresses", &service.local_addresses);
     }
-    out.text_if("client_address", client_address(service.client_address));
+    let told = service.client_address;
+    let told = (told != ClientAddress::None).then(|| words::client_address(told));
+    out.text_if("client_address", told);
     out.plain_if("mss_clamp", service.mss_clamp.then_some(true));
     service
         .sorry_server
@@ -260,35 +234,8 @@ fn write_service(out: &mut Text, service: &Service) {
 
 fn sorry_server(out: &mut Text, SorryServer { real, inhibit }: &SorryServer) {
     out.text("sorry_server", real.endpoint);
-    out.text("sorry_server_mode", mode(real.mode));
+    out.text("sorry_server_mode", words::mode_name(real.mode));
     out.plain_if("sorry_server_inhibit", inhibit.then_some(true));
-}
-
-fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Dr => "dr",
-        Mode::Tun(_) => "tun",
-        Mode::Nat => "nat",
-        Mode::FullNat => "fullnat",
-    }
-}
-
-fn flags(kind: SchedulerKind, flags: SchedulerFlags) -> Vec<&'static str> {
-    let [fallback, port] = match kind {
-        SchedulerKind::Sh => ["sh-fallback", "sh-port"],
-        SchedulerKind::Mh => ["mh-fallback", "mh-port"],
-        _ => ["flag-1", "flag-2"],
-    };
-    let names = [
-        (SchedulerFlags::FALLBACK, fallback),
-        (SchedulerFlags::PORT, port),
-        (SchedulerFlags::THIRD, "flag-3"),
-    ];
-    names
-        .into_iter()
-        .filter(|(bit, _)| flags.0 & bit != 0)
-        .map(|(_, name)| name)
-        .collect()
 }
 
 fn persistence(out: &mut Text, persistence: &Persistence) {
@@ -301,43 +248,14 @@ fn persistence(out: &mut Text, persistence: &Persistence) {
     out.text_if("persistence_engine", persistence.engine.as_ref());
 }
 
-fn client_address(client: ClientAddress) -> Option<&'static str> {
-    match client {
-        ClientAddress::None => None,
-        ClientAddress::Toa => Some("toa"),
-        ClientAddress::ProxyV1 => Some("proxy-v1"),
-        ClientAddress::ProxyV2 => Some("proxy-v2"),
-    }
-}
-
 fn write_real(out: &mut Text, real: &Real) {
     out.header("[[service.real]]");
     out.text("address", real.endpoint);
     out.plain("weight", real.weight);
-    out.text("mode", mode(real.mode));
+    out.text("mode", words::mode_name(real.mode));
     if let Mode::Tun(tunnel) = real.mode {
-        out.plain("tunnel", envelope(tunnel));
+        out.plain("tunnel", words::tunnel(tunnel));
     }
     out.plain_if("upper", (real.upper > 0).then_some(real.upper));
     out.plain_if("lower", (real.lower > 0).then_some(real.lower));
-}
-
-fn envelope(tunnel: Tunnel) -> String {
-    let name = |checksum| match checksum {
-        TunnelChecksum::None => "none",
-        TunnelChecksum::Sum => "csum",
-        TunnelChecksum::Remote => "remcsum",
-    };
-    match tunnel {
-        Tunnel::Ipip => r#"{ type = "ipip" }"#.to_owned(),
-        Tunnel::Gue { port, checksum } => {
-            format!(
-                r#"{{ type = "gue", port = {port}, checksum = "{}" }}"#,
-                name(checksum)
-            )
-        }
-        Tunnel::Gre { checksum } => {
-            format!(r#"{{ type = "gre", checksum = "{}" }}"#, name(checksum))
-        }
-    }
 }

@@ -14,7 +14,7 @@ impl Command {
         match self {
             Self::AddService(it) | Self::EditService(it) => missing_extra(&it.extras),
             Self::List(options) => missing_view(options),
-            Self::Restore { atomic } => atomic.then_some("--atomic"),
+            Self::Neighbours { .. } => Some("neigh"),
             Self::Zero(_) => Some("--zero"),
             Self::StartDaemon(_) => Some("--start-daemon"),
             Self::StopDaemon { .. } => Some("--stop-daemon"),

@@ -311,7 +311,7 @@ impl Machine {
         };
         let answer = self
             .engine
-            .handle(&OPERATOR, &request, self.now, |_, _| String::new());
+            .handle(&OPERATOR, request, self.now, |_, _| String::new());
         answer.reply
     }
 }
