@@ -741,8 +741,9 @@ impl<P: Port> Turn<'_, P> {
         if !self.replies.take(REPLIES_PER_SECOND, self.now) {
             return None;
         }
+        let mtu = self.view(port)?.mtu;
         let mut made = self.lanes[usize::from(port.0)].port.alloc()?;
-        reply.write(frame.bytes(), &mut made).then_some(made)
+        reply.write(frame.bytes(), mtu, &mut made).then_some(made)
     }
 
     /// Answers a segment with a RST, back where it came from.
@@ -785,10 +786,11 @@ impl<P: Port> Turn<'_, P> {
             ours: hop.source,
             next: hop.destination?,
         };
+        let mtu = self.view(hop.port)?.mtu;
         let lane = self.lanes.get_mut(usize::from(hop.port.0))?;
         let mut made = lane.port.alloc()?;
         let reply = Reply { kind, source };
-        let written = reply.write_to(about.inner, link, &mut made);
+        let written = reply.write_to(about.inner, link, mtu, &mut made);
         written.then_some((made, hop.port))
     }
 

@@ -71,6 +71,8 @@ const IN6: Forwarder = Forwarder::Tun {
 };
 const MODES: [Forwarder; 6] = [DR, NAT, FULL, IN4, IN6, Forwarder::Local];
 
+/// A usual link's MTU.
+const ETHERNET: u16 = 1500;
 const CPORT: u16 = 31337;
 const LPORT: u16 = 5001;
 
@@ -667,7 +669,7 @@ fn errors_about_a_tunnels_header() {
         assert_eq!([found.source, found.destination], ends, "{name}");
         assert_eq!((found.mtu, found.inner, found.kind), (mtu, &inner[..], kind), "{name}");
     }
-    let data = rx(&ip(ROUTER, DIP).with(icmp(3, 4).quoting(&ip(DIP, REAL).with(udp(1, 2)))));
+    let data = rx(&ip(ROUTER, DIP).with(icmp(3, 4).quoting(&ip(DIP, REAL).with(tcp(1, 2)))));
     assert_eq!(translated::about_tunnel::<u32>(&data), None);
 }
 
@@ -698,9 +700,31 @@ fn errors_of_our_own() {
     ];
     for ((reply, given), want) in cases {
         let mut made = Recycler::default().empty();
-        assert!(reply.write(&rx(&given), &mut made), "{reply:?}");
+        assert!(reply.write(&rx(&given), ETHERNET, &mut made), "{reply:?}");
         assert_eq!(made.bytes(), want.ether(CAME, PEER).bytes(), "{reply:?}");
         intact("reply", &made.bytes()[14..]);
+    }
+}
+
+/// Found by fuzzing: on a link of 68 octets an error was 72 long.
+#[test]
+fn an_error_fits_its_link() {
+    let about = ip(CLIENT, VIP)
+        .options(&[1; 20])
+        .with(udp(CPORT, 80).payload([7; 40]));
+    let reply = Reply {
+        kind: Kind::PortUnreachable,
+        source: VIP.into(),
+    };
+    for (mtu, want) in [
+        (76, Some(76)),
+        (75, None),
+        (80, Some(80)),
+        (1500, Some(116)),
+    ] {
+        let mut made = Recycler::default().empty();
+        let written = reply.write(&rx(&about), mtu, &mut made);
+        assert_eq!(written.then(|| made.bytes().len() - 14), want, "{mtu}");
     }
 }
 
@@ -725,7 +749,7 @@ fn what_gets_no_error() {
         ("no frame",              reply,  vec![0; 3]),
     ];
     for (name, reply, given) in cases {
-        assert!(!reply.write(&given, &mut Recycler::default().empty()), "{name}");
+        assert!(!reply.write(&given, ETHERNET, &mut Recycler::default().empty()), "{name}");
     }
 }
 
@@ -740,7 +764,7 @@ fn what_a_tunnel_lost_is_retold_to_the_client() {
         source: VIP.into(),
     };
     let mut made = Recycler::default().empty();
-    assert!(reply.write_to(found.inner, LINK, &mut made));
+    assert!(reply.write_to(found.inner, LINK, ETHERNET, &mut made));
     let message = icmp(3, 4).rest(1380).quoting_first(40, &inner);
     let want = ip(VIP, CLIENT).tos(0xc0).df().with(message);
     assert_eq!(made.bytes(), tx(&want));
@@ -887,7 +911,7 @@ fn anything<A: Family>(bytes: &[u8], entry: &Entry<A>) {
         kind: Kind::PortUnreachable,
         source: entry.vip.to_ip(),
     };
-    reply.write(bytes, &mut Recycler::default().empty());
+    reply.write(bytes, ETHERNET, &mut Recycler::default().empty());
     reply::echo(&mut frame(bytes));
 }
 
@@ -965,5 +989,38 @@ proptest! {
     fn noise(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
         anything(&bytes, &v4(NAT));
         anything(&bytes, &v6(NAT));
+    }
+}
+
+/// An error is about the tunnel that it quotes, and about no other between the same ends.
+#[test]
+#[rustfmt::skip]
+fn errors_about_gre_and_gue() {
+    const GRE: Envelope = Envelope::Gre { summed: false };
+    const GRE_SUM: Envelope = Envelope::Gre { summed: true };
+    let gue = |port: u16, checksum| Envelope::Gue { port: port.into(), checksum };
+    let gue_sum = gue(6080, Checksum::Sum);
+    let remote = gue(6080, Checksum::Remote);
+    let cases = [
+        ("ipip",         Envelope::Ipip, 20, Some(GRE)),
+        ("gre",          GRE,            24, Some(Envelope::Ipip)),
+        ("gre, summed",  GRE_SUM,        28, Some(gue_sum)),
+        ("gue",          gue_sum,        32, Some(gue(6081, Checksum::Sum))),
+        ("gue, remote",  remote,         40, None),
+    ];
+    let given = ip(CLIENT, VIP).df().with(tcp(CPORT, 80).syn());
+    for (name, envelope, overhead, other) in cases {
+        let mode = enveloped(IN4, envelope);
+        let mut sent = frame(&rx(&given));
+        assert_eq!(to_real(mode, &mut sent, OUTER), Ok(()), "{name}");
+        let message = icmp(3, 4).rest(1400).payload(&sent.bytes()[14..]);
+        let error = rx(&ip(ROUTER, DIP).with(message));
+        let about = translated::about_any_tunnel(&error).expect(name);
+        assert_eq!(about.kind, Kind::FragmentationNeeded { mtu: 1400 - overhead }, "{name}");
+        let Forwarder::Tun { tunnel, .. } = mode else { panic!("{name}") };
+        assert!(about.is_through(&tunnel, envelope), "{name}");
+        assert!(other.is_none_or(|other| !about.is_through(&tunnel, other)), "{name}");
+        let flow = translated::quoted_flow::<u32>(about.inner).map(|(key, df)| (key.source_port, df));
+        assert_eq!(flow, Some((CPORT, true)), "{name}");
     }
 }

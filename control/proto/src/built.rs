@@ -1,7 +1,7 @@
 //! What of the grammar does nothing yet. Which services and real servers the data plane can
 //! carry is the configuration's to say; here are whole commands and options.
 
-use crate::command::{AccessList, Command, ListOptions, ServiceExtras};
+use crate::command::{AccessList, Command, ServiceExtras};
 
 impl Command {
     /// The complaint about a call that is understood and does nothing yet; exit code 2.
@@ -13,9 +13,7 @@ impl Command {
     fn missing(&self) -> Option<&'static str> {
         match self {
             Self::AddService(it) | Self::EditService(it) => missing_extra(&it.extras),
-            Self::List(options) => missing_view(options),
             Self::Neighbours { .. } => Some("neigh"),
-            Self::Zero(_) => Some("--zero"),
             Self::StartDaemon(_) => Some("--start-daemon"),
             Self::StopDaemon { .. } => Some("--stop-daemon"),
             Self::AddAccess(it) => Some(either(it.list, "--add-blklst", "--add-whtlst")),
@@ -39,15 +37,6 @@ fn missing_extra(extras: &ServiceExtras) -> Option<&'static str> {
         (extras.connection_timeout.is_some(), "--conn-timeout"),
         (extras.proxy_protocol.is_some(), "--proxy-protocol"),
         (extras.expire_quiescent, "--expire-quiescent"),
-    ])
-}
-
-fn missing_view(options: &ListOptions) -> Option<&'static str> {
-    first([
-        (options.connections, "--connection"),
-        (options.rate, "--rate"),
-        (options.daemon, "--daemon"),
-        (options.sync_id.is_some(), "--syncid"),
     ])
 }
 

@@ -168,6 +168,9 @@ impl Engine {
         if let Some(text) = command.not_built() {
             return Err(Failure::usage(text));
         }
+        if matches!(&command, Command::List(options) if options.connections) {
+            return Err(Failure::malformed("-c: not allowed inside a restore"));
+        }
         if !command.changes() {
             let shown = self.show(&command).reply.stdout;
             it.stdout.push_str(&shown);
@@ -191,6 +194,7 @@ impl Engine {
     fn take_back(&mut self, it: &Restoring, line: usize, failure: &Failure) -> Answer {
         self.model.roll_back();
         self.dirty.clear();
+        self.zeroes.clear();
         if self.tunables.become_like(&it.tunables) {
             self.tune();
         }
