@@ -14,6 +14,7 @@
 //! waits or allocates.
 
 mod aside;
+mod hit;
 mod miss;
 
 use std::net::IpAddr;
@@ -262,7 +263,7 @@ impl<'a> Context<'a> {
         if packet.flags.syn() {
             self.clamp::<A, F>(frame, service, forwarder, way.mtu);
         }
-        let outer = self.outer(forwarder, &way);
+        let outer = self.outer(forwarder, way.cut);
         let entry = A::table(self.state).entry(slot);
         forwarder.to_real(frame, entry, way.link, outer)?;
         Ok(self.by(&way, forwarder))
@@ -361,7 +362,7 @@ impl<'a> Context<'a> {
         };
         let hop = match back {
             Some(sender) => sender,
-            None => self.towards(client, u32::from(packet.key.destination_port))?,
+            None => self.towards(client, flow_of(&packet.key))?,
         };
         let way = way::<A>(self.snapshot, packet.shape, hop, 0)?;
         forwarder.to_client(frame, A::table(self.state).entry(slot), way.link)?;
@@ -444,10 +445,10 @@ impl<'a> Context<'a> {
 
     /// What a tunnel needs beside the packet. What has to be cut outside may be.
     #[inline]
-    fn outer(&mut self, forwarder: &Forwarder, way: &Way) -> fwd::Outer {
+    fn outer(&mut self, forwarder: &Forwarder, cut: bool) -> fwd::Outer {
         let pmtu_disc = self.snapshot.settings.pmtu_disc;
         match forwarder {
-            Forwarder::Tun { .. } => self.state.outer(pmtu_disc && !way.cut),
+            Forwarder::Tun { .. } => self.state.outer(pmtu_disc && !cut),
             _ => fwd::Outer { id: 0, pmtu_disc },
         }
     }
@@ -511,6 +512,12 @@ impl<'a> Context<'a> {
         let entry = A::table(self.state).remove(slot);
         account_end(&entry, &self.snapshot.reals, self.blocks, self.counters);
     }
+}
+
+/// What shares a real server's packets out among several gateways.
+#[inline]
+fn flow_of<A>(reply: &Key<A>) -> u32 {
+    u32::from(reply.destination_port)
 }
 
 /// How a packet leaves, once it is rewritten.

@@ -155,7 +155,7 @@ impl<'a> Context<'a> {
         };
         let hop = Towards::Hop(hop);
         let way = way::<A>(self.snapshot, shape(about), hop, forwarder.overhead())?;
-        let outer = self.outer(forwarder, &way);
+        let outer = self.outer(forwarder, way.cut);
         forwarder.error_to_real(frame, entry, way.link, outer)?;
         Ok(self.by(&way, forwarder))
     }

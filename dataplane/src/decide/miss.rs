@@ -433,7 +433,7 @@ impl<'a> Context<'a> {
         if packet.flags.syn() {
             self.clamp::<A, F>(frame, new.service, &real.forwarder, way.mtu);
         }
-        let outer = self.outer(&real.forwarder, &way);
+        let outer = self.outer(&real.forwarder, way.cut);
         real.forwarder.to_real(frame, &entry, way.link, outer)?;
         Ok(self.by(&way, &real.forwarder))
     }
