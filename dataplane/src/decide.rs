@@ -142,7 +142,7 @@ impl<'a> Context<'a> {
         {
             return Verdict::Drop(Reason::VipNotHeld);
         }
-        let (slot, side) = match self.find(packet) {
+        let (slot, side) = match self.find(frame, packet) {
             Some(found) => found,
             None => match self.miss(frame, packet, origin) {
                 Ok(slot) => (slot, Side::Client),
@@ -191,6 +191,8 @@ impl<'a> Context<'a> {
         if side == Side::Real || !self.snapshot.settings.expire_nodest_conn {
             return Verdict::Drop(Reason::RealRemoved);
         }
+        let entry = A::table(self.state).entry(slot);
+        frame.observe(observe::Event::Ended(observe::Ended::RealRemoved, entry));
         self.end::<A>(slot);
         match self.miss(frame, packet, origin) {
             Ok(slot) => {
@@ -203,17 +205,24 @@ impl<'a> Context<'a> {
 
     /// The packet's connection, if it has one that may still be used.
     #[inline]
-    fn find<A: Stored>(&mut self, packet: &Packet<A>) -> Option<(Slot, Side)> {
+    fn find<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+    ) -> Option<(Slot, Side)> {
+        use observe::{Ended, Event};
         let table = A::table(self.state);
         match table.find(packet.hash, &packet.key, self.now) {
             Found::Live(slot, Side::Client)
                 if packet.flags.syn() && starts_over(table.entry(slot), self.snapshot) =>
             {
+                frame.observe(Event::Ended(Ended::StartsOver, table.entry(slot)));
                 self.end::<A>(slot);
                 None
             }
             Found::Live(slot, side) => Some((slot, side)),
             Found::Over(slot) => {
+                frame.observe(Event::Ended(Ended::Over, table.entry(slot)));
                 self.end::<A>(slot);
                 None
             }
@@ -248,6 +257,10 @@ impl<'a> Context<'a> {
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
         self.advance(slot, Side::Client, packet, block);
+        // No check that could fail: an observer that is not there costs nothing.
+        if let Some(entry) = A::table(self.state).peek(slot) {
+            frame.observe(observe::Event::Moved(entry));
+        }
         block.traffic.inbound(packet.shape.length);
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.inbound(packet.shape.length);
@@ -260,6 +273,7 @@ impl<'a> Context<'a> {
         };
         let hop = Towards::Hop(hop);
         let way = way::<A>(self.snapshot, packet.shape, hop, forwarder.overhead())?;
+        frame.observe(way.event(hop));
         if packet.flags.syn() {
             self.clamp::<A, F>(frame, service, forwarder, way.mtu);
         }
@@ -352,6 +366,10 @@ impl<'a> Context<'a> {
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
         self.advance(slot, Side::Real, packet, block);
+        // No check that could fail: an observer that is not there costs nothing.
+        if let Some(entry) = A::table(self.state).peek(slot) {
+            frame.observe(observe::Event::Moved(entry));
+        }
         block.traffic.outbound(packet.shape.length);
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.outbound(packet.shape.length);
@@ -365,6 +383,7 @@ impl<'a> Context<'a> {
             None => self.towards(client, flow_of(&packet.key))?,
         };
         let way = way::<A>(self.snapshot, packet.shape, hop, 0)?;
+        frame.observe(way.event(hop));
         forwarder.to_client(frame, A::table(self.state).entry(slot), way.link)?;
         Ok(self.by(&way, forwarder))
     }
@@ -528,6 +547,14 @@ struct Way {
     mtu: u16,
     /// The packet is too large, and may be cut once it is rewritten.
     cut: bool,
+}
+
+impl Way {
+    #[inline]
+    fn event(&self, towards: Towards) -> observe::Event<'static> {
+        let mtu = self.mtu;
+        observe::Event::Way { towards, mtu }
+    }
 }
 
 /// The way there, after the checks that every mode needs: hops left, and room in the link for

@@ -37,6 +37,7 @@ fn view(choice: u8) -> PortView {
     PortView {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         any_mac: choice & 1 == 0,
+        to_sender: choice & 8 != 0,
         mtu: [1500, 68, 576, 9198][usize::from(choice >> 1 & 3)],
         groups: [Mac([1, 0, 0x5e, 0, 0, 0x12])].into(),
     }
@@ -63,7 +64,7 @@ fn ways(view: &PortView, flags: u8, bytes: &[u8]) {
 }
 
 fn views(bytes: &mut [u8]) {
-    let plain = Plain::parse(bytes);
+    let plain = Plain::<u32>::parse(bytes);
     let mut passed = bytes.to_vec();
     let end = plain::pass(&mut passed, Mac::ZERO, Mac::BROADCAST);
     if let (Some(plain), Some(end)) = (plain, end) {

@@ -25,6 +25,7 @@ pub(super) const OBJECTS: usize = 256;
 
 /// What is being done.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it at a time")]
 pub(super) enum Job {
     /// A file is being read.
     Reading(Reading),
@@ -33,14 +34,10 @@ pub(super) enum Job {
     /// The lines of a restore are being applied to the model.
     Restoring(Box<Restoring>),
     /// What changed is being compiled.
-    Compiling(Box<Compiling>),
+    Compiling(Compiling),
 }
 
 /// What became of a step.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one at a time, and nobody keeps it"
-)]
 pub(super) enum Step {
     /// There is more to do.
     More(Job),
@@ -236,14 +233,14 @@ impl Engine {
     /// Compiles what changed, in steps, and publishes it.
     pub(super) fn compile_all(&mut self, answer: Answer, audit: Option<(Peer, String)>) -> Step {
         let left = self.dirty.drain().collect();
-        Step::More(Job::Compiling(Box::new(Compiling {
+        Step::More(Job::Compiling(Compiling {
             left,
             answer,
             audit,
-        })))
+        }))
     }
 
-    fn compile_some(&mut self, mut it: Box<Compiling>, now: Instant) -> Step {
+    fn compile_some(&mut self, mut it: Compiling, now: Instant) -> Step {
         let next = self.publisher.generation() + 1;
         let mut objects = 0;
         while objects < OBJECTS

@@ -39,8 +39,8 @@ impl<'a> Context<'a> {
         };
         let about = about.or_else(|| match protocol {
             _ if owned != Some(Owned::Director) => None,
-            Protocol::ICMP => self.tunnel_error::<u32>(frame.bytes(), origin),
-            Protocol::ICMPV6 => self.tunnel_error::<u128>(frame.bytes(), origin),
+            Protocol::ICMP => self.tunnel_error::<u32, F>(frame, origin),
+            Protocol::ICMPV6 => self.tunnel_error::<u128, F>(frame, origin),
             _ => None,
         });
         about.unwrap_or_else(|| self.not_an_error(frame, owned, protocol, origin))
@@ -76,7 +76,7 @@ impl<'a> Context<'a> {
         let table = A::table(self.state);
         let found = table.find(table.hash(&about.key), &about.key, self.now);
         let Found::Live(slot, side) = found else {
-            return self.error_elsewhere(&about.key, origin);
+            return self.error_elsewhere(frame, &about.key, origin);
         };
         let entry = *table.entry(slot);
         frame.observe(Event::of(&entry, side));
@@ -88,9 +88,14 @@ impl<'a> Context<'a> {
     }
 
     /// The worker that may know the connection, but never one to make it.
-    fn error_elsewhere<A: Stored>(&self, key: &Key<A>, origin: Origin) -> Option<Verdict> {
+    fn error_elsewhere<A: Stored, F: Frame>(
+        &self,
+        frame: &mut F,
+        key: &Key<A>,
+        origin: Origin,
+    ) -> Option<Verdict> {
         let Origin { port, step, .. } = origin;
-        match self.service_of(key, port) {
+        match self.service_of(frame, key, port) {
             Some((service, _)) => {
                 let next = service
                     .owners
@@ -104,23 +109,30 @@ impl<'a> Context<'a> {
     /// An ICMP error of the family `A` about a tunnel's outer header (reference B.11): control
     /// hears of it, and the client of the packet inside is told at once, where enough of that is
     /// quoted. `None` if it is none.
-    fn tunnel_error<A: Stored>(&mut self, frame: &[u8], origin: Origin) -> Option<Verdict> {
-        let about = icmp::about_tunnel::<A>(frame)?;
-        let known = match about.protocol {
-            Protocol::IPIP => self.retell::<u32>(&about, origin),
-            _ => self.retell::<u128>(&about, origin),
+    fn tunnel_error<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        origin: Origin,
+    ) -> Option<Verdict> {
+        let about = icmp::about_tunnel::<A>(frame.bytes())?;
+        let elsewhere = if about.protocol == Protocol::IPIP {
+            let unknown = self.retell::<u32>(&about);
+            unknown.and_then(|key| self.error_elsewhere(frame, &key, origin))
+        } else {
+            let unknown = self.retell::<u128>(&about);
+            unknown.and_then(|key| self.error_elsewhere(frame, &key, origin))
         };
-        Some(known.unwrap_or(Verdict::Punt(PuntClass::Tunnel)))
+        Some(elsewhere.unwrap_or(Verdict::Punt(PuntClass::Tunnel)))
     }
 
-    /// Has the client told, if its packet is of a connection through this very tunnel; the
-    /// worker to ask, if that connection may be another's.
-    fn retell<B: Stored>(&mut self, about: &AboutTunnel<'_>, origin: Origin) -> Option<Verdict> {
+    /// Has the client told, if its packet is of a connection through this very tunnel. Gives the
+    /// packet's tuple, if another worker may know that connection.
+    fn retell<B: Stored>(&mut self, about: &AboutTunnel<'_>) -> Option<Key<B>> {
         let (key, dont_fragment) = icmp::quoted_flow::<B>(about.inner)?;
         let table = B::table(self.state);
         let found = table.find(table.hash(&key), &key, self.now);
         let Found::Live(slot, Side::Client) = found else {
-            return self.error_elsewhere(&key, origin);
+            return Some(key);
         };
         let entry = *table.entry(slot);
         let is_told = dont_fragment || !matches!(about.kind, Kind::FragmentationNeeded { .. });
@@ -155,6 +167,7 @@ impl<'a> Context<'a> {
         };
         let hop = Towards::Hop(hop);
         let way = way::<A>(self.snapshot, shape(about), hop, forwarder.overhead())?;
+        frame.observe(way.event(hop));
         let outer = self.outer(forwarder, way.cut);
         forwarder.error_to_real(frame, entry, way.link, outer)?;
         Ok(self.by(&way, forwarder))
@@ -174,6 +187,7 @@ impl<'a> Context<'a> {
             None => self.towards(entry.client.to_ip(), u32::from(entry.client_port))?,
         };
         let way = way::<A>(self.snapshot, shape(about), hop, 0)?;
+        frame.observe(way.event(hop));
         forwarder.error_to_client(frame, entry, way.link)?;
         Ok(self.by(&way, forwarder))
     }

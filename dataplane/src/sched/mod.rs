@@ -22,6 +22,7 @@ mod rr;
 mod sed;
 mod sh;
 mod siphash;
+mod standing;
 pub mod sums;
 pub mod thresholds;
 mod twos;
@@ -42,6 +43,7 @@ use crate::time::Millis;
 
 pub use memory::{Expirations, Memory};
 pub use prepare::{Backend, Flags, Kind, Spec};
+pub use standing::{Standing, standings};
 
 /// A service's scheduler, with what control prepared for it ([`Scheduler::prepare`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
