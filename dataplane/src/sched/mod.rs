@@ -18,6 +18,7 @@ mod nq;
 mod ovf;
 mod prepare;
 mod random;
+mod ranks;
 mod rr;
 mod sed;
 mod sh;
@@ -68,8 +69,8 @@ enum Rule {
     Lblcr,
     Sed,
     Nq,
-    Fo,
-    Ovf,
+    Fo(ranks::Ranks),
+    Ovf(ranks::Ranks),
     Mh(mh::Mh),
     Twos(twos::Twos),
 }
@@ -166,8 +167,8 @@ pub fn pick<'a, A: Address>(
         }
         Rule::Sed => sed::pick(&pool),
         Rule::Nq => nq::pick(&pool),
-        Rule::Fo => fo::pick(&pool),
-        Rule::Ovf => ovf::pick(&pool),
+        Rule::Fo(ranks) => fo::pick(&pool, ranks),
+        Rule::Ovf(ranks) => ovf::pick(&pool, ranks),
         Rule::Mh(mh) => mh.pick(&pool, ask.client(*flags), flags.fallback),
         Rule::Twos(twos) => twos.pick(&pool, &mut memory.random),
     };
