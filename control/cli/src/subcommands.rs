@@ -36,9 +36,6 @@ Beside ipvsadm's grammar
                           /run/sluice/sluice.sock)
 ";
 
-/// Words that will be subcommands.
-const NOT_BUILT: &[&str] = &[];
-
 /// Sluice's subcommands; ipvsadm's grammar is read elsewhere.
 #[derive(Debug, Parser)]
 #[command(
@@ -185,13 +182,8 @@ pub(crate) fn asked(argv: &[String]) -> bool {
 /// Carries out a subcommand; gives the exit code.
 ///
 /// # Errors
-/// No daemon, or a subcommand that is not built yet.
+/// No daemon, or what the subcommand says.
 pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
-    if let Some(word) = invocation.argv.first()
-        && NOT_BUILT.contains(&word.as_str())
-    {
-        return Err(Failure::usage(format!("sluice: {word}: not built yet")));
-    }
     let words = std::iter::once("sluice").chain(invocation.argv.iter().map(String::as_str));
     let line = match Line::try_parse_from(words) {
         Ok(line) => line,
@@ -255,18 +247,5 @@ mod tests {
     #[test]
     fn the_parser_is_sound() {
         Line::command().debug_assert();
-    }
-
-    #[test]
-    fn what_is_built_is_not_refused() {
-        let built = Line::command();
-        let built: Vec<_> = built
-            .get_subcommands()
-            .map(clap::Command::get_name)
-            .collect();
-        assert!(
-            NOT_BUILT.iter().all(|word| !built.contains(word)),
-            "{built:?}"
-        );
     }
 }
