@@ -1,8 +1,10 @@
 //! The control thread: one loop over clients, kernel interfaces, punted frames, signals and
 //! timers. Nothing in it waits for anybody, and a turn is short.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,13 +17,17 @@ use dataplane::verdict::{Counters, PuntClass};
 use mio::{Events, Poll, Token};
 use proto::message::Request;
 use wire::arp::Operation;
+use wire::ethernet::Mac;
 
 use crate::account::TICK_MS;
 use crate::client::Peer;
 use crate::connections::{Connections, Portion};
 use crate::engine::{Engine, LoadError};
 use crate::kernel::Kernel;
+use crate::latency::Latencies;
 use crate::link::{Heard, Packet};
+use crate::links;
+use crate::log::Log;
 use crate::neigh::Action;
 use crate::server::{Answer, Answers, Server};
 use crate::signals::{Signals, Wish};
@@ -46,8 +52,9 @@ const TAP_AT_ONCE: usize = 64;
 const SHARE_EVERY_MS: u64 = 10;
 /// Between two looks at what rarely changes.
 const HOUSEKEEPING_MS: u64 = 1_000;
-/// Between two messages about addresses that others claim.
-const CONFLICT_EVERY_MS: u64 = 10_000;
+/// Messages about addresses that others claim, in as many milliseconds.
+const CONFLICTS_LOGGED: u32 = 20;
+const CONFLICTS_EVERY_MS: u64 = 10_000;
 
 /// What control is made of.
 pub struct Parts<'a> {
@@ -109,6 +116,7 @@ pub struct Control {
     housekeeping_at: u64,
     estimate_at: u64,
     conflict_at: u64,
+    conflicts_logged: u32,
 }
 
 impl Control {
@@ -154,8 +162,14 @@ impl Control {
             housekeeping_at: 0,
             estimate_at: TICK_MS,
             conflict_at: 0,
+            conflicts_logged: 0,
         };
         Ok((control, readers))
+    }
+
+    /// From now on `log` says and changes what is logged.
+    pub fn set_log(&mut self, log: Box<dyn Log>) {
+        self.engine.set_log(log);
     }
 
     /// Runs until it was told to stop and the time to forward on is over.
@@ -293,6 +307,7 @@ impl Control {
                     }
                     false
                 }
+                PuntClass::Tunnel => !engine.tunnel_failed(frame, now),
                 _ => true,
             };
             if for_kernel && !kernel.write(port, frame) {
@@ -328,6 +343,7 @@ impl Control {
             now,
             longest_us: self.longest_us,
             frames_lost: self.frames_lost,
+            commands: self.server.latencies(),
         };
         let busy = self.engine.is_working();
         let mut desk = Desk {
@@ -367,7 +383,7 @@ impl Control {
         self.more |= self.engine.estimate();
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING_MS;
-            self.workers.iter_mut().for_each(WorkerView::sample);
+            self.workers.iter_mut().for_each(|view| view.sample(now));
             self.engine.sweep(now);
             let tables = self.workers.iter().map(WorkerView::entries);
             self.engine.watch_tables(tables);
@@ -415,11 +431,33 @@ impl Control {
                     self.frames_lost += 1;
                 }
             }
-            Action::Conflict { address, mac, .. } if now >= self.conflict_at => {
-                self.conflict_at = now + CONFLICT_EVERY_MS;
-                tracing::warn!("{mac} claims our address {address}");
+            Action::Conflict { port, address, mac } => {
+                self.conflict((port, address), mac, now);
             }
-            Action::Conflict { .. } | Action::Learned { .. } => {}
+            Action::Learned { .. } => {}
+        }
+    }
+}
+
+impl Control {
+    /// Two have one address, which breaks connections at random: an alarm, but not a flood of
+    /// them if somebody claims all that we have.
+    fn conflict(&mut self, (port, address): (PortId, std::net::IpAddr), mac: Mac, now: u64) {
+        if now >= self.conflict_at {
+            self.conflict_at = now + CONFLICTS_EVERY_MS;
+            self.conflicts_logged = 0;
+        }
+        self.conflicts_logged += 1;
+        let port = port_name(&self.engine, port);
+        match self.conflicts_logged {
+            1..=CONFLICTS_LOGGED => tracing::error!(
+                port,
+                "address conflict: {mac} says that {address} is his; it is ours, and announced again"
+            ),
+            n if n == CONFLICTS_LOGGED + 1 => {
+                tracing::error!("address conflicts: there are more; `sluice neigh` shows them");
+            }
+            _ => {}
         }
     }
 }
@@ -476,6 +514,7 @@ struct StatusView<'a> {
     now: u64,
     longest_us: u64,
     frames_lost: u64,
+    commands: Rc<RefCell<Latencies>>,
 }
 
 impl StatusView<'_> {
@@ -496,10 +535,14 @@ impl StatusView<'_> {
             control_longest_turn_us: self.longest_us,
             control_frames_lost: self.frames_lost,
             control_frames_unresolved: engine.frames_unresolved(),
-            workers: workers.map(|(id, view)| view.status(id)).collect(),
+            commands: self.commands.borrow().latency(),
+            workers: workers
+                .map(|(id, view)| view.status(id, engine.capacity()))
+                .collect(),
             ports: self.ports(engine.topology()),
             vips: vips(engine),
             neighbours: neighbours(engine),
+            conflicts: links::conflicts(engine, self.now),
         }
     }
 

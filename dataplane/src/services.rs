@@ -7,6 +7,7 @@
 
 mod index;
 pub mod marks;
+mod nat;
 mod routes;
 
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ use wire::ethernet::Mac;
 
 use crate::conn::timeout::Timeouts;
 use crate::counter::{Counter, Gauge, Word};
+use crate::fwd::{Forwarder, Method};
 use crate::local::LocalAddresses;
 use crate::owner::{Fields, MAX_FIELDS, Owners};
 use crate::pages::{Cells, Pages};
@@ -28,6 +30,7 @@ use crate::walk::Walk;
 
 pub use index::{By, FTP, Key, ServiceIndex};
 pub use marks::Marks;
+pub use nat::{NatReal, NatReals};
 pub use routes::{MakeUp, Route, Routes, Target, Towards};
 
 /// A service's slot. Control reuses a slot only when no worker has a connection on it.
@@ -53,6 +56,9 @@ pub struct Snapshot {
     pub services: Pages<Arc<Service>>,
     /// Real servers by [`RealId`]; removed ones stay while connections are on them.
     pub reals: Pages<Real>,
+    /// By [`RealId`], where that is [`Standing::Edited`]: how packets of its older connections
+    /// get there, one of each method.
+    pub formers: Pages<Arc<[Forwarder]>>,
     /// Next hops by [`HopId`].
     pub hops: Pages<Hop>,
     /// Whose MAC a next hop's is, by [`HopId`]: only asked for while that is not known.
@@ -162,14 +168,48 @@ pub struct Real {
     pub address: IpAddr,
     /// Its port.
     pub port: u16,
-    /// Whether it still belongs to a service; packets of a removed one are dropped.
-    pub available: bool,
+    /// Whether it still belongs to a service, and all its connections go one way.
+    pub standing: Standing,
     /// Whether its weight is 0, so that no scheduler chooses it.
     pub quiescent: bool,
-    /// How packets get there.
-    pub forwarder: crate::fwd::Forwarder,
+    /// How packets of new connections get there.
+    pub forwarder: Forwarder,
     /// When it takes no new connections.
     pub limits: Limits,
+}
+
+/// How things stand with a real server. A packet of a connection asks only whether this is
+/// [`Standing::Settled`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// All its connections go by its forwarder.
+    #[default]
+    Settled,
+    /// It had another mode, which its older connections keep as long as they last, as IPVS's
+    /// do: theirs are among [`Snapshot::formers`].
+    Edited,
+    /// It belongs to no service any more: packets of its connections are dropped.
+    Removed,
+}
+
+impl Real {
+    /// Whether it still belongs to a service.
+    pub fn is_available(&self) -> bool {
+        self.standing != Standing::Removed
+    }
+}
+
+impl Snapshot {
+    /// How packets of a connection that was made by `method` get to its real server: as they
+    /// did when it was made.
+    pub fn forwarder_of<'a>(&'a self, id: RealId, real: &'a Real, method: Method) -> &'a Forwarder {
+        let formers = self.formers.get(id.0).map_or(&[][..], |formers| formers);
+        let former = formers.iter().find(|former| former.method() == method);
+        match former {
+            Some(former) if real.forwarder.method() != method => former,
+            _ => &real.forwarder,
+        }
+    }
 }
 
 /// Where a packet goes next.
@@ -193,6 +233,9 @@ pub struct PortView {
     pub any_mac: bool,
     /// Largest IP packet, in octets.
     pub mtu: u16,
+    /// Whether replies of connections that begin here leave by this port too, to the MAC that
+    /// the client's packets come from, whatever the routes say.
+    pub to_sender: bool,
     /// Multicast groups whose frames are punted (VRRP, OSPF, what the kernel joined); sorted.
     pub groups: Arc<[Mac]>,
 }
@@ -222,43 +265,6 @@ pub enum Unmatched {
     Reject,
     /// Given to the kernel.
     Kernel,
-}
-
-/// The services that have a NAT real server, by that server's protocol, address and port: the
-/// only ones whose reply may be waiting on another worker.
-#[derive(Clone, Debug, Default)]
-pub struct NatReals(Arc<[(NatReal, ServiceId)]>);
-
-/// Protocol, address and port of a NAT real server; port 0 of a service on all ports.
-pub type NatReal = (u8, IpAddr, u16);
-
-impl NatReals {
-    /// Takes them in any order; a real server may belong to several services.
-    pub fn new(mut all: Vec<(NatReal, ServiceId)>) -> Self {
-        all.sort_unstable();
-        Self(all.into())
-    }
-
-    /// The services that have this real server, on this port or on any: a service on all
-    /// ports asks its real servers for the port that the client asked for.
-    pub fn find(
-        &self,
-        protocol: u8,
-        address: IpAddr,
-        port: u16,
-    ) -> impl Iterator<Item = ServiceId> {
-        let any = (port != 0).then_some(0);
-        let ports = std::iter::once(port).chain(any);
-        ports.flat_map(move |port| self.exactly((protocol, address, port)))
-    }
-
-    fn exactly(&self, wanted: NatReal) -> impl Iterator<Item = ServiceId> {
-        let start = self.0.partition_point(|&(real, _)| real < wanted);
-        let same = self.0[start..]
-            .iter()
-            .take_while(move |&&(real, _)| real == wanted);
-        same.map(|&(_, service)| service)
-    }
 }
 
 /// The addresses that are ours, sorted for a binary search.
@@ -356,6 +362,9 @@ pub struct Settings {
     /// Whether a NAT real server is told that nobody knows the connection of its packet
     /// (`nat_icmp_send`).
     pub nat_icmp_send: bool,
+    /// Whether a TCP segment that may not open a connection is answered with a RST
+    /// (`tcp_reset`).
+    pub tcp_reset: bool,
     /// Whether a flood's traces are swept out of the table (`drop_entry = 3`).
     pub drop_entry: bool,
     /// Every how many packets that would open a connection one is dropped (`drop_packet = 3`:
@@ -395,6 +404,7 @@ impl Default for Settings {
             conn_reuse: ConnReuse::mode(1),
             sloppy_tcp: false,
             nat_icmp_send: false,
+            tcp_reset: false,
             drop_entry: false,
             drop_packet: None,
         }
@@ -412,7 +422,7 @@ pub struct PuntLimits {
 impl Default for PuntLimits {
     fn default() -> Self {
         Self {
-            per_second: [10_000, 1_000, 20_000, 100_000, 20_000, 2_000, 2_000],
+            per_second: [10_000, 1_000, 20_000, 100_000, 20_000, 2_000, 1_000, 2_000],
         }
     }
 }

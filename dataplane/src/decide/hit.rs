@@ -11,12 +11,12 @@ use wire::{Protocol, tcp as segment};
 use super::{Context, flow_of};
 use crate::conn::tcp::State as Tcp;
 use crate::conn::timeout::Timeouts;
-use crate::conn::{Entry, Side, Slot};
+use crate::conn::{Entry, Flags, Side, Slot};
 use crate::fwd::{Forwarder, Link};
 use crate::observe::Event;
 use crate::parse::Packet;
 use crate::port::{Frame, PortId};
-use crate::services::{Hop, HopId, Real, Towards};
+use crate::services::{Hop, HopId, Real, Standing, Towards};
 use crate::state::Stored;
 
 /// TCP's control bits that say something of the connection's state.
@@ -45,7 +45,7 @@ impl Context<'_> {
         let real = self.snapshot.reals.get(real_id)?;
         let traffic = &self.blocks.reals.get(real_id)?.traffic;
         let own = &self.blocks.services.get(service)?.traffic;
-        if !real.available {
+        if real.standing != Standing::Settled {
             return None;
         }
         let port = match side {
@@ -88,7 +88,7 @@ impl Context<'_> {
         match real.forwarder {
             Forwarder::Dr { .. } => pass::<A, F>(frame, link)?,
             Forwarder::Tun { .. } => {
-                let outer = self.outer(&real.forwarder);
+                let outer = self.outer(&real.forwarder, false);
                 let entry = A::table(self.state).entry(slot);
                 real.forwarder.to_real(frame, entry, link, outer).ok()?;
             }
@@ -144,7 +144,8 @@ impl Context<'_> {
     }
 }
 
-/// Whether the packet leaves its connection's state and timeout as they are.
+/// Whether the packet leaves its connection's state and timeout as they are, and goes where the
+/// routes say.
 #[inline(always)]
 fn goes_on<A: Stored>(
     entry: &Entry<A>,
@@ -152,6 +153,9 @@ fn goes_on<A: Stored>(
     packet: &Packet<A>,
     timeouts: &Timeouts,
 ) -> bool {
+    if entry.flags.has(Flags::TO_SENDER) {
+        return false;
+    }
     if packet.key.protocol == Protocol::TCP.0 {
         let established = entry.state == Tcp::Established as u8;
         let tells = packet.flags.0 & TELLING;
