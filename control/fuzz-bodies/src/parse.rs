@@ -37,6 +37,7 @@ fn view(choice: u8) -> PortView {
     PortView {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         any_mac: choice & 1 == 0,
+        to_sender: choice & 8 != 0,
         mtu: [1500, 68, 576, 9198][usize::from(choice >> 1 & 3)],
         groups: [Mac([1, 0, 0x5e, 0, 0, 0x12])].into(),
     }
