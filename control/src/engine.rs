@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use config::model::{Config, Endpoint, Listen, MarkRule, Mode, Prefix, Real};
+use dataplane::fwd::icmp;
 use dataplane::port::PortId;
 use dataplane::published::{Publisher, Reader};
 use dataplane::services::marks::{Network, Rule};
@@ -28,6 +29,7 @@ use wire::ndp::solicited_node;
 use crate::client::Peer;
 use crate::compile::{Compiler, is_local};
 use crate::connections::{Connections, Portion, View, Walks};
+use crate::cut;
 use crate::defence::{Capacity, shortage};
 use crate::link::Packet;
 use crate::links::{self, Links, NeighbourRow};
@@ -67,6 +69,8 @@ pub struct Engine {
     /// Whether the groups that ports listen to may be others.
     groups_changed: bool,
     waiting: Waiting,
+    /// What the IPv6 packets that were cut last are known by.
+    fragment_id: u32,
     /// Frames that have their neighbour's MAC now.
     ready: Vec<(PortId, Vec<u8>)>,
     tunables: Tunables,
@@ -124,6 +128,7 @@ impl Engine {
             addresses_changed: true,
             groups_changed: false,
             waiting: Waiting::default(),
+            fragment_id: 0,
             ready: Vec::new(),
             tunables: Tunables::of(config),
             walks: Walks::default(),
@@ -875,10 +880,36 @@ impl Engine {
         if known.is_some() || !self.compiler.leads_to(&neighbour) {
             self.meet(neighbour, now);
         }
-        self.waiting.hold(neighbour, frame, now);
+        for piece in self.pieces(neighbour.0, frame) {
+            self.waiting.hold(neighbour, &piece, now);
+        }
         if let Some(mac) = known {
             self.release(neighbour, mac);
         }
+    }
+
+    /// A frame as it can leave by a port: cut where it is too large for the link, or for the path
+    /// through a tunnel.
+    fn pieces(&mut self, port: PortId, frame: &[u8]) -> Vec<Vec<u8>> {
+        let link = self.topology.port(port).map_or(u16::MAX, |setup| setup.mtu);
+        let path = cut::destination(frame).and_then(|end| self.compiler.paths().mtu(&end));
+        let mtu = path.map_or(link, |path| path.min(link));
+        self.fragment_id = self.fragment_id.wrapping_add(1);
+        cut::pieces(frame, mtu, self.fragment_id)
+    }
+
+    /// An ICMP error about the outer header of some tunnel came in: if it is one of ours, its
+    /// real server's path may be narrower from now on. Says whether it is.
+    pub fn tunnel_failed(&mut self, frame: &[u8], now: Instant) -> bool {
+        let Some(about) = icmp::about_any_tunnel(frame) else {
+            return false;
+        };
+        let changed = self.compiler.narrow(&about, &self.topology, now);
+        if let (Some(true), Some(mtu)) = (changed, about.mtu) {
+            tracing::info!("path to real server {}: {mtu} octets", about.destination);
+            self.unpublished = true;
+        }
+        changed.is_some()
     }
 
     /// Asks for a neighbour that no route or real server names.
@@ -940,6 +971,8 @@ impl Engine {
         self.publisher.reclaim();
         let seen = self.publisher.slowest();
         self.compiler.sweep(SWEEP, seen);
+        self.unpublished |= self.compiler.settle_edited(seen);
+        self.unpublished |= self.compiler.widen(&self.topology, now);
         let (ready, changed) = self.compiler.forget_fields(seen);
         self.dirty.extend(ready);
         self.unpublished |= changed;
@@ -999,6 +1032,7 @@ fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapsho
         any_mac: setup.any_mac,
         mac: setup.mac,
         mtu: setup.mtu,
+        to_sender: setup.to_sender,
         groups: [].into(),
     };
     Snapshot {

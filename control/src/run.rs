@@ -307,6 +307,7 @@ impl Control {
                     }
                     false
                 }
+                PuntClass::Tunnel => !engine.tunnel_failed(frame, now),
                 _ => true,
             };
             if for_kernel && !kernel.write(port, frame) {

@@ -152,6 +152,7 @@ fn parts(socket: Socket, connections: u32) -> (Control, Worker<MemoryPort>) {
         mac: MAC,
         any_mac: false,
         mtu: 1500,
+        to_sender: false,
         addresses: vec![Prefix {
             address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
             length: 24,

@@ -17,10 +17,10 @@ use crate::{replay, trace};
 pub(crate) const HELP: &str = "
 Beside ipvsadm's grammar
   sluice status [--json]  workers, ports, neighbours, counters
+  sluice neigh [--json]   who is where on our links, and address conflicts
   sluice proc FILE        what the kernel shows in /proc/net: ip_vs, ip_vs_conn,
                           ip_vs_stats, ip_vs_stats_percpu
   sluice log [FILTER]     what sluiced logs, shown or set
-  sluice neigh [--json]   who is where on our links, and address conflicts
   sluice sysctl [NAME[=VALUE]] [--json]
                           IPVS's tunables, shown or set
   sluice check FILE       whether a configuration is good
@@ -182,7 +182,7 @@ pub(crate) fn asked(argv: &[String]) -> bool {
 /// Carries out a subcommand; gives the exit code.
 ///
 /// # Errors
-/// No daemon.
+/// No daemon, or what the subcommand says.
 pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
     let words = std::iter::once("sluice").chain(invocation.argv.iter().map(String::as_str));
     let line = match Line::try_parse_from(words) {
