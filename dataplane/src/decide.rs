@@ -136,7 +136,7 @@ impl Context<'_> {
         {
             return Verdict::Drop(Reason::VipNotHeld);
         }
-        let (slot, side) = match self.find(packet) {
+        let (slot, side) = match self.find(frame, packet) {
             Some(found) => found,
             None => match self.miss(frame, packet, origin) {
                 Ok(slot) => (slot, Side::Client),
@@ -185,6 +185,8 @@ impl Context<'_> {
         if side == Side::Real || !self.snapshot.settings.expire_nodest_conn {
             return Verdict::Drop(Reason::RealRemoved);
         }
+        let entry = A::table(self.state).entry(slot);
+        frame.observe(observe::Event::Ended(observe::Ended::RealRemoved, entry));
         self.end::<A>(slot);
         match self.miss(frame, packet, origin) {
             Ok(slot) => {
@@ -197,17 +199,24 @@ impl Context<'_> {
 
     /// The packet's connection, if it has one that may still be used.
     #[inline]
-    fn find<A: Stored>(&mut self, packet: &Packet<A>) -> Option<(Slot, Side)> {
+    fn find<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+    ) -> Option<(Slot, Side)> {
+        use observe::{Ended, Event};
         let table = A::table(self.state);
         match table.find(packet.hash, &packet.key, self.now) {
             Found::Live(slot, Side::Client)
                 if packet.flags.syn() && starts_over(table.entry(slot), self.snapshot) =>
             {
+                frame.observe(Event::Ended(Ended::StartsOver, table.entry(slot)));
                 self.end::<A>(slot);
                 None
             }
             Found::Live(slot, side) => Some((slot, side)),
             Found::Over(slot) => {
+                frame.observe(Event::Ended(Ended::Over, table.entry(slot)));
                 self.end::<A>(slot);
                 None
             }
@@ -240,6 +249,10 @@ impl Context<'_> {
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
         self.advance(slot, Side::Client, packet, block);
+        // No check that could fail: an observer that is not there costs nothing.
+        if let Some(entry) = A::table(self.state).peek(slot) {
+            frame.observe(observe::Event::Moved(entry));
+        }
         block.traffic.inbound(packet.shape.length);
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.inbound(packet.shape.length);
@@ -249,6 +262,7 @@ impl Context<'_> {
         };
         let hop = Towards::Hop(hop);
         let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
+        frame.observe(way.event(hop));
         if packet.flags.syn() {
             self.clamp::<A, F>(frame, service, &real.forwarder, way.mtu);
         }
@@ -283,12 +297,17 @@ impl Context<'_> {
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
         self.advance(slot, Side::Real, packet, block);
+        // No check that could fail: an observer that is not there costs nothing.
+        if let Some(entry) = A::table(self.state).peek(slot) {
+            frame.observe(observe::Event::Moved(entry));
+        }
         block.traffic.outbound(packet.shape.length);
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.outbound(packet.shape.length);
         }
         let hop = self.towards(client, flow_of(&packet.key))?;
         let way = way(self.snapshot, packet.shape, hop, 0)?;
+        frame.observe(way.event(hop));
         real.forwarder
             .to_client(frame, A::table(self.state).entry(slot), way.link)?;
         Ok(self.by(&way))
@@ -457,6 +476,14 @@ struct Way {
     mtu: u16,
     /// The packet is too large, and may be cut once it is rewritten.
     cut: bool,
+}
+
+impl Way {
+    #[inline]
+    fn event(&self, towards: Towards) -> observe::Event<'static> {
+        let mtu = self.mtu;
+        observe::Event::Way { towards, mtu }
+    }
 }
 
 /// The way there, after the checks that every mode needs: hops left, and room in the link for

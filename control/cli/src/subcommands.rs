@@ -11,12 +11,13 @@ use crate::call::send;
 use crate::check;
 use crate::invocation::Invocation;
 use crate::output::{err, out};
-use crate::replay;
+use crate::{replay, trace};
 
 /// What the help of ipvsadm's grammar does not say.
 pub(crate) const HELP: &str = "
 Beside ipvsadm's grammar
   sluice status [--json]  workers, ports, neighbours, counters
+  sluice neigh [--json]   who is where on our links, and address conflicts
   sluice sysctl [NAME[=VALUE]] [--json]
                           IPVS's tunables, shown or set
   sluice check FILE       whether a configuration is good
@@ -26,12 +27,14 @@ Beside ipvsadm's grammar
   sluice save             the running state as a file
   sluice replay --config FILE --in PORT=CAPTURE --out DIR
                           what would become of these packets, offline
+  sluice trace [--config FILE] PACKET
+                          what would become of this packet, and why
   sluice --socket PATH ...  where sluiced listens (also SLUICE_SOCKET;
                           /run/sluice/sluice.sock)
 ";
 
 /// Words that will be subcommands.
-const NOT_BUILT: &[&str] = &["trace", "proc", "neigh"];
+const NOT_BUILT: &[&str] = &["proc"];
 
 /// Sluice's subcommands; ipvsadm's grammar is read elsewhere.
 #[derive(Debug, Parser)]
@@ -99,6 +102,12 @@ enum Chosen {
     /// `+` only the file has it, `-` only the running state, `~` both, but not alike; `!` a
     /// command did it, and a reload would leave it. Exits with 0 if there is no difference, else 1.
     Diff(FileWords),
+    /// Shows who is where on our links: MAC, state, age, frames that wait, who sends there.
+    Neigh {
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints the running state as a configuration.
     Save {
         /// The services as JSON, for programs.
@@ -110,6 +119,12 @@ enum Chosen {
     /// Exits with 0; 1 if a capture can't be read to its end; 2 if what was asked for makes no
     /// replay.
     Replay(replay::Words),
+    /// Follows one packet step by step, and says why each is taken: `sluice trace
+    /// 'tcp 192.0.2.7:40000 > 10.0.0.1:80'`.
+    ///
+    /// Without --config it is taken through copies of the running sluiced's tables: nothing there
+    /// changes. Exits with 0; 1 if a capture can't be read that far; 2 if there is no such packet.
+    Trace(trace::Words),
 }
 
 /// A file for the daemon.
@@ -195,8 +210,10 @@ pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
             let (asked, text) = file.read()?;
             send(&invocation, &Command::Diff(asked), &text, &Numeric)
         }
+        Chosen::Neigh { json } => send(&invocation, &Command::Neighbours { json }, "", &Numeric),
         Chosen::Save { json } => send(&invocation, &Command::SaveFile { json }, "", &Numeric),
         Chosen::Replay(words) => Ok(replay::run(words)),
+        Chosen::Trace(words) => trace::run(words, &invocation),
     }
 }
 

@@ -63,7 +63,7 @@ fn ways(view: &PortView, flags: u8, bytes: &[u8]) {
 }
 
 fn views(bytes: &mut [u8]) {
-    let plain = Plain::parse(bytes);
+    let plain = Plain::<u32>::parse(bytes);
     let mut passed = bytes.to_vec();
     let end = plain::pass(&mut passed, Mac::ZERO, Mac::BROADCAST);
     if let (Some(plain), Some(end)) = (plain, end) {

@@ -13,7 +13,7 @@ impl Command {
     fn missing(&self) -> Option<&'static str> {
         match self {
             Self::AddService(it) | Self::EditService(it) => missing_extra(&it.extras),
-            Self::Neighbours { .. } => Some("neigh"),
+            Self::Trace { .. } => Some("trace without --config"),
             Self::StartDaemon(_) => Some("--start-daemon"),
             Self::StopDaemon { .. } => Some("--stop-daemon"),
             Self::AddAccess(it) => Some(either(it.list, "--add-blklst", "--add-whtlst")),

@@ -33,10 +33,14 @@ pub(super) enum Job {
     /// The lines of a restore are being applied to the model.
     Restoring(Box<Restoring>),
     /// What changed is being compiled.
-    Compiling(Compiling),
+    Compiling(Box<Compiling>),
 }
 
 /// What became of a step.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, and taken apart at once"
+)]
 pub(super) enum Step {
     /// There is more to do.
     More(Job),
@@ -232,14 +236,14 @@ impl Engine {
     /// Compiles what changed, in steps, and publishes it.
     pub(super) fn compile_all(&mut self, answer: Answer, audit: Option<(Peer, String)>) -> Step {
         let left = self.dirty.drain().collect();
-        Step::More(Job::Compiling(Compiling {
+        Step::More(Job::Compiling(Box::new(Compiling {
             left,
             answer,
             audit,
-        }))
+        })))
     }
 
-    fn compile_some(&mut self, mut it: Compiling, now: Instant) -> Step {
+    fn compile_some(&mut self, mut it: Box<Compiling>, now: Instant) -> Step {
         let next = self.publisher.generation() + 1;
         let mut objects = 0;
         while objects < OBJECTS
@@ -250,6 +254,7 @@ impl Engine {
             self.compile(&listen, next);
         }
         self.follow_wants(now);
+        self.compiler.settle_nat();
         if !it.left.is_empty() {
             return Step::More(Job::Compiling(it));
         }

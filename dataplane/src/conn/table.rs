@@ -220,6 +220,12 @@ impl<A: Address> Table<A> {
         &self.entries[slot.0 as usize]
     }
 
+    /// The same for who only wants to look, and may find that there is no such slot.
+    #[inline]
+    pub fn peek(&self, slot: Slot) -> Option<&Entry<A>> {
+        self.entries.get(slot.0 as usize)
+    }
+
     /// The same, to count a packet or to change its state.
     #[inline]
     pub fn entry_mut(&mut self, slot: Slot) -> &mut Entry<A> {

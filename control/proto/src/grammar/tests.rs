@@ -250,7 +250,7 @@ fn what_is_not_built_says_so() {
         ("-B",                          Some("--get-blklst")),
         ("-O -t 10.0.0.1:80 -2 ::1",    Some("--add-whtlst")),
         ("-A -t 10.0.0.1:80 -j enable", Some("--synproxy")),
-        ("-R --atomic",                 Some("--atomic")),
+        ("-R --atomic",                 None),
         ("-A -t 10.0.0.1:80",           None),
         ("-Ln --stats --exact --nosort -t 10.0.0.1:80", None),
         ("-S -n",                       None),
@@ -259,6 +259,7 @@ fn what_is_not_built_says_so() {
         ("-R",                          None),
         ("status",                      None),
         ("sysctl pmtu_disc=0",          None),
+        ("trace icmp ::1 > ::2",        Some("trace without --config")),
     ];
     for (line, option) in cases {
         let want = option.map(|option| format!("sluice: {option}: not built yet"));
