@@ -188,6 +188,7 @@ fn snapshot(case: Case) -> Snapshot {
         any_mac: false,
         mac: OUR_MAC,
         mtu: 1500,
+        to_sender: false,
         groups: [].into(),
     }]
     .into();
@@ -204,7 +205,7 @@ fn real(case: Case, n: u8) -> Real {
     Real {
         address,
         port: PORT,
-        available: true,
+        standing: dataplane::services::Standing::Settled,
         quiescent: false,
         forwarder: match case.mode {
             Mode::Dr => Forwarder::Dr { hop },
@@ -214,6 +215,7 @@ fn real(case: Case, n: u8) -> Real {
                 hop,
                 tunnel: tunnel(case.family, n),
                 envelope: Envelope::Ipip,
+                narrower: 0,
             },
         },
         limits: Default::default(),

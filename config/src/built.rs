@@ -72,7 +72,7 @@ pub enum Feature {
 }
 
 /// The tunables that do something.
-const SYSCTLS: [&str; 12] = [
+const SYSCTLS: [&str; 13] = [
     "am_droprate",
     "amemthresh",
     "conn_reuse_mode",
@@ -85,6 +85,7 @@ const SYSCTLS: [&str; 12] = [
     "nat_icmp_send",
     "pmtu_disc",
     "sloppy_tcp",
+    "tcp_reset",
 ];
 
 impl Feature {

@@ -1,5 +1,5 @@
-//! Packets of our own making: ICMP errors about a packet that goes nowhere, and the answer to
-//! an echo request for a VIP.
+//! Packets of our own making: ICMP errors about a packet that goes nowhere, the RST for a segment
+//! of no connection, and the answer to an echo request for a VIP.
 //!
 //! An error about a client's packet comes from the VIP, so that the client knows whom it was
 //! about, and goes back the way the packet came: by the same port, to the MAC that sent it.
@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use wire::ethernet::{self, EtherType};
-use wire::{Protocol, icmpv4, icmpv6, ipv4, ipv6};
+use wire::{Protocol, checksum, icmpv4, icmpv6, ipv4, ipv6, tcp};
 
 use crate::fwd::Link;
 use crate::port::Frame;
@@ -122,6 +122,97 @@ impl Reply {
             }
         }
     }
+}
+
+/// Writes the RST that answers the TCP segment in the frame `about` into the empty frame `made`,
+/// back the way it came (RFC 9293 section 3.5.2); `false` if there is none to be: it is a RST
+/// itself, a fragment, not whole, or not from one host to another.
+pub fn reset<F: Frame>(about: &[u8], made: &mut F) -> bool {
+    let Ok(ethernet) = ethernet::Frame::parse(about) else {
+        return false;
+    };
+    let written = match ethernet.ethertype() {
+        EtherType::IPV4 => reset_v4(ethernet.payload()),
+        EtherType::IPV6 => reset_v6(ethernet.payload()),
+        _ => None,
+    };
+    let Some(packet) = written.filter(|_| !ethernet.dst().is_multicast()) else {
+        return false;
+    };
+    if !made.append(ethernet::LEN + packet.len()) {
+        return false;
+    }
+    let Some((head, room)) = made.bytes_mut().split_first_chunk_mut() else {
+        return false;
+    };
+    ethernet::emit(head, ethernet.dst(), ethernet.src(), ethernet.ethertype());
+    room.copy_from_slice(&packet);
+    true
+}
+
+/// A RST as a packet.
+type Reset = arrayvec::ArrayVec<u8, { ipv6::LEN + tcp::LEN }>;
+
+/// Octets of a RST's segment.
+const RESET_LEN: u16 = 20;
+
+const _: () = assert!(tcp::LEN == RESET_LEN as usize);
+
+fn reset_v4(about: &[u8]) -> Option<Reset> {
+    let ip = ipv4::Packet::parse(about).ok()?;
+    if ip.is_fragment() || ip.protocol() != Protocol::TCP {
+        return None;
+    }
+    let header = ipv4::Header {
+        src: ip.dst(),
+        dst: ip.src(),
+        protocol: Protocol::TCP,
+        ttl: TTL,
+        tos: 0,
+        id: 0,
+        dont_fragment: true,
+        payload_len: RESET_LEN,
+    };
+    let mut head = [0; ipv4::LEN];
+    header.emit(&mut head);
+    reset_of(&head, ip.payload(), ip.src().into(), ip.dst().into())
+}
+
+fn reset_v6(about: &[u8]) -> Option<Reset> {
+    let ip = ipv6::Packet::parse(about).ok()?;
+    let upper = ip.upper().ok()?;
+    if upper.fragment.is_some() || upper.protocol != Protocol::TCP {
+        return None;
+    }
+    let header = ipv6::Header {
+        src: ip.dst(),
+        dst: ip.src(),
+        next_header: Protocol::TCP,
+        hop_limit: TTL,
+        traffic_class: 0,
+        flow_label: 0,
+        payload_len: RESET_LEN,
+    };
+    let mut head = [0; ipv6::LEN];
+    header.emit(&mut head);
+    let segment = ip.upper_payload(&upper);
+    reset_of(&head, segment, ip.src().into(), ip.dst().into())
+}
+
+/// A RST with this IP header, about a `segment` from `src` to `dst` that arrived intact.
+fn reset_of(head: &[u8], segment: &[u8], src: IpAddr, dst: IpAddr) -> Option<Reset> {
+    let length = u32::try_from(segment.len()).ok()?;
+    let sum = checksum::pseudo(src, dst, Protocol::TCP, length).add_bytes(segment);
+    if sum.finish() != 0 {
+        return None;
+    }
+    let header = tcp::Header::reset(&tcp::Packet::parse(segment).ok()?)?;
+    let mut written = [0; tcp::LEN];
+    header.emit(&mut written, dst, src);
+    let mut packet = Reset::new();
+    packet.try_extend_from_slice(head).ok()?;
+    packet.try_extend_from_slice(&written).ok()?;
+    Some(packet)
 }
 
 /// Turns an ICMP echo request of either family into its answer, in place; `false`, and no

@@ -18,6 +18,7 @@ use wire::ethernet::Mac;
 
 use crate::conn::timeout::Timeouts;
 use crate::counter::{Counter, Gauge, Word};
+use crate::fwd::{Forwarder, Method};
 use crate::local::LocalAddresses;
 use crate::owner::{Fields, MAX_FIELDS, Owners};
 use crate::pages::{Cells, Pages};
@@ -55,6 +56,9 @@ pub struct Snapshot {
     pub services: Pages<Arc<Service>>,
     /// Real servers by [`RealId`]; removed ones stay while connections are on them.
     pub reals: Pages<Real>,
+    /// By [`RealId`], where that is [`Standing::Edited`]: how packets of its older connections
+    /// get there, one of each method.
+    pub formers: Pages<Arc<[Forwarder]>>,
     /// Next hops by [`HopId`].
     pub hops: Pages<Hop>,
     /// Whose MAC a next hop's is, by [`HopId`]: only asked for while that is not known.
@@ -164,14 +168,48 @@ pub struct Real {
     pub address: IpAddr,
     /// Its port.
     pub port: u16,
-    /// Whether it still belongs to a service; packets of a removed one are dropped.
-    pub available: bool,
+    /// Whether it still belongs to a service, and all its connections go one way.
+    pub standing: Standing,
     /// Whether its weight is 0, so that no scheduler chooses it.
     pub quiescent: bool,
-    /// How packets get there.
-    pub forwarder: crate::fwd::Forwarder,
+    /// How packets of new connections get there.
+    pub forwarder: Forwarder,
     /// When it takes no new connections.
     pub limits: Limits,
+}
+
+/// How things stand with a real server. A packet of a connection asks only whether this is
+/// [`Standing::Settled`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// All its connections go by its forwarder.
+    #[default]
+    Settled,
+    /// It had another mode, which its older connections keep as long as they last, as IPVS's
+    /// do: theirs are among [`Snapshot::formers`].
+    Edited,
+    /// It belongs to no service any more: packets of its connections are dropped.
+    Removed,
+}
+
+impl Real {
+    /// Whether it still belongs to a service.
+    pub fn is_available(&self) -> bool {
+        self.standing != Standing::Removed
+    }
+}
+
+impl Snapshot {
+    /// How packets of a connection that was made by `method` get to its real server: as they
+    /// did when it was made.
+    pub fn forwarder_of<'a>(&'a self, id: RealId, real: &'a Real, method: Method) -> &'a Forwarder {
+        let formers = self.formers.get(id.0).map_or(&[][..], |formers| formers);
+        let former = formers.iter().find(|former| former.method() == method);
+        match former {
+            Some(former) if real.forwarder.method() != method => former,
+            _ => &real.forwarder,
+        }
+    }
 }
 
 /// Where a packet goes next.
@@ -195,6 +233,9 @@ pub struct PortView {
     pub any_mac: bool,
     /// Largest IP packet, in octets.
     pub mtu: u16,
+    /// Whether replies of connections that begin here leave by this port too, to the MAC that
+    /// the client's packets come from, whatever the routes say.
+    pub to_sender: bool,
     /// Multicast groups whose frames are punted (VRRP, OSPF, what the kernel joined); sorted.
     pub groups: Arc<[Mac]>,
 }
@@ -321,6 +362,9 @@ pub struct Settings {
     /// Whether a NAT real server is told that nobody knows the connection of its packet
     /// (`nat_icmp_send`).
     pub nat_icmp_send: bool,
+    /// Whether a TCP segment that may not open a connection is answered with a RST
+    /// (`tcp_reset`).
+    pub tcp_reset: bool,
     /// Whether a flood's traces are swept out of the table (`drop_entry = 3`).
     pub drop_entry: bool,
     /// Every how many packets that would open a connection one is dropped (`drop_packet = 3`:
@@ -360,6 +404,7 @@ impl Default for Settings {
             conn_reuse: ConnReuse::mode(1),
             sloppy_tcp: false,
             nat_icmp_send: false,
+            tcp_reset: false,
             drop_entry: false,
             drop_packet: None,
         }
@@ -377,7 +422,7 @@ pub struct PuntLimits {
 impl Default for PuntLimits {
     fn default() -> Self {
         Self {
-            per_second: [10_000, 1_000, 20_000, 100_000, 20_000, 2_000, 2_000],
+            per_second: [10_000, 1_000, 20_000, 100_000, 20_000, 2_000, 1_000, 2_000],
         }
     }
 }

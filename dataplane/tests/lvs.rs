@@ -13,8 +13,8 @@ use dataplane::fwd::Forwarder;
 use dataplane::sched::thresholds::Limits;
 use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{
-    ConnReuse, HopId, Key, Marks, NatReals, Owned, Persistence, Route, Routes, ServiceId, Target,
-    Unmatched,
+    ConnReuse, HopId, Key, Marks, NatReals, Owned, Persistence, Route, Routes, ServiceId, Standing,
+    Target, Unmatched,
 };
 use proptest::prelude::*;
 use wire::build::{Packet, icmp, ip, tcp, udp};
@@ -263,7 +263,7 @@ fn b38_a_removed_real_server() {
     assert_eq!(opens(&mut lab, CLIENT, 1), "2");
     assert_eq!(opens(&mut lab, CLIENT, 2), "1");
     assert_eq!(opens(&mut lab, CLIENT, 3), "2");
-    lab.change_real(1, |real| real.available = false);
+    lab.change_real(1, |real| real.standing = Standing::Removed);
     lab.change_service(id, |service| {
         service.candidates = Box::new([service.candidates[1]]);
         service.revision += 1;
@@ -286,10 +286,10 @@ fn b38_a_removed_real_server() {
 fn a_real_server_comes_back_to_its_connections() {
     let (mut lab, _) = lab("rr", &[(1, 1)]);
     opens(&mut lab, CLIENT, 1);
-    lab.change_real(0, |real| real.available = false);
+    lab.change_real(0, |real| real.standing = Standing::Removed);
     let ack = segment(CLIENT, 1, 80, ACK);
     assert_eq!(goes(&mut lab, &ack), "drop-real-removed");
-    lab.change_real(0, |real| real.available = true);
+    lab.change_real(0, |real| real.standing = Standing::Settled);
     assert_eq!(goes(&mut lab, &ack), "1");
     assert_eq!(lab.real_block(0).traffic.packets_in.get(), 2);
 }
@@ -299,7 +299,7 @@ fn without_any_service_traffic_is_the_kernels() {
     let (mut lab, _) = lab("rr", &[(1, 1)]);
     nat(&mut lab, 0, 1);
     opens(&mut lab, CLIENT, 1);
-    lab.change_real(0, |real| real.available = false);
+    lab.change_real(0, |real| real.standing = Standing::Removed);
     lab.vip(VIP, true, Unmatched::Kernel);
     let ack = segment(CLIENT, 1, 80, ACK);
     assert_eq!(goes(&mut lab, &ack), "drop-real-removed", "others are left");
@@ -845,7 +845,7 @@ fn play(lab: &mut Lab, [web, dns]: [ServiceId; 2], step: &Step) {
                 service.revision += 1;
             });
         }
-        Step::Remove(gone) => lab.change_real(1, |real| real.available = !gone),
+        Step::Remove(gone) => lab.change_real(1, |real| real.standing = standing(gone)),
         Step::Persist(ms) => {
             for id in [web, dns] {
                 lab.change_service(id, |service| {
@@ -910,5 +910,12 @@ proptest! {
         prop_assert_eq!(made_under, [0, 0]);
         let counted = &lab.counters;
         prop_assert_eq!(counted.connections_made.get(), counted.connections_ended.get());
+    }
+}
+
+fn standing(gone: bool) -> Standing {
+    match gone {
+        true => Standing::Removed,
+        false => Standing::Settled,
     }
 }

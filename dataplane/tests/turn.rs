@@ -12,7 +12,7 @@ use dataplane::handover::Handed;
 use dataplane::memory::Recycler;
 use dataplane::owner::Step;
 use dataplane::port::{Frame, WorkerId};
-use dataplane::services::{HopId, Unmatched};
+use dataplane::services::{HopId, Standing, Unmatched};
 use dataplane::verdict::{PuntClass, Reason};
 use wire::build::{Packet, echo_reply, echo_request, ether, icmp, ip, tcp, udp};
 use wire::tcp::Flags;
@@ -292,6 +292,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("and its ICMP",           rx(&ip(CLIENT, vip3).with(icmp(3, 1))),                 "punt-unmatched"),
         ("somebody's address",     rx(&ip(CLIENT, [198, 51, 100, 1]).with(tcp(1, 80).syn())), "punt-other"),
         ("broadcast",              ip(CLIENT, VIP).with(udp(1, 80)).ether(GATEWAY_MAC, Mac::BROADCAST).bytes(), "punt-other"),
+        ("a tunnel's error",       to_dip(ip(CLIENT, DIP).with(icmp(3, 4).rest(1400).quoting(&ip(DIP, real_ip(1)).with(syn(1))))), "punt-tunnel"),
         ("LLDP to us",             ether(GATEWAY_MAC, WAN_MAC).raw(EtherType(0x88cc), vec![0; 40]).bytes(), "punt-other"),
     ]
 }
@@ -305,7 +306,7 @@ fn special_cases() -> Vec<&'static str> {
     };
     let mut lab = verdict_lab();
     lab.one(&rx(&syn(1)));
-    lab.change_real(0, |real| real.available = false);
+    lab.change_real(0, |real| real.standing = Standing::Removed);
     expect(lab.one(&rx(&syn(1))), "drop-real-removed");
 
     let mut full = Lab::with_connections(1);

@@ -182,7 +182,7 @@ impl Engine {
         }
         let own = matches!(
             command,
-            Command::Restore { .. } | Command::Reload(_) | Command::Sysctl { .. }
+            Command::Restore { .. } | Command::Reload(_) | Command::Sysctl { .. } | Command::Log(_)
         );
         if own {
             let text = format!("{}: not allowed inside a restore", argv[0]);

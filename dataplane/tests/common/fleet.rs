@@ -19,7 +19,7 @@ use dataplane::sched::{self, Backend, Flags, Kind, Scheduler, mh};
 use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{
     self, Addresses, Blocks, Candidate, Hop, HopId, Marks, NatReals, Owned, Persistence, PortView,
-    Real, RealId, Route, Routes, Service, ServiceId, Snapshot, Target, Unmatched,
+    Real, RealId, Route, Routes, Service, ServiceId, Snapshot, Standing, Target, Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -234,6 +234,7 @@ impl Fleet {
             any_mac: false,
             mac,
             mtu: 1500,
+            to_sender: false,
             groups: [].into(),
         };
         let mut snapshot = Snapshot {
@@ -484,6 +485,7 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
             hop,
             tunnel,
             envelope: Envelope::Ipip,
+            narrower: 0,
         },
         None if mode == Mode::Nat => Forwarder::Nat { hop },
         None if mode == Mode::FullNat => Forwarder::FullNat { hop },
@@ -497,7 +499,7 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
     let real = Real {
         address,
         port: spec.real_port(mode),
-        available: true,
+        standing: Standing::Settled,
         quiescent: false,
         forwarder,
         limits: Limits {
