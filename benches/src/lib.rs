@@ -22,7 +22,7 @@ use dataplane::published::{Publisher, Reader};
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec, mh};
 use dataplane::services::{
     Addresses, Blocks, Candidate, Hop, HopId, Key, Owned, PortView, Real, RealId, Service,
-    ServiceId, Snapshot, Unmatched,
+    ServiceId, Snapshot, Standing, Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -342,7 +342,7 @@ fn snapshot() -> Snapshot {
             Real {
                 address,
                 port: 80,
-                available: true,
+                standing: Standing::Plain,
                 quiescent: false,
                 forwarder,
                 limits: Default::default(),

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::model::{
-    self, Endpoint, Listen, Mode, PersistenceMask, Protocol, SchedulerFlags, SchedulerKind, Tunnel,
+    self, Endpoint, Listen, Mode, PersistenceMask, Prefix, Protocol, SchedulerFlags, SchedulerKind,
+    Tunnel,
 };
 use dataplane::fwd::{self, Forwarder};
 use dataplane::owner::{Fields, FieldsSlot, Owners, TooManyFields, Traits};
@@ -17,9 +18,10 @@ use dataplane::sched::mh::Size;
 use dataplane::sched::sums;
 use dataplane::sched::thresholds::Limits;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec};
+use dataplane::services::marks::Network;
 use dataplane::services::{
-    Blocks, Candidate, Hop, HopId, Key, NatReal, NatReals, Persistence, Real, RealId, Route,
-    Routes, Service, ServiceId, Snapshot, Target,
+    Access, Asks, Blocks, Candidate, Hop, HopId, Key, NatReal, NatReals, Persistence, Real, RealId,
+    Route, Routes, Service, ServiceId, Snapshot, Standing, Target,
 };
 use proto::listing::Totals;
 use wire::ethernet::Mac;
@@ -68,6 +70,19 @@ pub fn compile_service(
         persistence: entry.settings.persistence.as_ref().map(persistence),
         one_packet: entry.settings.one_packet,
         ..Service::new(id, revision, scheduler, candidates.collect())
+    }
+}
+
+/// What packets of the service's clients have to ask.
+fn asks(settings: &model::Service) -> Asks {
+    let networks = |list: &[Prefix]| {
+        let network = |prefix: &Prefix| Network::new(prefix.address, prefix.length);
+        list.iter().map(network).collect::<Vec<_>>()
+    };
+    Asks {
+        access: Access::new(networks(&settings.block), networks(&settings.allow)),
+        established_ms: settings.connection_timeout.map(|seconds| seconds * 1000),
+        expire_quiescent: settings.expire_quiescent,
     }
 }
 
@@ -380,9 +395,10 @@ impl Compiler {
             return;
         };
         let (id, kept) = self.take_service(listen);
+        let asks = asks(&entry.settings);
         let mut new = Vec::with_capacity(entry.reals.len());
         for real in &entry.reals {
-            let slot = self.take_real(listen, id, &real.real, topology);
+            let slot = self.take_real(listen, id, &real.real, &asks, topology);
             new.push((real.real.endpoint, slot));
         }
         let still: HashSet<RealId> = new.iter().map(|&(_, slot)| slot).collect();
@@ -394,9 +410,36 @@ impl Compiler {
         let workers = u16::try_from(self.snapshot.blocks.len()).expect("counted in 16 bits");
         let before = self.snapshot.services.get(id.0).filter(|_| kept);
         let before = before.map(|service| &service.scheduler);
-        let service = compile_service(entry, id, self.revision, owners, workers, &slots, before);
+        let service = Service {
+            asks,
+            ..compile_service(entry, id, self.revision, owners, workers, &slots, before)
+        };
         self.snapshot.services.set(id.0, Arc::new(service));
         self.made.insert(*listen, new);
+    }
+
+    /// Brings what packets ask of a service up to date, and nothing else: its scheduler goes on
+    /// from where it was.
+    pub fn ask(&mut self, settings: &model::Service) {
+        let slot = self.services.find(&settings.listen);
+        let found = slot.and_then(|slot| Some((slot, self.snapshot.services.get(slot)?)));
+        let Some((slot, service)) = found else {
+            return;
+        };
+        let asks = asks(settings);
+        let reals = self.made.get(&settings.listen).into_iter().flatten();
+        for &(_, RealId(at)) in reals {
+            let real = self.snapshot.reals.get(at).copied();
+            if let Some(real) = real.filter(|real| real.standing != Standing::Removed) {
+                let standing = asks.standing(real.quiescent);
+                self.snapshot.reals.set(at, Real { standing, ..real });
+            }
+        }
+        let service = Service {
+            asks,
+            ..Service::clone(service)
+        };
+        self.snapshot.services.set(slot, Arc::new(service));
     }
 
     /// Who owns the service's connections from the snapshot of `generation` on.
@@ -475,6 +518,7 @@ impl Compiler {
         listen: &Listen,
         service: ServiceId,
         real: &config::model::Real,
+        asks: &Asks,
         topology: &Topology,
     ) -> RealId {
         let taken = self.reals.take(&(*listen, real.endpoint));
@@ -483,13 +527,17 @@ impl Compiler {
             *self.slots_of.entry(*listen).or_default() += 1;
             self.begin_real(id);
         }
-        let (forwarder, available) = self.forwarder(real, topology);
+        let (forwarder, is_reachable) = self.forwarder(real, topology);
         let (upper, lower) = (real.upper, real.lower);
         let quiescent = real.weight == 0;
         let compiled = Real {
             address: real.endpoint.address,
             port: real.endpoint.port,
-            available,
+            standing: if is_reachable {
+                asks.standing(quiescent)
+            } else {
+                Standing::Removed
+            },
             quiescent,
             forwarder,
             limits: Limits { upper, lower },
@@ -564,6 +612,7 @@ impl Compiler {
             let empty = Service {
                 revision: self.revision,
                 candidates: Box::default(),
+                asks: Asks::default(),
                 ..Service::clone(service)
             };
             self.snapshot.services.set(slot, Arc::new(empty));
@@ -573,8 +622,8 @@ impl Compiler {
     fn remove_real(&mut self, key: &RealKey, id: RealId, generation: u64) {
         self.reals.trash(key, generation);
         if let Some(&real) = self.snapshot.reals.get(id.0) {
-            let available = false;
-            self.snapshot.reals.set(id.0, Real { available, ..real });
+            let standing = Standing::Removed;
+            self.snapshot.reals.set(id.0, Real { standing, ..real });
         }
     }
 
@@ -893,7 +942,10 @@ mod tests {
         both.count(slot, 2);
         both.delete(1);
         let removed = both.compiler.snapshot().reals.get(slot.0).copied();
-        assert!(!removed.expect("kept for its connections").available);
+        assert_eq!(
+            removed.expect("kept for its connections").standing,
+            Standing::Removed
+        );
         both.compiler.sweep(100, u64::MAX);
         both.add(real(2, 1));
         assert_ne!(both.slot(2), slot, "it has connections");

@@ -9,7 +9,7 @@ use dataplane::port::PortId;
 use dataplane::published::{Publisher, Reader};
 use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{Blocks, Marks, PortView, RealId, ServiceId, Snapshot};
-use proto::command::{Command, ListOptions};
+use proto::command::{AccessList, Command, ListOptions};
 use proto::errors::{EXIT_NEGATIVE, EXIT_USAGE, Failure};
 use proto::grammar;
 use proto::listing::{Listing, ListingReal, ListingService};
@@ -59,6 +59,8 @@ pub struct Engine {
     tunables: Tunables,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
     dirty: HashSet<Listen>,
+    /// Those of which only what their packets ask may be behind.
+    asks_changed: HashSet<Listen>,
     /// Whether the snapshot in preparation differs from the one published last.
     unpublished: bool,
     /// Who may change things.
@@ -100,6 +102,7 @@ impl Engine {
             ready: Vec::new(),
             tunables: Tunables::of(config),
             dirty: HashSet::new(),
+            asks_changed: HashSet::new(),
             unpublished: true,
             administrator,
             stopping: false,
@@ -228,6 +231,9 @@ impl Engine {
             Command::ListLocalAddresses(listen) => {
                 self.local_addresses(listen.as_ref(), request.format)
             }
+            Command::ListAccess { list, listen } => {
+                self.access_lists(list, listen.as_ref(), request.format)
+            }
             Command::Help => self.said(help::help(PROGRAM)),
             Command::Version => self.said(help::version(PROGRAM)),
             Command::Status { json } => self.said(status(self, json)),
@@ -304,6 +310,17 @@ impl Engine {
         let listing = self.listing(&services);
         match format {
             Format::Text => self.said(layout::local_addresses(&listing, &Numeric)),
+            Format::Data => self.data(listing),
+        }
+    }
+
+    fn access_lists(&self, list: AccessList, listen: Option<&Listen>, format: Format) -> Answer {
+        let Some(services) = self.chosen(listen) else {
+            return self.no_such_service();
+        };
+        let listing = self.listing(&services);
+        match format {
+            Format::Text => self.said(layout::access_lists(&listing, list)),
             Format::Data => self.data(listing),
         }
     }
@@ -427,6 +444,9 @@ impl Engine {
             Change::Service(listen) => {
                 self.dirty.insert(listen);
             }
+            Change::Asks(listen) => {
+                self.asks_changed.insert(listen);
+            }
             Change::Flushed(all) => self.dirty.extend(all),
         }
     }
@@ -457,7 +477,7 @@ impl Engine {
                 }
             }
         }
-        if self.dirty.is_empty() && !self.unpublished {
+        if self.dirty.is_empty() && self.asks_changed.is_empty() && !self.unpublished {
             return self.answer(exit, stdout, stderr);
         }
         let generation = self.publish(now);
@@ -491,6 +511,9 @@ impl Engine {
             Command::ListLocalAddresses(listen) => {
                 self.local_addresses(listen.as_ref(), Format::Text)
             }
+            Command::ListAccess { list, listen } => {
+                self.access_lists(*list, listen.as_ref(), Format::Text)
+            }
             _ => self.answer(EXIT_USAGE, String::new(), String::new()),
         }
     }
@@ -499,7 +522,13 @@ impl Engine {
     pub fn publish(&mut self, now: Instant) -> u64 {
         let next = self.publisher.generation() + 1;
         for listen in std::mem::take(&mut self.dirty) {
+            self.asks_changed.remove(&listen);
             self.compile(&listen, next);
+        }
+        for listen in std::mem::take(&mut self.asks_changed) {
+            if let Some(entry) = self.model.get(&listen) {
+                self.compiler.ask(&entry.settings);
+            }
         }
         self.follow_wants(now);
         self.compiler.settle(&self.topology);
@@ -534,8 +563,8 @@ impl Engine {
             return;
         }
         match command {
-            Command::AddService(settings) => {
-                let vip = settings.service.listen.address();
+            Command::AddService(service) => {
+                let vip = service.listen.address();
                 let lost = vip.filter(|vip| !self.vips.is_known(vip));
                 if let Some(vip) = lost.filter(|vip| self.topology.port_of(vip).is_none()) {
                     tracing::warn!("VIP {vip} is on no port's subnet: nobody is told of it");

@@ -15,6 +15,7 @@
 
 mod aside;
 mod miss;
+mod watch;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,7 +33,9 @@ use crate::owner::{Steering, Step};
 use crate::parse::{Packet, Parsed, Parses, Shape};
 use crate::port::{Frame, PortId, WorkerId};
 use crate::reply::{Kind, Reply};
-use crate::services::{Blocks, ConnReuse, Hop, Real, RealBlock, ServiceId, Snapshot, Towards};
+use crate::services::{
+    Blocks, ConnReuse, Hop, Real, RealBlock, ServiceId, Snapshot, Standing, Towards,
+};
 use crate::state::{State, Stored, account_end, recount};
 use crate::time::Millis;
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
@@ -165,6 +168,7 @@ impl Context<'_> {
     ) -> Verdict {
         match refusal {
             Refusal(Reason::RealRemoved, _) => self.removed(frame, packet, at, origin),
+            Refusal(Reason::Quiescent, _) => self.quiescent(frame, packet, at.0, origin),
             refusal => self.refused(refusal, &packet.key),
         }
     }
@@ -184,6 +188,17 @@ impl Context<'_> {
         if side == Side::Real || !self.snapshot.settings.expire_nodest_conn {
             return Verdict::Drop(Reason::RealRemoved);
         }
+        self.anew(frame, packet, slot, origin)
+    }
+
+    /// Ends a connection at a client's packet, and lets that open another.
+    fn anew<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        slot: Slot,
+        origin: &Origin,
+    ) -> Verdict {
         self.end::<A>(slot);
         match self.miss(frame, packet, origin) {
             Ok(slot) => {
@@ -230,15 +245,15 @@ impl Context<'_> {
             .reals
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
-        if !real.available {
-            return Err(Reason::RealRemoved.into());
+        if real.standing != Standing::Plain {
+            self.watch(packet, slot, real)?;
         }
         let block = self
             .blocks
             .reals
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
-        self.advance(slot, Side::Client, packet, block);
+        self.advance(slot, Side::Client, packet, (real, block));
         block.traffic.inbound(packet.shape.length);
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.inbound(packet.shape.length);
@@ -273,7 +288,7 @@ impl Context<'_> {
             .reals
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
-        if !real.available && self.snapshot.index.is_empty() {
+        if real.standing == Standing::Removed && self.snapshot.index.is_empty() {
             return Err(Reason::RealRemoved.into());
         }
         let block = self
@@ -281,7 +296,7 @@ impl Context<'_> {
             .reals
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
-        self.advance(slot, Side::Real, packet, block);
+        self.advance(slot, Side::Real, packet, (real, block));
         block.traffic.outbound(packet.shape.length);
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.outbound(packet.shape.length);
@@ -300,7 +315,7 @@ impl Context<'_> {
         slot: Slot,
         side: Side,
         packet: &Packet<A>,
-        block: &RealBlock,
+        (real, block): (&Real, &RealBlock),
     ) {
         let timeouts = &self.snapshot.settings.timeouts;
         let table = A::table(self.state);
@@ -332,6 +347,10 @@ impl Context<'_> {
             timeouts.udp
         };
         if timeout_ms != before_ms {
+            let timeout_ms = match real.standing {
+                Standing::Plain => timeout_ms,
+                _ => watch::own_timeout(self.snapshot, table.entry(slot), timeout_ms),
+            };
             table.set_timeout(slot, self.now, timeout_ms);
         }
     }

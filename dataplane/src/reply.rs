@@ -1,5 +1,5 @@
-//! Packets of our own making: ICMP errors about a packet that goes nowhere, and the answer to
-//! an echo request for a VIP.
+//! Packets of our own making: ICMP errors about a packet that goes nowhere, the reset of a
+//! connection that is over, and the answer to an echo request for a VIP.
 //!
 //! An error about a client's packet comes from the VIP, so that the client knows whom it was
 //! about, and goes back the way the packet came: by the same port, to the MAC that sent it.
@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use wire::ethernet::{self, EtherType};
-use wire::{Protocol, icmpv4, icmpv6, ipv4, ipv6};
+use wire::{Protocol, icmpv4, icmpv6, ipv4, ipv6, tcp};
 
 use crate::fwd::Link;
 use crate::port::Frame;
@@ -17,7 +17,7 @@ const TTL: u8 = 64;
 /// The least MTU of an IPv6 link in octets: nobody is told of a smaller one (RFC 8200 section 5).
 const LEAST_V6_MTU: u16 = 1280;
 
-/// An ICMP error to make.
+/// An ICMP error, or a reset, to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// What it says.
@@ -26,7 +26,7 @@ pub struct Reply {
     pub source: IpAddr,
 }
 
-/// What an ICMP error says (RFC 792, RFC 4443).
+/// What the sender of a packet is told: by ICMP (RFC 792, RFC 4443), or by TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Port unreachable: 3/3, in IPv6 1/4.
@@ -40,6 +40,8 @@ pub enum Kind {
     },
     /// Time to live or hop limit exceeded in transit: 11/0, in IPv6 3/0.
     TimeExceeded,
+    /// A TCP reset: the packet's connection is over.
+    Reset,
     /// Fragmentation needed and DF set, 3/4 (RFC 1191 section 4); packet too big, 2/0.
     FragmentationNeeded {
         /// The largest packet that would pass, in octets.
@@ -48,26 +50,28 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn v4(self) -> icmpv4::Problem {
+    fn v4(self) -> Option<icmpv4::Problem> {
         use icmpv4::{Problem, unreachable};
-        match self {
+        Some(match self {
+            Self::Reset => return None,
             Self::PortUnreachable => Problem::unreachable(unreachable::PORT),
             Self::HostUnreachable => Problem::unreachable(unreachable::HOST),
             Self::Unreachable { code } => Problem::unreachable(code),
             Self::TimeExceeded => Problem::time_exceeded(),
             Self::FragmentationNeeded { mtu } => Problem::fragmentation_needed(mtu),
-        }
+        })
     }
 
-    fn v6(self) -> icmpv6::Problem {
+    fn v6(self) -> Option<icmpv6::Problem> {
         use icmpv6::{Problem, unreachable};
-        match self {
+        Some(match self {
+            Self::Reset => return None,
             Self::PortUnreachable => Problem::unreachable(unreachable::PORT),
             Self::HostUnreachable => Problem::unreachable(unreachable::ADDRESS),
             Self::Unreachable { code } => Problem::unreachable(code),
             Self::TimeExceeded => Problem::time_exceeded(),
             Self::FragmentationNeeded { mtu } => Problem::too_big(mtu.max(LEAST_V6_MTU).into()),
-        }
+        })
     }
 }
 
@@ -108,19 +112,74 @@ impl Reply {
         true
     }
 
-    /// Writes the error as an IP packet; how long it became.
+    /// Writes what is said as an IP packet; how long it became.
     fn emit(&self, about: &[u8], out: &mut [u8]) -> Option<usize> {
         match self.source {
             IpAddr::V4(source) => {
+                let Some(problem) = self.kind.v4() else {
+                    return reset_v4(about, out);
+                };
                 let about = ipv4::Packet::parse_quoted(about).ok()?;
-                self.kind.v4().emit(out, source, &about)
+                problem.emit(out, source, &about)
             }
             IpAddr::V6(source) => {
+                let Some(problem) = self.kind.v6() else {
+                    return reset_v6(about, out);
+                };
                 let about = ipv6::Packet::parse_quoted(about).ok()?;
-                self.kind.v6().emit(out, source, &about)
+                problem.emit(out, source, &about)
             }
         }
     }
+}
+
+/// Writes the reset that answers a TCP segment, from whom that was for; how long it became.
+fn reset_v4(about: &[u8], out: &mut [u8]) -> Option<usize> {
+    let about = ipv4::Packet::parse(about).ok()?;
+    if about.is_fragment() || about.protocol() != Protocol::TCP {
+        return None;
+    }
+    let reset = tcp::Header::reset(&tcp::Packet::parse(about.payload()).ok()?)?;
+    let (src, dst) = (about.dst(), about.src());
+    let (head, rest) = out.split_first_chunk_mut()?;
+    reset.emit(rest.first_chunk_mut()?, src.into(), dst.into());
+    ipv4::Header {
+        src,
+        dst,
+        protocol: Protocol::TCP,
+        ttl: TTL,
+        tos: 0,
+        id: 0,
+        dont_fragment: true,
+        payload_len: u16::try_from(tcp::LEN).ok()?,
+    }
+    .emit(head);
+    Some(ipv4::LEN + tcp::LEN)
+}
+
+/// As [`reset_v4`].
+fn reset_v6(about: &[u8], out: &mut [u8]) -> Option<usize> {
+    let about = ipv6::Packet::parse(about).ok()?;
+    let upper = about.upper().ok()?;
+    if upper.fragment.is_some() || upper.protocol != Protocol::TCP {
+        return None;
+    }
+    let segment = tcp::Packet::parse(about.upper_payload(&upper)).ok()?;
+    let reset = tcp::Header::reset(&segment)?;
+    let (src, dst) = (about.dst(), about.src());
+    let (head, rest) = out.split_first_chunk_mut()?;
+    reset.emit(rest.first_chunk_mut()?, src.into(), dst.into());
+    ipv6::Header {
+        src,
+        dst,
+        next_header: Protocol::TCP,
+        hop_limit: TTL,
+        traffic_class: 0,
+        flow_label: 0,
+        payload_len: u16::try_from(tcp::LEN).ok()?,
+    }
+    .emit(head);
+    Some(ipv6::LEN + tcp::LEN)
 }
 
 /// Turns an ICMP echo request of either family into its answer, in place; `false`, and no

@@ -5,6 +5,7 @@
 //! things up. Nothing in it changes except the counters in [`Blocks`], each of which belongs
 //! to one worker.
 
+mod access;
 mod index;
 pub mod marks;
 mod routes;
@@ -25,6 +26,7 @@ use crate::sched::thresholds::Limits;
 use crate::sched::{Expirations, Kind, Scheduler};
 use crate::verdict::PuntClass;
 
+pub use access::Access;
 pub use index::{By, FTP, Key, ServiceIndex};
 pub use marks::Marks;
 pub use routes::{MakeUp, Route, Routes, Target, Towards};
@@ -92,6 +94,8 @@ pub struct Service {
     pub persistence: Option<Persistence>,
     /// Whether each UDP packet is scheduled on its own and no connection kept.
     pub one_packet: bool,
+    /// What every packet of a client's has to ask it.
+    pub asks: Asks,
     /// How it chooses.
     pub scheduler: Scheduler,
     /// The real servers, newest first: the order in which IPVS walks them.
@@ -115,6 +119,7 @@ impl Service {
             mss_clamp: false,
             persistence: None,
             one_packet: false,
+            asks: Asks::default(),
             scheduler,
             candidates,
         }
@@ -127,6 +132,38 @@ impl Service {
     pub fn is_stateless(&self) -> bool {
         let by_hash = matches!(self.scheduler.kind(), Kind::Sh | Kind::Dh | Kind::Mh);
         by_hash && self.persistence.is_none()
+    }
+
+    /// Whether it takes a packet that came to it so: without persistence it takes no port but
+    /// its own (reference B.1).
+    pub fn takes(&self, by: By) -> bool {
+        self.persistence.is_some() || !matches!(by, By::Ftp | By::AllPorts)
+    }
+}
+
+/// What a service asks of every packet of a client's, hits included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// Whom it takes packets from.
+    pub access: Access,
+    /// How long a TCP connection in ESTABLISHED may be silent, in milliseconds, where that is
+    /// not the timeout of all services.
+    pub established_ms: Option<u32>,
+    /// Whether a connection ends at its next packet, once its real server has weight 0 or was
+    /// removed.
+    pub expire_quiescent: bool,
+}
+
+impl Asks {
+    /// Whether packets for a real server, which has weight 0 or not, have anything to ask: to be
+    /// kept in its [`Real`].
+    pub fn standing(&self, quiescent: bool) -> Standing {
+        let by_weight = quiescent && self.expire_quiescent;
+        if by_weight || self.established_ms.is_some() || !self.access.is_open() {
+            Standing::Watched
+        } else {
+            Standing::Plain
+        }
     }
 }
 
@@ -159,14 +196,27 @@ pub struct Real {
     pub address: IpAddr,
     /// Its port.
     pub port: u16,
-    /// Whether it still belongs to a service; packets of a removed one are dropped.
-    pub available: bool,
+    /// Whether it still belongs to a service, and to one that asks for more than that.
+    pub standing: Standing,
     /// Whether its weight is 0, so that no scheduler chooses it.
     pub quiescent: bool,
     /// How packets get there.
     pub forwarder: crate::fwd::Forwarder,
     /// When it takes no new connections.
     pub limits: Limits,
+}
+
+/// What a client's packet of a real server's connection has to ask. All of it is one byte, so
+/// that a packet of a plain service asks nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Plain,
+    /// Its service: that has lists, a timeout of its own, or ends connections with their real
+    /// servers.
+    Watched,
+    /// The real server was removed: packets are dropped.
+    Removed,
 }
 
 /// Where a packet goes next.

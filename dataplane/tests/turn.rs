@@ -12,7 +12,7 @@ use dataplane::handover::Handed;
 use dataplane::memory::Recycler;
 use dataplane::owner::Step;
 use dataplane::port::{Frame, WorkerId};
-use dataplane::services::{HopId, Unmatched};
+use dataplane::services::{HopId, Standing, Unmatched};
 use dataplane::verdict::{PuntClass, Reason};
 use wire::build::{Packet, echo_reply, echo_request, ether, icmp, ip, tcp, udp};
 use wire::tcp::Flags;
@@ -305,7 +305,7 @@ fn special_cases() -> Vec<&'static str> {
     };
     let mut lab = verdict_lab();
     lab.one(&rx(&syn(1)));
-    lab.change_real(0, |real| real.available = false);
+    lab.change_real(0, |real| real.standing = Standing::Removed);
     expect(lab.one(&rx(&syn(1))), "drop-real-removed");
 
     let mut full = Lab::with_connections(1);

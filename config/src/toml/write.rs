@@ -7,8 +7,8 @@ use std::fmt::{Display, Write};
 
 use crate::model::{
     ClientAddress, Config, Control, Dataplane, Held, Hugepages, Idle, MarkRule, Mode, Neighbour,
-    Persistence, PersistenceMask, Port, Real, Route, SchedulerFlags, SchedulerKind, Service,
-    Steering, Timeouts, Tunnel, TunnelChecksum, Unmatched, Vip,
+    Persistence, PersistenceMask, Port, Prefix, Real, Route, SchedulerFlags, SchedulerKind,
+    Service, Steering, Timeouts, Tunnel, TunnelChecksum, Unmatched, Vip,
 };
 use crate::sysctl::{SYNC_PERIOD, SYNC_THRESHOLD, find};
 
@@ -244,9 +244,25 @@ fn write_service(out: &mut Text, service: &Service) {
     if !service.local_addresses.is_empty() {
         out.texts("local_addresses", &service.local_addresses);
     }
-    out.text_if("client_address", client_address(service.client_address));
+    let client = service.client_address;
+    out.text_if(
+        "client_address",
+        (client != ClientAddress::None).then(|| client.name()),
+    );
     out.plain_if("mss_clamp", service.mss_clamp.then_some(true));
+    clients(out, "block", &service.block);
+    clients(out, "allow", &service.allow);
+    out.plain_if("connection_timeout", service.connection_timeout);
+    out.plain_if("expire_quiescent", service.expire_quiescent.then_some(true));
+    out.plain_if("synproxy", service.synproxy.then_some(true));
     service.reals.iter().for_each(|real| write_real(out, real));
+}
+
+fn clients(out: &mut Text, key: &str, list: &[Prefix]) {
+    if !list.is_empty() {
+        let list: Vec<_> = list.iter().map(Prefix::short).collect();
+        out.texts(key, &list);
+    }
 }
 
 fn flags(kind: SchedulerKind, flags: SchedulerFlags) -> Vec<&'static str> {
@@ -275,15 +291,6 @@ fn persistence(out: &mut Text, persistence: &Persistence) {
         PersistenceMask::V6(length) => out.plain("persistence_mask", length),
     }
     out.text_if("persistence_engine", persistence.engine.as_ref());
-}
-
-fn client_address(client: ClientAddress) -> Option<&'static str> {
-    match client {
-        ClientAddress::None => None,
-        ClientAddress::Toa => Some("toa"),
-        ClientAddress::ProxyV1 => Some("proxy-v1"),
-        ClientAddress::ProxyV2 => Some("proxy-v2"),
-    }
 }
 
 fn write_real(out: &mut Text, real: &Real) {

@@ -22,7 +22,8 @@ use crate::reply::{Kind, Reply};
 use crate::sched::{self, Ask, thresholds};
 use crate::services::Towards;
 use crate::services::{
-    By, Owned, Persistence, RealId, Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
+    By, Owned, Persistence, Real, RealId, Service, ServiceBlock, ServiceId, Snapshot, Standing,
+    Unmatched,
 };
 use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
@@ -58,6 +59,10 @@ impl<'a> Context<'a> {
                 None => self.unclaimed(packet),
             });
         };
+        if let Some(reason) = refusal(service, by, key) {
+            frame.observe(Event::Service(service.id));
+            return Err(Verdict::Drop(reason));
+        }
         if let Some(verdict) = elsewhere(service.owners.next(
             &self.me.steering,
             key,
@@ -143,8 +148,7 @@ impl<'a> Context<'a> {
             by,
             ..
         } = *opening;
-        if service.persistence.is_none() && matches!(by, By::Ftp | By::AllPorts) {
-            // Without persistence a service takes no port but its own (reference B.1).
+        if !service.takes(by) {
             return Err(self.unclaimed(packet));
         }
         if !may_open(packet, self.snapshot.settings.sloppy_tcp) {
@@ -284,7 +288,7 @@ impl<'a> Context<'a> {
         persistence: Persistence,
     ) -> Result<(RealId, Control), Refusal> {
         let key = template::key(&opening.packet.key, opening.by, persistence.mask);
-        let slot = match self.template(&key) {
+        let slot = match self.template(&key, opening.service) {
             Some(slot) => slot,
             None => self.remember(opening, key, persistence.timeout_ms)?,
         };
@@ -294,14 +298,17 @@ impl<'a> Context<'a> {
     }
 
     /// The template with this key whose real server may still be had.
-    fn template<A: Stored>(&mut self, key: &Key<A>) -> Option<Slot> {
+    fn template<A: Stored>(&mut self, key: &Key<A>, service: &Service) -> Option<Slot> {
         let table = A::table(self.state);
         match table.find_template(key, self.now) {
             Found::Live(slot, _) => {
                 let entry = table.entry_mut(slot);
                 let real = self.snapshot.reals.get(entry.real_id.0);
-                let ends_at_0 = self.snapshot.settings.expire_quiescent_template;
-                if real.is_some_and(|real| real.available && !(ends_at_0 && real.quiescent)) {
+                let ends_at_0 = service.asks.expire_quiescent
+                    || self.snapshot.settings.expire_quiescent_template;
+                let lost =
+                    |real: &Real| real.standing == Standing::Removed || ends_at_0 && real.quiescent;
+                if real.is_some_and(|real| !lost(real)) {
                     return Some(slot);
                 }
                 entry.flags.put(Flags::INVALID, true);
@@ -493,6 +500,12 @@ struct Opening<'a, A> {
     service: &'a Service,
     own: &'a ServiceBlock,
     by: By,
+}
+
+/// Why the service takes nothing from the packet's client, if it doesn't (reference C.8).
+fn refusal<A: Stored>(service: &Service, by: By, key: &Key<A>) -> Option<Reason> {
+    let reason = service.asks.access.refusal(|| key.source.to_ip())?;
+    service.takes(by).then_some(reason)
 }
 
 /// Whether a packet may open a connection (reference B.1).

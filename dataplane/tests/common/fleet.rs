@@ -17,7 +17,7 @@ use dataplane::published::Publisher;
 use dataplane::sched::{self, Backend, Flags, Kind, Scheduler, mh};
 use dataplane::services::{
     self, Addresses, Blocks, Candidate, Hop, HopId, NatReals, Owned, Persistence, PortView, Real,
-    RealId, Route, Routes, Service, ServiceId, Snapshot, Target, Unmatched,
+    RealId, Route, Routes, Service, ServiceId, Snapshot, Standing, Target, Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -450,7 +450,7 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
     let real = Real {
         address,
         port: spec.real_port(mode),
-        available: true,
+        standing: Standing::Plain,
         quiescent: false,
         forwarder,
         limits: Default::default(),

@@ -19,7 +19,7 @@ use dataplane::published::Publisher;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec, mh};
 use dataplane::services::{
     Addresses, Blocks, Candidate, Hop, HopId, Key, Owned, PortView, Real, RealBlock, RealId,
-    Service, ServiceBlock, ServiceId, Settings, Snapshot, Unmatched,
+    Service, ServiceBlock, ServiceId, Settings, Snapshot, Standing, Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -186,7 +186,7 @@ impl Lab {
         let real = Real {
             address: real_ip(n).into(),
             port,
-            available: true,
+            standing: Standing::Plain,
             quiescent: weight == 0,
             forwarder,
             limits: Default::default(),
