@@ -82,8 +82,12 @@ pub enum Feature {
 }
 
 /// The tunables that do something.
-const SYSCTLS: [&str; 8] = [
+const SYSCTLS: [&str; 12] = [
+    "am_droprate",
+    "amemthresh",
     "conn_reuse_mode",
+    "drop_entry",
+    "drop_packet",
     "expire_nodest_conn",
     "expire_quiescent_template",
     "lblc_expiration",
@@ -112,6 +116,8 @@ impl Feature {
             | Self::Dr
             | Self::Local
             | Self::Ipip
+            | Self::Gue
+            | Self::Gre
             | Self::Nat
             | Self::FullNat
             | Self::Thresholds
@@ -126,8 +132,6 @@ impl Feature {
             | Self::Synproxy
             | Self::AddressSets
             | Self::CrossFamily
-            | Self::Gue
-            | Self::Gre
             | Self::Vlan
             | Self::Bond              => false,
         }
@@ -438,10 +442,7 @@ mod tests {
             (behind(Mode::Nat), "built"),
             (behind(Mode::FullNat), "built"),
             (behind(Mode::Tun(Tunnel::Ipip)), "built"),
-            (
-                behind(Mode::Tun(gre)),
-                "mode tun, tunnel gre: not built yet",
-            ),
+            (behind(Mode::Tun(gre)), "built"),
             (limited, "built"),
             (local, "built"),
         ];

@@ -65,8 +65,8 @@ const fn row(
 /// Every tunable, in the order of the reference.
 #[rustfmt::skip]
 pub const ALL: &[Sysctl] = &[
-    row("amemthresh",                1024, (0, INT), "pages of free memory below which automatic modes act"),
-    row("am_droprate",                 10, (1, INT), "with drop_packet 3, one new connection in so many is dropped"),
+    row("amemthresh",                1024, (0, INT), "pages (4096 octets) of free connection table below which automatic modes act"),
+    row("am_droprate",                 10, (1, 65535), "with drop_packet 3, one new connection in so many is dropped"),
     row("drop_entry",                   0, (0, 3),   "drop connections early: 0 off, 1 automatic, 2 active, 3 always"),
     row("drop_packet",                  0, (0, 3),   "drop new connections: 0 off, 1 automatic, 2 active, 3 always"),
     row("secure_tcp",                   0, (0, 3),   "stricter TCP states: 0 off, 1 automatic, 2 active, 3 always"),

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use config::model::{
     self, Endpoint, Listen, Mode, PersistenceMask, Prefix, Protocol, SchedulerFlags, SchedulerKind,
-    Tunnel,
+    Tunnel, TunnelChecksum,
 };
-use dataplane::fwd::{self, Forwarder};
+use dataplane::fwd::{self, Envelope, Forwarder};
 use dataplane::owner::{Fields, FieldsSlot, Owners, TooManyFields, Traits};
 use dataplane::sched::mh::Size;
 use dataplane::sched::sums;
@@ -574,8 +574,8 @@ impl Compiler {
             Mode::Dr => (Forwarder::Dr { hop }, true),
             Mode::Nat => (Forwarder::Nat { hop }, true),
             Mode::FullNat => (Forwarder::FullNat { hop }, true),
-            Mode::Tun(tunnel) => match ends(tunnel, address, topology) {
-                Some(tunnel) => (Forwarder::Tun { hop, tunnel }, true),
+            Mode::Tun(tunnel) => match ends(address, topology) {
+                Some(ends) => (through(hop, ends, tunnel), true),
                 None => (Forwarder::Dr { hop }, false),
             },
         }
@@ -747,10 +747,7 @@ pub fn is_local(real: &config::model::Real, topology: &Topology) -> bool {
 }
 
 /// The ends of a tunnel to `end`; `None` if nothing of ours can begin it.
-fn ends(tunnel: Tunnel, end: IpAddr, topology: &Topology) -> Option<fwd::Tunnel> {
-    let Tunnel::Ipip = tunnel else {
-        return None;
-    };
+fn ends(end: IpAddr, topology: &Topology) -> Option<fwd::Tunnel> {
     match (topology.source_towards(end)?, end) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => Some(fwd::Tunnel::V4 {
             source,
@@ -761,6 +758,29 @@ fn ends(tunnel: Tunnel, end: IpAddr, topology: &Topology) -> Option<fwd::Tunnel>
             destination,
         }),
         _ => None,
+    }
+}
+
+/// The forwarder through a tunnel.
+fn through(hop: HopId, ends: fwd::Tunnel, tunnel: Tunnel) -> Forwarder {
+    let envelope = match tunnel {
+        Tunnel::Ipip => Envelope::Ipip,
+        Tunnel::Gre { checksum } => Envelope::Gre {
+            summed: checksum != TunnelChecksum::None,
+        },
+        Tunnel::Gue { port, checksum } => Envelope::Gue {
+            port: port.into(),
+            checksum: match checksum {
+                TunnelChecksum::None => fwd::Checksum::None,
+                TunnelChecksum::Sum => fwd::Checksum::Sum,
+                TunnelChecksum::Remote => fwd::Checksum::Remote,
+            },
+        },
+    };
+    Forwarder::Tun {
+        hop,
+        tunnel: ends,
+        envelope,
     }
 }
 

@@ -9,7 +9,7 @@ use dataplane::port::PortId;
 use dataplane::published::{Publisher, Reader};
 use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{Blocks, Marks, PortView, RealId, ServiceId, Snapshot};
-use proto::command::{AccessList, Command, ListOptions};
+use proto::command::{AccessList, Ask, Command, ListOptions};
 use proto::errors::{EXIT_NEGATIVE, EXIT_USAGE, Failure};
 use proto::grammar;
 use proto::listing::{Listing, ListingReal, ListingService};
@@ -21,12 +21,13 @@ use wire::ndp::solicited_node;
 
 use crate::client::Peer;
 use crate::compile::{Compiler, is_local};
+use crate::defence::{Capacity, shortage};
 use crate::link::Packet;
 use crate::locals::Locals;
 use crate::model::{ApplyError, Change, Model, ServiceEntry};
 use crate::neigh::{Action, Instant, Neighbours, State};
 use crate::server::{Answer, Progress};
-use crate::settings::{SysctlError, Tunables};
+use crate::settings::{self, Tunables};
 use crate::stats;
 use crate::topology::{Neighbour, PortSetup, Topology};
 use crate::vip::{Turn, Vips};
@@ -57,6 +58,8 @@ pub struct Engine {
     /// Frames that have their neighbour's MAC now.
     ready: Vec<(PortId, Vec<u8>)>,
     tunables: Tunables,
+    /// Of each worker's tables.
+    capacity: Capacity,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
     dirty: HashSet<Listen>,
     /// Those of which only what their packets ask may be behind.
@@ -101,6 +104,10 @@ impl Engine {
             waiting: Waiting::default(),
             ready: Vec::new(),
             tunables: Tunables::of(config),
+            capacity: Capacity([
+                config.dataplane.connections,
+                config.dataplane.connections_v6,
+            ]),
             dirty: HashSet::new(),
             asks_changed: HashSet::new(),
             unpublished: true,
@@ -159,15 +166,17 @@ impl Engine {
         self.compiler.real_of(id).map(|&(_, endpoint)| endpoint)
     }
 
-    /// Sets a tunable of IPVS, for the workers' next turn.
-    ///
-    /// # Errors
-    /// A name, or a value, that it can't have; nothing changes then.
-    pub fn set_sysctl(&mut self, name: &str, value: &str, now: Instant) -> Result<(), SysctlError> {
-        self.tunables.set(name, value)?;
-        self.tune();
-        self.publish(now);
-        Ok(())
+    /// How full the workers' tables are, in entries of IPv4 and of IPv6: once a second. The
+    /// automatic modes of `drop_entry` and `drop_packet` go by it.
+    pub fn watch_tables(&mut self, in_use: impl IntoIterator<Item = [u32; 2]>) {
+        let shortage = shortage(self.capacity, self.tunables.amemthresh(), in_use);
+        if self.tunables.set_shortage(shortage) {
+            match shortage {
+                Some(_) => tracing::warn!("connection tables are short of room: defending them"),
+                None => tracing::info!("connection tables have room again"),
+            }
+            self.tune();
+        }
     }
 
     fn tune(&mut self) {
@@ -237,6 +246,7 @@ impl Engine {
             Command::Help => self.said(help::help(PROGRAM)),
             Command::Version => self.said(help::version(PROGRAM)),
             Command::Status { json } => self.said(status(self, json)),
+            Command::Sysctl { ask, json } => self.sysctl(peer, &ask, json, &request.argv, now),
             Command::Restore { .. } => self.restore(peer, &request.stdin, now),
             change => self.change(peer, &change, &request.argv, now),
         }
@@ -415,6 +425,36 @@ impl Engine {
         }
     }
 
+    /// Shows or sets tunables.
+    fn sysctl(
+        &mut self,
+        peer: &Peer,
+        ask: &Ask,
+        json: bool,
+        argv: &[String],
+        now: Instant,
+    ) -> Answer {
+        let rows = match ask {
+            Ask::All => Ok(self.tunables.all()),
+            Ask::One(name) => self.tunables.show(name).map(|row| vec![row]),
+            Ask::Set { name, value } => self.tunables.set(name, value).map(|row| vec![row]),
+        };
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => return self.failed(&error.into()),
+        };
+        let text = if json { settings::json } else { settings::text };
+        let Ask::Set { .. } = ask else {
+            return self.said(text(&rows));
+        };
+        self.tune();
+        let generation = self.publish(now);
+        audit(peer, &argv.join(" "), generation);
+        let mut answer = self.acknowledged(0, String::new());
+        answer.reply.stdout = text(&rows);
+        answer
+    }
+
     fn acknowledged(&self, exit: u8, stderr: String) -> Answer {
         let mut answer = self.answer(exit, String::new(), stderr);
         answer.after = Some(self.generation());
@@ -496,8 +536,11 @@ impl Engine {
             let answer = self.show(&command);
             return Ok(answer.reply.stdout);
         }
-        if let Command::Restore { .. } = command {
-            return Err(Failure::malformed("-R: not allowed inside a restore"));
+        if let Command::Restore { .. } | Command::Sysctl { .. } = command {
+            let word = argv.first().map_or("", String::as_str);
+            return Err(Failure::malformed(format!(
+                "{word}: not allowed inside a restore"
+            )));
         }
         self.apply(&command)?;
         Ok(String::new())

@@ -7,6 +7,7 @@
 pub mod arena;
 pub mod client;
 pub mod compile;
+pub mod defence;
 pub mod engine;
 pub mod kernel;
 pub mod link;

@@ -421,9 +421,7 @@ fn check_real(service: &Service, real: &Real, topology: &Topology) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use config::model::{
-        Persistence, PersistenceMask, Protocol, SchedulerKind, Tunnel, TunnelChecksum,
-    };
+    use config::model::{Persistence, PersistenceMask, Protocol, SchedulerKind};
     use std::net::Ipv4Addr;
 
     fn listen(port: u16) -> Listen {
@@ -522,12 +520,6 @@ mod tests {
             mode: Mode::Nat,
             ..own
         };
-        let gre = Real {
-            mode: Mode::Tun(Tunnel::Gre {
-                checksum: TunnelChecksum::None,
-            }),
-            ..real(3, 1)
-        };
         #[rustfmt::skip]
         let cases = [
             ("-A twice",              add(80),                         "Service already exists", 255),
@@ -542,7 +534,6 @@ mod tests {
             ("-y alone",              add_real(80, odd),               "Numerical result out of range", 255),
             ("-r broadcast",          add_real(80, nowhere),
              "Invalid operation.  Possibly wrong module version, address not unicast, ...", 255),
-            ("--tun-type gre",        add_real(80, gre),               "mode tun, tunnel gre: not built yet", 2),
             ("-m -r the director",    add_real(80, own),
              "local delivery (a real that is the director itself): not built yet", 2),
         ];

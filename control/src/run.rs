@@ -333,6 +333,8 @@ impl Control {
             self.housekeeping_at = now + HOUSEKEEPING_MS;
             self.workers.iter_mut().for_each(WorkerView::sample);
             self.engine.sweep(now);
+            let tables = self.workers.iter().map(WorkerView::entries);
+            self.engine.watch_tables(tables);
             if self.exchange.is_some() {
                 self.engine.set_groups(self.kernel.groups());
             }

@@ -292,6 +292,11 @@ impl WorkerView {
         self.load_percent = (busy.saturating_mul(100) / all.max(1)).min(100);
     }
 
+    /// Entries of its tables in use: IPv4, IPv6.
+    pub fn entries(&self) -> [u32; 2] {
+        [0, 1].map(|family| self.counters.entries[family].get())
+    }
+
     /// The worker as it is now.
     pub fn status(&self, id: usize) -> WorkerStatus {
         let (made, ended) = (

@@ -373,6 +373,48 @@ fn status_is_text_and_json() {
     assert_eq!(json["workers"], serde_json::json!([]));
 }
 
+#[test]
+fn tunables_are_shown_and_set() {
+    let daemon = Instance::start();
+    let (all, exit) = daemon.call("sysctl");
+    assert_eq!(exit, 0);
+    assert!(all.contains("\nconn_reuse_mode = 1\n"), "{all}");
+    let said = |text: &str, exit| (text.to_owned(), exit);
+    #[rustfmt::skip]
+    let cases = [
+        ("sysctl conn_reuse_mode=2",          said("conn_reuse_mode = 2\n", 0)),
+        ("sysctl conn_reuse_mode",            said("conn_reuse_mode = 2\n", 0)),
+        ("sysctl net.ipv4.vs.pmtu_disc=0",    said("pmtu_disc = 0\n", 0)),
+        ("sysctl pmtu_disc=2",                said("sluice: sysctl pmtu_disc: 2 is not in 0..=1\n", 2)),
+        ("sysctl conntrack",                  said("sluice: sysctl conntrack: not built yet\n", 2)),
+        ("sysctl pmtu_disc",                  said("pmtu_disc = 0\n", 0)),
+    ];
+    for (call, want) in cases {
+        assert_eq!(daemon.call(call), want, "{call}");
+    }
+    let (unknown, exit) = daemon.call("sysctl nonsense");
+    let start = "sluice: sysctl nonsense: there is no such tunable; there are: amemthresh, ";
+    assert!(unknown.starts_with(start) && exit == 2, "{unknown}");
+    let (json, _) = daemon.call("sysctl conn_reuse_mode --json");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let row = &json["tunables"][0];
+    assert_eq!((&row["value"], &row["default"]), (&2.into(), &1.into()));
+    assert_eq!(
+        (&row["max"], &row["origin"]),
+        (&3.into(), &"command".into())
+    );
+}
+
+#[test]
+fn who_may_only_read_sets_no_tunable() {
+    let daemon = Instance::with_administrator(me() + 1);
+    assert_eq!(daemon.call("sysctl pmtu_disc").0, "pmtu_disc = 1\n");
+    let (text, exit) = daemon.call("sysctl pmtu_disc=0");
+    assert_eq!(text, "Permission denied (you must be root)\n");
+    assert_eq!(exit, 255);
+    assert_eq!(daemon.call("sysctl pmtu_disc").0, "pmtu_disc = 1\n");
+}
+
 fn me() -> u32 {
     nix::unistd::getuid().as_raw()
 }

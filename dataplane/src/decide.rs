@@ -253,7 +253,7 @@ impl Context<'_> {
             .reals
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
-        self.advance(slot, Side::Client, packet, (real, block));
+        self.advance(slot, Side::Client, packet, block);
         block.traffic.inbound(packet.shape.length);
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.inbound(packet.shape.length);
@@ -296,7 +296,7 @@ impl Context<'_> {
             .reals
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
-        self.advance(slot, Side::Real, packet, (real, block));
+        self.advance(slot, Side::Real, packet, block);
         block.traffic.outbound(packet.shape.length);
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.outbound(packet.shape.length);
@@ -315,7 +315,7 @@ impl Context<'_> {
         slot: Slot,
         side: Side,
         packet: &Packet<A>,
-        (real, block): (&Real, &RealBlock),
+        block: &RealBlock,
     ) {
         let timeouts = &self.snapshot.settings.timeouts;
         let table = A::table(self.state);
@@ -347,10 +347,7 @@ impl Context<'_> {
             timeouts.udp
         };
         if timeout_ms != before_ms {
-            let timeout_ms = match real.standing {
-                Standing::Plain => timeout_ms,
-                _ => watch::own_timeout(self.snapshot, table.entry(slot), timeout_ms),
-            };
+            let timeout_ms = watch::own_timeout(self.snapshot, table.entry(slot), timeout_ms);
             table.set_timeout(slot, self.now, timeout_ms);
         }
     }

@@ -29,4 +29,5 @@ pub mod services;
 pub mod state;
 pub mod time;
 pub mod verdict;
+pub mod walk;
 pub mod worker;

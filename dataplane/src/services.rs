@@ -25,6 +25,7 @@ use crate::port::PortId;
 use crate::sched::thresholds::Limits;
 use crate::sched::{Expirations, Kind, Scheduler};
 use crate::verdict::PuntClass;
+use crate::walk::Walk;
 
 pub use access::Access;
 pub use index::{By, FTP, Key, ServiceIndex};
@@ -70,6 +71,8 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
     /// Counters: one [`Blocks`] for each worker.
     pub blocks: Arc<[Blocks]>,
+    /// Walks over the connections that somebody reads.
+    pub walks: Arc<[Arc<Walk>]>,
 }
 
 /// A virtual service.

@@ -35,6 +35,7 @@ use crate::services::{HopId, PortView, PuntLimits, Snapshot, Towards};
 use crate::state::State;
 use crate::time::{Clock, Millis};
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
+use crate::walk::Walk;
 
 /// Entries and ticks that one turn looks at to end connections.
 const EXPIRE_PER_TURN: u32 = 64;
@@ -218,6 +219,15 @@ impl<P: Port> Worker<P> {
         let entries = [self.state.v4.len(), self.state.v6.len()];
         let gauges = self.counters.entries.iter().zip(entries);
         gauges.for_each(|(gauge, entries)| gauge.set(entries));
+        if !snapshot.walks.is_empty() {
+            busy |= walk(
+                &snapshot.walks,
+                &self.counters,
+                self.me.id,
+                &self.state,
+                now,
+            );
+        }
         self.counters.turns.add(1);
         self.counters.busy_turns.add(u64::from(busy));
         busy
@@ -243,6 +253,21 @@ impl<P: Port> Worker<P> {
             }
         }
     }
+}
+
+/// Goes on with one of the walks over the connections: each in its turn.
+#[cold]
+#[inline(never)]
+fn walk(
+    walks: &[Arc<Walk>],
+    counters: &Counters,
+    me: WorkerId,
+    state: &State,
+    now: Millis,
+) -> bool {
+    let turn = counters.turns.get() % walks.len() as u64;
+    let walk = walks.iter().zip(0..).find(|&(_, at)| at == turn);
+    walk.is_some_and(|(walk, _)| walk.step(me, state, now))
 }
 
 /// Pieces that one packet is cut into at most: a frame of 9,198 octets on a link of 576.

@@ -6,7 +6,9 @@ mod intact;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane::conn::{Address, Entry};
-use dataplane::fwd::{self, Family, Forwarder, Link, Outer, Tunnel, icmp as translated};
+use dataplane::fwd::{
+    self, Checksum, Envelope, Family, Forwarder, Link, Outer, Tunnel, icmp as translated,
+};
 use dataplane::memory::{Buffer, Recycler};
 use dataplane::port::Frame;
 use dataplane::reply::{self, Kind, Reply};
@@ -55,6 +57,7 @@ const IN4: Forwarder = Forwarder::Tun {
         source: DIP,
         destination: REAL,
     },
+    envelope: Envelope::Ipip,
 };
 const IN6: Forwarder = Forwarder::Tun {
     hop: HOP,
@@ -62,6 +65,7 @@ const IN6: Forwarder = Forwarder::Tun {
         source: DIP6,
         destination: REAL6,
     },
+    envelope: Envelope::Ipip,
 };
 const MODES: [Forwarder; 6] = [DR, NAT, FULL, IN4, IN6, Forwarder::Local];
 
@@ -190,6 +194,146 @@ fn without_path_mtu_discovery_a_tunnel_may_be_fragmented() {
         assert_eq!(to_real(IN4, &mut frame, outer), Ok(()));
         let want = ip(DIP, REAL).ttl(63).id(0x1234).with(given.ttl(63));
         assert_eq!(frame.bytes(), tx(&want));
+    }
+}
+
+fn enveloped(mode: Forwarder, envelope: Envelope) -> Forwarder {
+    match mode {
+        Forwarder::Tun { hop, tunnel, .. } => Forwarder::Tun {
+            hop,
+            tunnel,
+            envelope,
+        },
+        other => other,
+    }
+}
+
+/// Octets of a tunnel's outer IP header.
+fn tunnel_header(mode: Forwarder) -> u16 {
+    enveloped(mode, Envelope::Ipip).overhead()
+}
+
+/// The transport checksum as a sender leaves it to a device: the sum of the pseudo-header.
+fn unfinished(mut packet: Vec<u8>, field: usize) -> Vec<u8> {
+    let (start, src, dst): (usize, IpAddr, IpAddr) = if packet[0] >> 4 == 4 {
+        (20, CLIENT.into(), VIP.into())
+    } else {
+        (40, CLIENT6.into(), VIP6.into())
+    };
+    let protocol = if field == 16 {
+        Protocol::TCP
+    } else {
+        Protocol::UDP
+    };
+    let len = u32::try_from(packet.len() - start).expect("short");
+    let sum = wire::checksum::pseudo(src, dst, protocol, len).folded();
+    packet[start + field..start + field + 2].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// What becomes of the packet inside.
+type Left = fn(Vec<u8>) -> Vec<u8>;
+
+/// Outer header, envelope, packet: the outer one read back by etherparse, the rest by the byte.
+#[test]
+#[rustfmt::skip]
+fn through_gre_and_gue() {
+    const GRE: Envelope = Envelope::Gre { summed: false };
+    const GRE_SUM: Envelope = Envelope::Gre { summed: true };
+    let gue = |port: u16, checksum| Envelope::Gue { port: port.into(), checksum };
+    let (plain, sum, remote) = (gue(6080, Checksum::None), gue(6081, Checksum::Sum), gue(6082, Checksum::Remote));
+    let web = || tcp(CPORT, 80).syn().payload(*b"GET /");
+    let (v4, v6) = (ip(CLIENT, VIP).df().with(web()), ip(CLIENT6, VIP6).with(web()));
+    let absent = ip(CLIENT, VIP).df().with(udp(CPORT, 80).payload(*b"q").unsummed());
+    let old = |packet: &Packet| packet.clone().ttl(63).bytes();
+    let no: Left = |packet| packet;
+    let tcp_left: Left = |packet| unfinished(packet, 16);
+    let cases: [(&str, Forwarder, Envelope, &Packet, &[u8], Left); 12] = [
+        ("4 in GRE in 4",             IN4, GRE,     &v4,     &[0, 0, 8, 0], no),
+        ("6 in GRE in 4",             IN4, GRE,     &v6,     &[0, 0, 0x86, 0xdd], no),
+        ("4 in GRE in 6",             IN6, GRE,     &v4,     &[0, 0, 8, 0], no),
+        ("6 in GRE in 6, summed",     IN6, GRE_SUM, &v6,     &[0x80, 0, 0x86, 0xdd], no),
+        ("4 in GRE in 4, summed",     IN4, GRE_SUM, &v4,     &[0x80, 0, 8, 0], no),
+        ("4 in GUE in 4",             IN4, plain,   &v4,     &[0, 4, 0, 0], no),
+        ("6 in GUE in 6",             IN6, plain,   &v6,     &[0, 41, 0, 0], no),
+        ("4 in GUE in 6, summed",     IN6, sum,     &v4,     &[0, 4, 0, 0], no),
+        ("4 in GUE, remote",          IN4, remote,  &v4,     &[2, 4, 0, 1, 0x80, 0, 0, 0, 0, 20, 0, 36], tcp_left),
+        ("6 in GUE in 6, remote",     IN6, remote,  &v6,     &[2, 41, 0, 1, 0x80, 0, 0, 0, 0, 40, 0, 56], tcp_left),
+        ("no checksum to leave",      IN4, remote,  &absent, &[0, 4, 0, 0], no),
+        ("a summed one in GUE in 6",  IN6, sum,     &v6,     &[0, 41, 0, 0], no),
+    ];
+    for (name, mode, envelope, given, header, change) in cases {
+        let mut frame = frame(&given.clone().ether(PEER, CAME).padded().bytes());
+        assert_eq!(to_real(enveloped(mode, envelope), &mut frame, OUTER), Ok(()), "{name}");
+        let bytes = frame.bytes();
+        assert_eq!((&bytes[..6], &bytes[6..12]), (&NEXT.0[..], &OURS.0[..]), "{name}");
+        let outer = etherparse::IpSlice::from_slice(&bytes[14..]).expect(name);
+        assert_eq!(bytes.len(), 14 + usize::from(tunnel_header(mode)) + outer.payload().payload.len(), "{name}: the length");
+        let carried = outer.payload().payload;
+        let carried = match envelope {
+            Envelope::Gre { .. } => carried,
+            _ => &carried[udp_seen(name, &outer, envelope)..],
+        };
+        assert_eq!(carried[..header.len()], *header, "{name}: the header");
+        let summed = matches!(envelope, Envelope::Gre { summed: true });
+        if summed {
+            assert_eq!(wire::checksum::of(carried), 0, "{name}: the checksum");
+        }
+        let skip = header.len() + if summed { 4 } else { 0 };
+        assert_eq!(carried[skip..], change(old(given)), "{name}: the packet");
+    }
+}
+
+/// Checks the outer UDP header; says how long it is.
+fn udp_seen(name: &str, outer: &etherparse::IpSlice<'_>, envelope: Envelope) -> usize {
+    let Envelope::Gue { port, checksum } = envelope else {
+        panic!("{name}: no UDP");
+    };
+    let bytes = outer.payload().payload;
+    let udp = etherparse::UdpHeader::from_slice(bytes).expect(name).0;
+    assert_eq!(udp.destination_port, u16::from(port), "{name}");
+    assert!((49_152..61_000).contains(&udp.source_port), "{name}");
+    assert_eq!(usize::from(udp.length), bytes.len(), "{name}");
+    let want = match (checksum, outer) {
+        (Checksum::None, _) => Ok(0),
+        (_, etherparse::IpSlice::Ipv4(v4)) => {
+            udp.calc_checksum_ipv4(&v4.header().to_header(), &bytes[8..])
+        }
+        (_, etherparse::IpSlice::Ipv6(v6)) => {
+            udp.calc_checksum_ipv6(&v6.header().to_header(), &bytes[8..])
+        }
+    };
+    assert_eq!(Ok(udp.checksum), want, "{name}");
+    udp.header_len()
+}
+
+/// A packet whose checksum is wrong stays wrong, and a fragment's can't be known.
+#[test]
+fn a_remote_checksum_makes_no_damage_good() {
+    let remote = Envelope::Gue {
+        port: 6080.into(),
+        checksum: Checksum::Remote,
+    };
+    let damaged = {
+        let mut bytes = ip(CLIENT, VIP)
+            .with(tcp(CPORT, 80).payload(*b"GET /"))
+            .bytes();
+        *bytes.last_mut().expect("a payload") ^= 1;
+        bytes
+    };
+    let fragment = {
+        let mut bytes = ip(CLIENT, VIP).with(udp(CPORT, 80).payload([7; 8])).bytes();
+        bytes[6] = 0x20; // more fragments
+        let sum = wire::checksum::of(&[&bytes[..10], &[0, 0], &bytes[12..20]].concat());
+        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    };
+    for packet in [damaged, fragment] {
+        let mut frame = frame(&[&CAME.0[..], &PEER.0, &[8, 0], &packet].concat());
+        assert_eq!(to_real(enveloped(IN4, remote), &mut frame, OUTER), Ok(()));
+        let inner = &frame.bytes()[14 + 20 + 8 + 4..];
+        assert_eq!(frame.bytes()[14 + 20 + 8..][..4], [0, 4, 0, 0]);
+        assert_eq!(inner[20..], packet[20..]);
     }
 }
 

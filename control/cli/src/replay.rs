@@ -21,7 +21,7 @@ pub(crate) struct Words {
     /// The folder for PORT.pcap of each port.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Lines `SECONDS arguments` in ipvsadm's syntax, or `SECONDS sysctl NAME=VALUE`.
+    /// Lines `SECONDS arguments` in ipvsadm's syntax, or `SECONDS sysctl [NAME[=VALUE]]`.
     #[arg(long, value_name = "FILE")]
     commands: Option<PathBuf>,
     /// Workers, whatever the configuration says.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use proto::command::Command;
+use proto::command::{Ask, Command};
 use proto::errors::{EXIT_OK, EXIT_USAGE, Failure};
 use proto::names::Numeric;
 
@@ -17,6 +17,8 @@ use crate::replay;
 pub(crate) const HELP: &str = "
 Beside ipvsadm's grammar
   sluice status [--json]  workers, ports, neighbours, counters
+  sluice sysctl [NAME[=VALUE]] [--json]
+                          IPVS's tunables, shown or set
   sluice check FILE       whether a configuration is good
   sluice replay --config FILE --in PORT=CAPTURE --out DIR
                           what would become of these packets, offline
@@ -25,7 +27,7 @@ Beside ipvsadm's grammar
 ";
 
 /// Words that will be subcommands.
-const NOT_BUILT: &[&str] = &["trace", "sysctl", "proc", "reload", "diff", "save", "neigh"];
+const NOT_BUILT: &[&str] = &["trace", "proc", "reload", "diff", "save", "neigh"];
 
 /// Sluice's subcommands; ipvsadm's grammar is read elsewhere.
 #[derive(Debug, Parser)]
@@ -49,6 +51,18 @@ enum Chosen {
     /// Shows workers, ports, neighbours and counters.
     Status {
         /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows or sets IPVS's tunables while the daemon runs.
+    ///
+    /// Without words all that do something, as `name = value`. Setting one needs root, and lasts until the
+    /// daemon ends: the file's [sysctl] is for good.
+    Sysctl {
+        /// Which tunable, as the kernel names it (with or without `net.ipv4.vs.`), and its new value.
+        #[arg(value_name = "NAME[=VALUE]")]
+        setting: Option<String>,
+        /// As JSON, with default, range, meaning, and who set it.
         #[arg(long)]
         json: bool,
     },
@@ -93,6 +107,10 @@ pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
     };
     match line.subcommand {
         Chosen::Status { json } => send(&invocation, &Command::Status { json }, "", &Numeric),
+        Chosen::Sysctl { setting, json } => {
+            let ask = setting.map_or(Ok(Ask::All), |setting| setting.parse())?;
+            send(&invocation, &Command::Sysctl { ask, json }, "", &Numeric)
+        }
         Chosen::Check { file } => Ok(check::run(&file)),
         Chosen::Replay(words) => Ok(replay::run(words)),
     }

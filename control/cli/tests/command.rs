@@ -44,7 +44,7 @@ fn answer(request: &Request) -> Reply {
             let reals = vec![ListingReal::new(&real)];
             let service = ListingService {
                 reals,
-                ..ListingService::new(&it.service)
+                ..ListingService::new(&it)
             };
             let data = Some(Listing {
                 services: vec![service],
@@ -179,6 +179,9 @@ fn the_daemon_sees_numbers_and_its_code_is_ours() {
         ("sluice -a -t 10.0.0.1:80 -r 1.1.1.1:8 -m", "-a -t 10.0.0.1:80 -r 1.1.1.1:8 -m -w 1 -x 0 -y 0 < \"\"", 0, "", ""),
         ("ipvsadm -D -t 10.0.0.1:80",       "-D -t 10.0.0.1:80 < \"\"", 255, "", "No such service\n"),
         ("sluice status",                   "status < \"\"", 0, "json: false\n", ""),
+        ("sluice sysctl",                   "sysctl < \"\"", 0, "", ""),
+        ("sluice sysctl pmtu_disc --json",  "sysctl pmtu_disc --json < \"\"", 0, "", ""),
+        ("sluice sysctl pmtu_disc=0",       "sysctl pmtu_disc=0 < \"\"", 0, "", ""),
         ("sluice status --json --socket SOCKET", "status --json < \"\"", 0, "json: true\n", ""),
     ];
     for (line, asked, exit, stdout, stderr) in cases {

@@ -99,6 +99,30 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `sysctl [NAME[=VALUE]]`: IPVS's tunables, over the same socket.
+    Sysctl {
+        /// All of them, or which.
+        ask: Ask,
+        /// As JSON.
+        json: bool,
+    },
+}
+
+/// What is asked of the tunables. Names and values are as they were written: the daemon knows
+/// what there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// All of them.
+    All,
+    /// One.
+    One(String),
+    /// One is to have this value.
+    Set {
+        /// Which.
+        name: String,
+        /// As it was written.
+        value: String,
+    },
 }
 
 impl Command {
@@ -113,6 +137,10 @@ impl Command {
                 | Self::Help
                 | Self::Version
                 | Self::Status { .. }
+                | Self::Sysctl {
+                    ask: Ask::All | Ask::One(_),
+                    ..
+                }
         )
     }
 }

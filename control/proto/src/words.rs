@@ -3,7 +3,9 @@
 //! The command line sends these, so that the daemon needs no name server; reading them back
 //! gives the same command.
 
-use crate::command::{AccessEntry, AccessList, Command, ListOptions, LocalAddress, SyncDaemon};
+use crate::command::{
+    AccessEntry, AccessList, Ask, Command, ListOptions, LocalAddress, SyncDaemon,
+};
 use crate::layout::{More, access_words, flag_names, mode_options, more_options, selector};
 use crate::text::Written;
 
@@ -44,7 +46,18 @@ impl Command {
             Self::Help => "-h".to_owned(),
             Self::Version => "-v".to_owned(),
             Self::Status { json } => format!("status{}", switch(*json, " --json")),
+            Self::Sysctl { ask, json } => {
+                format!("sysctl{}{}", asked(ask), switch(*json, " --json"))
+            }
         }
+    }
+}
+
+fn asked(ask: &Ask) -> String {
+    match ask {
+        Ask::All => String::new(),
+        Ask::One(name) => format!(" {name}"),
+        Ask::Set { name, value } => format!(" {name}={value}"),
     }
 }
 

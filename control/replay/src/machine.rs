@@ -12,7 +12,7 @@ use dataplane::port::{PortId, WorkerId};
 use dataplane::verdict::Counters;
 use dataplane::worker::{Parts, Worker};
 use proto::command::Command;
-use proto::errors::{EXIT_USAGE, Failure};
+use proto::errors::EXIT_USAGE;
 use proto::grammar;
 use proto::layout;
 use proto::listing::Listing;
@@ -132,6 +132,7 @@ impl Machine {
             }
             self.settle(self.tick);
             self.engine.sweep(self.tick);
+            self.watch_tables();
             self.tick += TICK;
         }
         self.settle(target);
@@ -147,6 +148,13 @@ impl Machine {
             self.engine.share_counts();
             self.share = now + SHARE;
         }
+    }
+
+    /// Tells control, once a second, how full the tables are.
+    fn watch_tables(&mut self) {
+        let entries = |counters: &Arc<Counters>| [0, 1].map(|at| counters.entries[at].get());
+        self.engine.watch_tables(self.counters.iter().map(entries));
+        self.engine.publish_news(self.now);
     }
 
     /// Whether nothing waits for a timer.
@@ -168,6 +176,7 @@ impl Machine {
             self.settle(now);
         }
         self.engine.sweep(target);
+        self.watch_tables();
         self.tick += ((target - self.tick) / TICK + 1) * TICK;
     }
 
@@ -273,7 +282,6 @@ impl Machine {
     /// Carries a command out.
     pub(crate) fn command(&mut self, words: &[String]) -> Reply {
         match words {
-            [first, rest @ ..] if first == "sysctl" => self.sysctl(rest),
             [first, ..] if first == "status" => failed("status: only a running sluiced has one"),
             _ => match grammar::ipvsadm("ipvsadm", words, &Numeric) {
                 Ok(Command::List(options)) if options.connections => {
@@ -303,26 +311,6 @@ impl Machine {
             .engine
             .handle(&OPERATOR, &request, self.now, |_, _| String::new());
         answer.reply
-    }
-
-    fn sysctl(&mut self, words: &[String]) -> Reply {
-        let [setting] = words else {
-            return failed("sysctl: NAME=VALUE is wanted");
-        };
-        let Some((name, value)) = setting.split_once('=') else {
-            return failed("sysctl: NAME=VALUE is wanted");
-        };
-        match self.engine.set_sysctl(name, value, self.now) {
-            Ok(()) => Reply::default(),
-            Err(error) => {
-                let failure = Failure::from(error);
-                Reply {
-                    exit: failure.exit,
-                    stderr: format!("{failure}\n"),
-                    ..Reply::default()
-                }
-            }
-        }
     }
 }
 

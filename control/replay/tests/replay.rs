@@ -124,7 +124,8 @@ fn a_command_speaks_on_standard_error_where_no_json_is_wanted() {
     let outcome = bench.run();
     assert_eq!(outcome.stdout, "");
     let want = "2.5 -L --timeout\nTimeout (tcp tcpfin udp): 900 120 60\n\
-                3 sysctl nonsense=1\nsluice: sysctl nonsense: there is no such tunable\n";
+                3 sysctl conn_reuse_mode=0\nconn_reuse_mode = 0\n\
+                3 sysctl nonsense=1\nsluice: sysctl nonsense: there is no such tunable; ";
     assert!(outcome.stderr.starts_with(want), "{}", outcome.stderr);
     assert_eq!(outcome.error, None, "a command that fails is no end");
 }
@@ -163,6 +164,41 @@ fn timeouts_count_from_the_next_packet() {
     assert!(outcome.stdout.contains("UDP 00:55  UDP"));
     let new: Vec<_> = outcome.field("new");
     assert_eq!(new, [true, false, true]);
+}
+
+/// A flood that fills the table of 4096: with mode 1 packets are dropped while it is full.
+#[test]
+fn automatic_defence_acts_while_a_table_is_full() {
+    let mut bench = Bench::new(&web());
+    let client = |n: u32| std::net::Ipv4Addr::from_bits(0xcb00_7200 + n);
+    let flood = |at: u64, from: u32, to: u32| {
+        let syn = |n| rx(&ip(client(n), VIP).with(tcp(1024, 80).syn()));
+        (from..to).map(move |n| (at, syn(n))).collect::<Vec<_>>()
+    };
+    let frames = [
+        flood(0, 0, 4096),
+        flood(1_500 * MS, 5000, 5100),
+        flood(80 * SECOND, 6000, 6100),
+    ];
+    bench.input("wan", &frames.concat());
+    bench.commands(
+        "0 sysctl drop_packet=1\n1.5 sysctl drop_packet\n75 sysctl drop_packet\n75 sysctl drop_packet=3\n",
+    );
+    let outcome = bench.run();
+    let lines = outcome.lines();
+    let said = lines.iter().filter_map(|line| line["stdout"].as_str());
+    let want = ["1", "2", "1", "3"].map(|value| format!("drop_packet = {value}\n"));
+    assert_eq!(said.collect::<Vec<_>>(), want);
+    let dropped = |from: usize, to: usize| {
+        let reasons = outcome.field("reason");
+        reasons[from..to]
+            .iter()
+            .filter(|reason| *reason == "drop-defence")
+            .count()
+    };
+    assert_eq!(dropped(0, 4096), 0);
+    assert_eq!(dropped(4096, 4196), 100, "no page is free: every packet");
+    assert_eq!(dropped(4196, 4296), 10, "one of am_droprate");
 }
 
 /// Packets of everything at few times, so that bursts find something to group.

@@ -69,14 +69,17 @@ impl Context<'_> {
 /// The timeout that a connection has by its state: `general_ms`, unless its service has one of
 /// its own for ESTABLISHED.
 #[cold]
+#[inline(never)]
 pub(super) fn own_timeout<A: Stored>(
     snapshot: &Snapshot,
     entry: &Entry<A>,
     general_ms: u32,
 ) -> u32 {
-    let is_established =
-        entry.protocol == Protocol::TCP.0 && entry.state == tcp::State::Established as u8;
+    let is_tcp = entry.protocol == Protocol::TCP.0;
+    if !is_tcp || entry.state != tcp::State::Established as u8 {
+        return general_ms;
+    }
     let service = snapshot.services.get(entry.service.0);
     let own_ms = service.and_then(|service| service.asks.established_ms);
-    own_ms.filter(|_| is_established).unwrap_or(general_ms)
+    own_ms.unwrap_or(general_ms)
 }

@@ -82,6 +82,8 @@ pub trait Ip<A> {
     fn tos(&self) -> u8;
     /// Whether no router may fragment it; none ever may in IPv6.
     fn dont_fragment(&self) -> bool;
+    /// Whether it is no fragment.
+    fn is_whole(&self) -> bool;
     /// The header's own checksum; 0 in IPv6, which has none.
     fn checksum(&self) -> u16;
     /// The upper protocol and its bytes; `None` in a fragment that is not the first, and where

@@ -6,6 +6,7 @@
 //! Ethernet padded.
 
 mod dr;
+mod envelope;
 mod family;
 mod fullnat;
 pub mod icmp;
@@ -21,6 +22,7 @@ use crate::port::Frame;
 use crate::services::HopId;
 use crate::verdict::Reason;
 
+pub use envelope::{Checksum, Envelope, Port};
 pub use family::{Family, Ip, IpMut, Said};
 pub use tun::Tunnel;
 
@@ -32,12 +34,14 @@ pub enum Forwarder {
         /// The real server itself: in DR it is on our link.
         hop: HopId,
     },
-    /// IPIP tunnelling.
+    /// Tunnelling.
     Tun {
         /// The next hop towards the real server.
         hop: HopId,
         /// The ends of the tunnel.
         tunnel: Tunnel,
+        /// What is between the outer header and the packet.
+        envelope: Envelope,
     },
     /// Destination NAT; replies pass us.
     Nat {
@@ -91,7 +95,9 @@ impl Forwarder {
     #[inline]
     pub fn overhead(&self) -> u16 {
         match self {
-            Self::Tun { tunnel, .. } => tunnel.overhead(),
+            Self::Tun {
+                tunnel, envelope, ..
+            } => tunnel.overhead() + envelope.room(),
             Self::Dr { .. } | Self::Nat { .. } | Self::FullNat { .. } | Self::Local => 0,
         }
     }
@@ -117,7 +123,9 @@ impl Forwarder {
     ) -> Result<(), Reason> {
         match self {
             Self::Dr { .. } => dr::to_real::<A, F>(frame, link),
-            Self::Tun { tunnel, .. } => tun::to_real::<A, F>(frame, tunnel, link, outer),
+            Self::Tun {
+                tunnel, envelope, ..
+            } => tun::to_real(frame, (tunnel, *envelope), entry, link, outer),
             Self::Nat { .. } => nat::to_real(frame, real(entry), link),
             Self::FullNat { .. } => fullnat::to_real(frame, local(entry), real(entry), link),
             Self::Local => Ok(()),

@@ -1,5 +1,5 @@
-//! IPIP tunnelling: the whole packet inside another one. The real server unwraps it and answers
-//! the client itself.
+//! Tunnelling: the whole packet inside another one, by IPIP, or by GRE or GUE
+//! ([`Envelope`](super::Envelope)). The real server unwraps it and answers the client itself.
 //!
 //! in   [ client MAC > ours | client > VIP:vport  ttl n | .. ]
 //! out  [ ours > next       | director > real     ttl n-1 | client > VIP:vport  ttl n-1 | .. ]
@@ -13,8 +13,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use wire::ethernet::{self, EtherType};
 use wire::{Protocol, ipv4, ipv6};
 
+use super::envelope::{Envelope, Seal};
 use super::family::{Family, Ip, IpMut};
 use super::{Link, Outer};
+use crate::conn::Entry;
 use crate::port::Frame;
 use crate::verdict::Reason;
 
@@ -38,7 +40,7 @@ pub enum Tunnel {
 }
 
 impl Tunnel {
-    /// Octets of the outer header.
+    /// Octets of the outer IP header.
     #[inline]
     pub fn overhead(&self) -> u16 {
         match self {
@@ -62,17 +64,22 @@ struct Inner {
 #[inline]
 pub(super) fn to_real<A: Family, F: Frame>(
     frame: &mut F,
-    tunnel: &Tunnel,
+    (tunnel, envelope): (&Tunnel, Envelope),
+    entry: &Entry<A>,
     link: Link,
     outer: Outer,
 ) -> Result<(), Reason> {
-    let overhead = tunnel.overhead();
+    let overhead = tunnel.overhead() + envelope.room();
     let room = frame.headroom() >= usize::from(overhead);
     let inner = age::<A>(frame.bytes_mut(), room, overhead)?;
     frame.truncate(ethernet::LEN + usize::from(inner.length));
-    let grown = frame.prepend(usize::from(overhead));
+    let seal = match frame.bytes_mut().get_mut(ethernet::LEN..) {
+        Some(packet) => envelope.seal(packet, entry),
+        None => return Err(Reason::ShortFrame),
+    };
+    let grown = frame.prepend(usize::from(tunnel.overhead() + seal.room()));
     debug_assert!(grown, "there was headroom");
-    wrap(frame.bytes_mut(), tunnel, link, inner, outer).ok_or(Reason::Oversize)
+    wrap(frame.bytes_mut(), tunnel, link, (inner, seal), outer).ok_or(Reason::Oversize)
 }
 
 /// Makes the inner packet one hop older, once nothing can fail any more.
@@ -98,9 +105,21 @@ fn age<A: Family>(frame: &mut [u8], room: bool, overhead: u16) -> Result<Inner, 
     })
 }
 
-/// Writes the Ethernet and the outer header; `None` where they don't fit.
+/// Writes the Ethernet and the outer header, and what follows that; `None` where they don't
+/// fit.
 #[inline]
-fn wrap(frame: &mut [u8], tunnel: &Tunnel, link: Link, inner: Inner, outer: Outer) -> Option<()> {
+fn wrap(
+    frame: &mut [u8],
+    tunnel: &Tunnel,
+    link: Link,
+    (inner, seal): (Inner, Seal),
+    outer: Outer,
+) -> Option<()> {
+    let carried = Inner {
+        protocol: seal.protocol(inner.protocol),
+        length: inner.length + seal.room(),
+        ..inner
+    };
     let (head, rest) = frame.split_first_chunk_mut()?;
     match *tunnel {
         Tunnel::V4 {
@@ -108,17 +127,20 @@ fn wrap(frame: &mut [u8], tunnel: &Tunnel, link: Link, inner: Inner, outer: Oute
             destination,
         } => {
             ethernet::emit(head, link.ours, link.next, EtherType::IPV4);
-            v4(inner, outer, source, destination).emit(rest.first_chunk_mut()?);
+            let (header, rest) = rest.split_first_chunk_mut()?;
+            v4(carried, outer, source, destination).emit(header);
+            seal.write(rest, inner.protocol, [source.into(), destination.into()])
         }
         Tunnel::V6 {
             source,
             destination,
         } => {
             ethernet::emit(head, link.ours, link.next, EtherType::IPV6);
-            v6(inner, source, destination).emit(rest.first_chunk_mut()?);
+            let (header, rest) = rest.split_first_chunk_mut()?;
+            v6(carried, source, destination).emit(header);
+            seal.write(rest, inner.protocol, [source.into(), destination.into()])
         }
     }
-    Some(())
 }
 
 #[inline]

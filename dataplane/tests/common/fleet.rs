@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dataplane::conn::Key;
 use dataplane::exchange::{ControlEnd, exchange};
-use dataplane::fwd::{Forwarder, Tunnel};
+use dataplane::fwd::{Envelope, Forwarder, Tunnel};
 use dataplane::handover::mesh;
 use dataplane::memory::{MemoryPort, Recycler};
 use dataplane::owner::{Fields, Owners, Steering, Traits};
@@ -437,7 +437,11 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
         },
     );
     let forwarder = match tunnel(n, mode) {
-        Some(tunnel) => Forwarder::Tun { hop, tunnel },
+        Some(tunnel) => Forwarder::Tun {
+            hop,
+            tunnel,
+            envelope: Envelope::Ipip,
+        },
         None if mode == Mode::Nat => Forwarder::Nat { hop },
         None if mode == Mode::FullNat => Forwarder::FullNat { hop },
         None => Forwarder::Dr { hop },

@@ -48,6 +48,8 @@ pub mod checksum;
 pub mod cut;
 pub mod display;
 pub mod ethernet;
+pub mod gre;
+pub mod gue;
 pub mod icmpv4;
 pub mod icmpv6;
 pub mod ip;

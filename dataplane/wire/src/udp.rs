@@ -1,7 +1,10 @@
 //! UDP header (RFC 768).
 
+use std::net::IpAddr;
+
 use crate::bytes::{Bytes, get16, put16};
 use crate::checksum::{self, Delta};
+use crate::ip::Protocol;
 
 /// Octets of the header.
 pub const LEN: usize = 8;
@@ -142,6 +145,39 @@ impl Packet<&mut [u8]> {
     }
 }
 
+/// A header to put before a payload: what a tunnel of ours writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+}
+
+impl Header {
+    /// Writes the header at the start of `datagram`, whose length it takes; without a checksum.
+    /// `None` where there is no room for it, or a datagram can't be as long.
+    #[inline]
+    pub fn write(self, datagram: &mut [u8]) -> Option<()> {
+        let length = u16::try_from(datagram.len()).ok()?;
+        let head: &mut [u8; LEN] = datagram.first_chunk_mut()?;
+        put16(head, 0, self.src_port);
+        put16(head, 2, self.dst_port);
+        put16(head, 4, length);
+        put16(head, 6, 0);
+        Some(())
+    }
+}
+
+/// Writes the checksum of a whole datagram that has none, between these addresses.
+#[inline]
+pub fn write_checksum(datagram: &mut [u8], src: IpAddr, dst: IpAddr) {
+    let sum = checksum::transport(src, dst, Protocol::UDP, datagram);
+    if let Some(head) = datagram.first_chunk_mut::<LEN>() {
+        put16(head, 6, checksum::for_udp(sum));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +193,22 @@ mod tests {
             (31337, 53, 10, 0xabcd)
         );
         assert_eq!(udp.payload(), b"hi", "surplus is not payload");
+    }
+
+    #[test]
+    fn writes() {
+        let mut bytes = *b"........hi";
+        let header = Header {
+            src_port: 49_152,
+            dst_port: 6080,
+        };
+        header.write(&mut bytes).unwrap();
+        assert_eq!(bytes, *b"\xc0\0\x17\xc0\0\x0a\0\0hi");
+        let [src, dst] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
+        write_checksum(&mut bytes, src, dst);
+        let sum = checksum::transport(src, dst, Protocol::UDP, &bytes);
+        assert_eq!(sum, 0, "the pseudo-header is in it");
+        assert_eq!(header.write(&mut [0; 7]), None);
     }
 
     #[test]

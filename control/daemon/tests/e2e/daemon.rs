@@ -131,9 +131,14 @@ impl Daemon {
                 daemon.words()
             )));
         }
-        lab.plug_in()?;
-        lab::wait_for(RESOLVE_SECONDS, || daemon.has_resolved(&lab.reals()));
+        lab.plug("dtap0", "br0", "02:00:00:83:00:fe")?;
+        daemon.wait_resolved(&lab.reals());
         Ok(daemon)
+    }
+
+    /// Waits until those of these neighbours that it uses have a MAC.
+    pub(crate) fn wait_resolved(&self, neighbours: &[String]) {
+        lab::wait_for(RESOLVE_SECONDS, || self.has_resolved(neighbours));
     }
 
     /// Starts it and returns at once. Its files in the lab's folder begin with `name`.

@@ -155,11 +155,12 @@ impl Lab {
             next_port: Cell::new(20_000),
         };
         lab.make_director()?;
-        lab.make_host(&lab.client(), "client", CLIENT)?;
+        lab.make_host(&lab.client(), "client", "br0", CLIENT)?;
         for index in 1..=reals {
             lab.make_host(
                 &lab.real(index),
                 &format!("real-{index}"),
+                "br0",
                 &real_address(index),
             )?;
             lab.make_silent(index)?;
@@ -201,6 +202,11 @@ impl Lab {
         format!("{}-real-{index}", self.name)
     }
 
+    /// Another namespace of the lab.
+    pub(crate) fn host(&self, name: &str) -> String {
+        format!("{}-{name}", self.name)
+    }
+
     /// A file in the lab's folder.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -234,7 +240,12 @@ impl Lab {
         run(Self::inside(namespace, "sh").args(["-c", &script])).map(drop)
     }
 
-    fn make_namespace(name: &str) -> Result<(), String> {
+    /// A namespace without IPv6; see [`has_ipv6`].
+    ///
+    /// # Errors
+    ///
+    /// What the system refused.
+    pub(crate) fn namespace(name: &str) -> Result<(), String> {
         run(Command::new("ip").args(["netns", "add", name]))?;
         if has_ipv6() {
             Self::setting(name, "ipv6/conf/all/disable_ipv6", 1)?;
@@ -242,24 +253,55 @@ impl Lab {
         Self::ip(name, "link set lo up").map(drop)
     }
 
-    /// The bridge must not do ARP: the director's kernel would answer on it for the addresses
-    /// that the daemon gives its kernel interface.
     fn make_director(&self) -> Result<(), String> {
-        let name = self.director();
-        Self::make_namespace(&name)?;
-        Self::ip(
-            &name,
-            "link add br0 type bridge stp_state 0 mcast_snooping 0 forward_delay 0",
-        )?;
-        Self::ip(&name, "link set br0 arp off up").map(drop)
+        Self::namespace(&self.director())?;
+        Self::bridge(&self.director(), "br0")
     }
 
-    fn make_host(&self, namespace: &str, cable: &str, address: &str) -> Result<(), String> {
-        Self::make_namespace(namespace)?;
+    /// A bridge. It must not do ARP: the director's kernel would answer on it for the addresses
+    /// that the daemon gives its kernel interface.
+    ///
+    /// # Errors
+    ///
+    /// What `ip` said.
+    pub(crate) fn bridge(director: &str, name: &str) -> Result<(), String> {
+        let kind = "type bridge stp_state 0 mcast_snooping 0 forward_delay 0";
+        Self::ip(director, &format!("link add {name} {kind}"))?;
+        Self::ip(director, &format!("link set {name} arp off up")).map(drop)
+    }
+
+    /// A cable from a bridge to an interface of a namespace.
+    ///
+    /// # Errors
+    ///
+    /// What `ip` said.
+    pub(crate) fn cable(
+        &self,
+        namespace: &str,
+        interface: &str,
+        cable: &str,
+        bridge: &str,
+    ) -> Result<(), String> {
         let director = self.director();
-        let pair = format!("link add {cable} type veth peer name eth0 netns {namespace}");
+        let pair = format!("link add {cable} type veth peer name {interface} netns {namespace}");
         Self::ip(&director, &pair)?;
-        Self::ip(&director, &format!("link set {cable} master br0 up"))?;
+        Self::ip(&director, &format!("link set {cable} master {bridge} up")).map(drop)
+    }
+
+    /// A host with one address.
+    ///
+    /// # Errors
+    ///
+    /// What the system refused.
+    pub(crate) fn make_host(
+        &self,
+        namespace: &str,
+        cable: &str,
+        bridge: &str,
+        address: &str,
+    ) -> Result<(), String> {
+        Self::namespace(namespace)?;
+        self.cable(namespace, "eth0", cable, bridge)?;
         Self::ip(namespace, &format!("addr add {address}/24 dev eth0"))?;
         Self::ip(namespace, "link set eth0 up").map(drop)
     }
@@ -384,16 +426,16 @@ impl Lab {
         Ok(command)
     }
 
-    /// Plugs the daemon's TAP into the bridge. A bridge keeps frames for its plugs' own
+    /// Plugs a TAP of the daemon into a bridge. A bridge keeps frames for its plugs' own
     /// addresses to itself, and the TAP is born with the daemon's: so it gets another one.
     ///
     /// # Errors
     ///
     /// What `ip` said.
-    pub(crate) fn plug_in(&self) -> Result<(), String> {
+    pub(crate) fn plug(&self, tap: &str, bridge: &str, mac: &str) -> Result<(), String> {
         let director = self.director();
-        Self::ip(&director, "link set dtap0 address 02:00:00:83:00:fe")?;
-        Self::ip(&director, "link set dtap0 master br0 up").map(drop)
+        Self::ip(&director, &format!("link set {tap} address {mac}"))?;
+        Self::ip(&director, &format!("link set {tap} master {bridge} up")).map(drop)
     }
 
     /// Requests to `url` from the client, one connection each: the lines that came back.

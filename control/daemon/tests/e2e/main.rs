@@ -14,11 +14,15 @@ mod commands;
 mod daemon;
 mod lab;
 mod life;
+mod lossy;
 mod modes;
 mod peer;
 mod refusals;
+mod relay;
 mod routed;
 mod runner;
+mod tunnel;
+mod two_arm;
 
 use std::process::ExitCode;
 
@@ -33,6 +37,8 @@ fn main() -> ExitCode {
         arp::TESTS,
         life::TESTS,
         modes::TESTS,
+        two_arm::TESTS,
+        lossy::TESTS,
         refusals::TESTS,
         commands::TESTS,
     ];

@@ -5,6 +5,7 @@ use crate::daemon::{Daemon, Toml};
 use crate::lab::{Lab, PORT_MAC, cores, has_ipv6};
 use crate::routed::{self, Family, large_bodies, route_back, unwrap};
 use crate::runner::{Failure, Outcome, Test, ensure};
+use crate::tunnel;
 
 /// The tests of this file.
 pub(crate) const TESTS: &[Test] = &[
@@ -21,6 +22,21 @@ pub(crate) const TESTS: &[Test] = &[
     ("modes::tun_6in6", || tun(Family::V6, Family::V6, 1)),
     ("modes::tun_6in4", || tun(Family::V6, Family::V4, 1)),
     ("modes::tun_4in6", || tun(Family::V4, Family::V6, 1)),
+    ("modes::gre", || gre("none", Family::V4, Family::V4)),
+    ("modes::gre_summed_6in4", || {
+        gre("csum", Family::V6, Family::V4)
+    }),
+    ("modes::gre_4in6", || gre("none", Family::V4, Family::V6)),
+    ("modes::gue", || gue("none", Family::V4, Family::V4, 2)),
+    ("modes::gue_summed_6in6", || {
+        gue("csum", Family::V6, Family::V6, 1)
+    }),
+    ("modes::gue_remote_checksum", || {
+        gue("remcsum", Family::V4, Family::V4, 1)
+    }),
+    ("modes::gue_remote_checksum_6in4", || {
+        gue("remcsum", Family::V6, Family::V4, 1)
+    }),
     ("modes::dr_ipv6", dr_ipv6),
     ("modes::the_kernel_has_ipv6", the_kernel_has_ipv6),
     ("modes::fullnat_by_commands", fullnat_by_commands),
@@ -31,7 +47,8 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-const REALS: usize = 2;
+/// Real servers of each test.
+pub(crate) const REALS: usize = 2;
 const REQUESTS: usize = 40;
 
 fn url(family: Family) -> String {
@@ -40,7 +57,7 @@ fn url(family: Family) -> String {
 
 /// A service with two real servers of one mode; `more` are lines of the service, `real` of
 /// each real server.
-fn service(family: Family, mode: &str, outer: Family, more: &str, real: &str) -> String {
+pub(crate) fn service(family: Family, mode: &str, outer: Family, more: &str, real: &str) -> String {
     let listen = family.host(family.vip());
     let reals: String = (1..=REALS)
         .map(|index| {
@@ -51,14 +68,26 @@ fn service(family: Family, mode: &str, outer: Family, more: &str, real: &str) ->
     format!("[[service]]\nlisten = \"tcp {listen}:80\"\nscheduler = \"rr\"\n{more}\n{reals}")
 }
 
-fn toml(workers: usize, rest: String) -> Result<Toml, Failure> {
+/// Cores for so many workers, the last ones.
+///
+/// # Errors
+///
+/// There are fewer.
+pub(crate) fn cores_for(workers: usize) -> Result<Vec<u16>, Failure> {
     let cores = cores();
-    let last = cores.len().saturating_sub(workers);
-    if cores.len() < workers {
-        return Err(Failure::CannotRun("one processor only".to_owned()));
-    }
+    let first = cores.len().checked_sub(workers);
+    let first = first.ok_or_else(|| Failure::CannotRun("one processor only".to_owned()))?;
+    Ok(cores[first..].to_vec())
+}
+
+/// A one-armed director with these tables.
+///
+/// # Errors
+///
+/// Too few cores.
+pub(crate) fn toml(workers: usize, rest: String) -> Result<Toml, Failure> {
     Ok(Toml {
-        workers: cores[last..].to_vec(),
+        workers: cores_for(workers)?,
         addresses: routed::port_addresses(),
         ..Toml::with(rest)
     })
@@ -72,7 +101,7 @@ fn lab(family: Family) -> Result<Lab, Failure> {
 }
 
 /// Every request is answered, each server by its share, and both saw only `visitors`.
-fn serves(
+pub(crate) fn serves(
     lab: &Lab,
     daemon: &Daemon,
     family: Family,
@@ -169,17 +198,32 @@ fn fullnat(family: Family, workers: usize) -> Outcome {
 /// Uploads are full-sized packets: the tunnel's header makes them too large, the client is
 /// told and sends smaller ones.
 fn tun(inner: Family, outer: Family, workers: usize) -> Outcome {
+    tun_by("{ type = \"ipip\" }", inner, outer, workers)
+}
+
+fn tun_by(envelope: &str, inner: Family, outer: Family, workers: usize) -> Outcome {
     let mut lab = lab(if inner == Family::V4 { outer } else { inner })?;
     for index in 1..=REALS {
         unwrap(&mut lab, index, inner, outer)?;
     }
-    let tunnel = "tunnel = { type = \"ipip\" }";
-    let rest = service(inner, "tun", outer, "", tunnel);
+    let tunnel = format!("tunnel = {envelope}");
+    let rest = service(inner, "tun", outer, "", &tunnel);
     let daemon = Daemon::start(&lab, &toml(workers, rest)?)?;
     serves(&lab, &daemon, inner, workers, &[inner.client()])?;
     let listing = daemon.ask(&["-Ln"])?;
     ensure!(listing.contains(" Tunnel "), "the listing is\n{listing}");
     Ok(())
+}
+
+fn gre(checksum: &str, inner: Family, outer: Family) -> Outcome {
+    let envelope = format!("{{ type = \"gre\", checksum = \"{checksum}\" }}");
+    tun_by(&envelope, inner, outer, 1)
+}
+
+fn gue(checksum: &str, inner: Family, outer: Family, workers: usize) -> Outcome {
+    let port = tunnel::GUE_PORT;
+    let envelope = format!("{{ type = \"gue\", port = {port}, checksum = \"{checksum}\" }}");
+    tun_by(&envelope, inner, outer, workers)
 }
 
 /// As the tutorials of FULLNAT have it: service, real server, local address; and back.

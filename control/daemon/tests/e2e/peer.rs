@@ -4,21 +4,21 @@
 //! ```text
 //! udp-server ADDRESS NAME     answers each datagram with NAME and the sender's address
 //! udp-client ADDRESS COUNT    that many datagrams, each from a port of its own; prints answers
-//! decapsulate ADDRESS TUN     unwraps what comes from ADDRESS and gives it to that device
+//! decapsulate ADDRESS TUN     unwraps what comes from ADDRESS and gives it to that device; see
+//!                             [`tunnel`]
 //! tcp-hold ADDRESS COUNT      opens that many connections and keeps them until killed
 //! tcp-ask ADDRESS COUNT       the same; a request on each when its input ends: prints how many
 //!                             were answered
+//! relay NEAR FAR              a bad cable between two TAPs that it makes; see [`relay`]
 //! ```
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Child, ChildStdout, ExitCode};
-use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-
 use crate::runner::Failure;
+use crate::{relay, tunnel};
 
 /// The first argument of a peer.
 pub(crate) const FLAG: &str = "--peer";
@@ -34,7 +34,8 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
         "udp-server" => udp_server(address, last),
         "udp-client" => udp_client(address, last.parse().unwrap_or(0)),
         "tcp-ask" => tcp_ask(address, last.parse().unwrap_or(0)),
-        "decapsulate" => decapsulate(address, last),
+        "decapsulate" => tunnel::decapsulate(address, last, say_ready),
+        "relay" => relay::run(address, last, say_ready),
         "tcp-hold" => tcp_hold(address, last.parse().unwrap_or(0)),
         _ => Err(std::io::Error::other(format!("no peer of kind {kind}"))),
     };
@@ -120,41 +121,4 @@ fn answer(mut stream: TcpStream) -> Option<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     text.contains(" 200 ").then_some(text)
-}
-
-/// IP in IP, for which the kernel has no device: each packet of `from` that carries IPv4
-/// (protocol 4) or IPv6 (41) goes to the TUN device, unwrapped.
-fn decapsulate(from: &str, device: &str) -> std::io::Result<()> {
-    let from: IpAddr = from.parse().map_err(std::io::Error::other)?;
-    let tun = tun_rs::DeviceBuilder::new().name(device).build_sync()?;
-    let tun = Arc::new(tun);
-    let (family, header) = match from {
-        IpAddr::V4(_) => (Domain::IPV4, true),
-        IpAddr::V6(_) => (Domain::IPV6, false),
-    };
-    for protocol in [4, 41] {
-        let socket = Socket::new(family, Type::RAW, Some(Protocol::from(protocol)))?;
-        socket.connect(&SocketAddr::new(from, 0).into())?;
-        let tun = tun.clone();
-        std::thread::spawn(move || unwrap_all(socket, &tun, header));
-    }
-    say_ready()?;
-    loop {
-        std::thread::park();
-    }
-}
-
-/// `header`: whether the outer header comes with each packet, as it does in IPv4 only.
-fn unwrap_all(mut socket: Socket, tun: &tun_rs::SyncDevice, header: bool) -> std::io::Result<()> {
-    let mut buffer = vec![0; 65_536];
-    loop {
-        let length = socket.read(&mut buffer)?;
-        let skip = if header {
-            usize::from(buffer[0] & 15) * 4
-        } else {
-            0
-        };
-        // The device is up or not; what it doesn't take is lost, as on any cable.
-        let _ = tun.send(&buffer[skip..length]);
-    }
 }

@@ -21,7 +21,7 @@ pub(crate) enum Family {
 
 impl Family {
     /// The one of two that is of this family.
-    fn of<T>(self, v4: T, v6: T) -> T {
+    pub(crate) fn of<T>(self, v4: T, v6: T) -> T {
         match self {
             Self::V4 => v4,
             Self::V6 => v6,
@@ -83,21 +83,26 @@ pub(crate) fn lab(reals: usize) -> Result<Lab, Failure> {
     Lab::ip(&client, &format!("addr del {CLIENT}/24 dev eth0"))?;
     Lab::ip(&client, "addr add 10.84.0.10/24 dev eth0")?;
     if lab::has_ipv6() {
-        enable_ipv6(&client, "fd84::10/64")?;
+        enable_ipv6(&client, "eth0", "fd84::10/64")?;
         for index in 1..=reals {
             let address = format!("{}/64", Family::V6.real(index));
-            enable_ipv6(&lab.real(index), &address)?;
+            enable_ipv6(&lab.real(index), "eth0", &address)?;
         }
     }
     Ok(lab)
 }
 
-fn enable_ipv6(namespace: &str, address: &str) -> Result<(), String> {
-    for interface in ["all", "lo", "eth0"] {
+/// Gives an interface an IPv6 address, which its namespace then speaks.
+pub(crate) fn enable_ipv6(namespace: &str, interface: &str, address: &str) -> Result<(), String> {
+    for interface in ["all", "lo", interface] {
         let path = format!("ipv6/conf/{interface}/disable_ipv6");
         Lab::setting(namespace, &path, 0)?;
     }
-    Lab::ip(namespace, &format!("addr add {address} dev eth0 nodad")).map(drop)
+    Lab::ip(
+        namespace,
+        &format!("addr add {address} dev {interface} nodad"),
+    )
+    .map(drop)
 }
 
 /// The client's subnet is reached through the director: what NAT needs.
@@ -110,6 +115,12 @@ pub(crate) fn route_back(lab: &Lab, index: usize, family: Family) -> Outcome {
 /// A real server with the VIP that unwraps packets from the director and answers the client
 /// itself.
 pub(crate) fn unwrap(lab: &mut Lab, index: usize, inner: Family, outer: Family) -> Outcome {
+    unwrap_only(lab, index, inner, outer)?;
+    hold_vip(lab, index, inner)
+}
+
+/// A real server that unwraps packets from the director.
+pub(crate) fn unwrap_only(lab: &mut Lab, index: usize, inner: Family, outer: Family) -> Outcome {
     let namespace = lab.real(index);
     lab.start_peer(&namespace, &["decapsulate", outer.inside(), "decap0"])?;
     Lab::ip(&namespace, "link set decap0 up")?;
@@ -119,7 +130,7 @@ pub(crate) fn unwrap(lab: &mut Lab, index: usize, inner: Family, outer: Family) 
     for interface in ["all", "decap0"] {
         Lab::setting(&namespace, &format!("ipv4/conf/{interface}/rp_filter"), 0)?;
     }
-    hold_vip(lab, index, inner)
+    Ok(())
 }
 
 /// A real server has the VIP and answers the client itself.

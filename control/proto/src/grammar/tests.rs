@@ -110,6 +110,10 @@ fn calls_mean() {
         ("-R --atomic",                             "-R --atomic"),
         ("status",                                  "status"),
         ("status --json",                           "status --json"),
+        ("sysctl",                                  "sysctl"),
+        ("sysctl --json",                           "sysctl --json"),
+        ("sysctl pmtu_disc",                        "sysctl pmtu_disc"),
+        ("sysctl --json net.ipv4.vs.pmtu_disc=0",   "sysctl net.ipv4.vs.pmtu_disc=0 --json"),
     ];
     for (line, want) in cases {
         assert_eq!(meaning(line), want, "{line}");
@@ -216,6 +220,10 @@ fn calls_fail() {
         ("-A -t 10.0.0.1:80 -s conhash", "Scheduler or persistence engine not found", 255),
         ("-A -t 10.0.0.1:80 -p --pe nosuch", "Scheduler or persistence engine not found", 255),
         ("status --xml",            "status: unexpected argument --xml", 2),
+        ("sysctl --xml",            "sysctl: unexpected argument --xml", 2),
+        ("sysctl pmtu_disc 0",      "sysctl: unexpected argument 0", 2),
+        ("sysctl =1",               "sysctl: =1: a name is missing", 2),
+        ("sysctl pmtu_disc=",       "sysctl: pmtu_disc=: a value is missing", 2),
     ];
     for (line, text, exit) in cases {
         let got = parse_line(line).map(|command| command.words());
@@ -254,6 +262,7 @@ fn what_is_not_built_says_so() {
         ("-P -t 10.0.0.1:80 -z 10.1.0.9 -F lan", None),
         ("-R",                          None),
         ("status",                      None),
+        ("sysctl pmtu_disc=0",          None),
     ];
     for (line, option) in cases {
         let want = option.map(|option| format!("sluice: {option}: not built yet"));

@@ -99,6 +99,11 @@ impl<B: Bytes> Ip<u32> for ipv4::Packet<B> {
     }
 
     #[inline]
+    fn is_whole(&self) -> bool {
+        !self.is_fragment()
+    }
+
+    #[inline]
     fn dont_fragment(&self) -> bool {
         self.dont_fragment()
     }

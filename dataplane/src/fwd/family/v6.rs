@@ -103,6 +103,11 @@ impl<B: Bytes> Ip<u128> for ipv6::Packet<B> {
     }
 
     #[inline]
+    fn is_whole(&self) -> bool {
+        self.upper().is_ok_and(|upper| upper.fragment.is_none())
+    }
+
+    #[inline]
     fn checksum(&self) -> u16 {
         0
     }
