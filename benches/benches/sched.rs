@@ -7,6 +7,8 @@ use std::net::Ipv4Addr;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use dataplane::pages::Pages;
 use dataplane::port::WorkerId;
+use dataplane::sched::sums::sum;
+use dataplane::sched::thresholds::Limits;
 use dataplane::sched::{Ask, Backend, Flags, Kind, Memory, Scheduler, Spec, mh, pick};
 use dataplane::services::{Blocks, Candidate, Real, RealId, Service, ServiceBlock, ServiceId};
 use dataplane::time::Millis;
@@ -117,5 +119,23 @@ fn tables(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, picks, tables);
+/// What control does every 10 ms: the connections of 10,000 real servers over 8 workers.
+fn sums(criterion: &mut Criterion) {
+    const REALS: u32 = 10_000;
+    let worker = |_| {
+        let mut blocks = Blocks::default();
+        blocks.reals.grow(REALS);
+        blocks.others.grow(REALS);
+        (0..REALS).for_each(|slot| blocks.reals.get(slot).expect("grown").active.set(slot));
+        blocks
+    };
+    let workers: Vec<_> = (0..8).map(worker).collect();
+    let all = || (0..REALS).for_each(|slot| sum(&workers, RealId(slot), Limits::default()));
+    all();
+    let others = workers[3].others.get(99).expect("grown");
+    assert_eq!(others.active.get(), 7 * 99);
+    criterion.bench_function("sums of 10000 over 8 workers", |bencher| bencher.iter(all));
+}
+
+criterion_group!(benches, picks, tables, sums);
 criterion_main!(benches);

@@ -11,3 +11,4 @@ pub mod message;
 pub mod model;
 pub mod sysctl;
 pub mod toml;
+pub mod words;

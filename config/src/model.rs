@@ -519,6 +519,18 @@ pub struct Service {
     pub synproxy: bool,
     /// The real servers, in the order in which they were added (oldest first).
     pub reals: Vec<Real>,
+    /// Who serves while none of them does.
+    pub sorry_server: Option<SorryServer>,
+}
+
+/// The real server that is used only while no other is up, as keepalived has it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SorryServer {
+    /// The real server: of weight 1, and without thresholds.
+    pub real: Real,
+    /// Once another is up again, its connections go on (its weight becomes 0); otherwise it is
+    /// removed, and they end as those of any removed real server.
+    pub inhibit: bool,
 }
 
 impl Service {
@@ -539,6 +551,7 @@ impl Service {
             expire_quiescent: false,
             synproxy: false,
             reals: Vec::new(),
+            sorry_server: None,
         }
     }
 }

@@ -15,6 +15,7 @@ mod dataplane;
 mod network;
 mod report;
 mod service;
+mod sorry;
 mod table;
 mod value;
 mod write;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use config::model::{
     ClientAddress, Config, Control, Dataplane, Endpoint, Family, Held, Hugepages, Idle, Listen,
     MacAddress, MarkRule, Mode, Neighbour, Persistence, PersistenceMask, Port, Prefix, Protocol,
-    Real, Route, SchedulerFlags, SchedulerKind, Service, Steering, Timeouts, Tunnel,
+    Real, Route, SchedulerFlags, SchedulerKind, Service, SorryServer, Steering, Timeouts, Tunnel,
     TunnelChecksum, Unmatched, Vip,
 };
 use config::toml::{read, read_bytes, write};
@@ -361,6 +361,22 @@ fn listed(family: Family) -> impl Strategy<Value = Prefix> {
     (far(family), 0..=longest).prop_map(|(address, length)| network(address, length))
 }
 
+fn sorry_server(listen: Listen) -> impl Strategy<Value = SorryServer> {
+    (real(listen), any::<bool>()).prop_map(|(real, inhibit)| SorryServer {
+        real: Real {
+            mode: match real.mode {
+                Mode::Tun(_) => Mode::Tun(Tunnel::Ipip),
+                mode => mode,
+            },
+            weight: 1,
+            upper: 0,
+            lower: 0,
+            ..real
+        },
+        inhibit,
+    })
+}
+
 fn service() -> impl Strategy<Value = Service> {
     listen().prop_flat_map(|listen| {
         let clients: Vec<ClientAddress> = ClientAddress::NAMES.iter().map(|row| row.1).collect();
@@ -383,9 +399,10 @@ fn service() -> impl Strategy<Value = Service> {
             local,
             more,
             vec(real(listen), 0..4),
+            option::of(sorry_server(listen)),
         );
         parts.prop_map(
-            move |(scheduler, persistence, options, local, more, reals)| {
+            move |(scheduler, persistence, options, local, more, reals, sorry)| {
                 let udp = !matches!(
                     listen,
                     Listen::Address {
@@ -406,6 +423,8 @@ fn service() -> impl Strategy<Value = Service> {
                     connection_timeout: more.2,
                     expire_quiescent: more.3.0,
                     synproxy: more.3.1,
+                    sorry_server: sorry
+                        .filter(|sorry| reals.iter().all(|it| it.endpoint != sorry.real.endpoint)),
                     reals: distinct(reals, |real| real.endpoint),
                     ..Service::new(listen)
                 }

@@ -38,6 +38,8 @@ pub(crate) struct Client {
     pub(crate) stream: UnixStream,
     pub(crate) peer: Peer,
     pub(crate) waiting: Option<Waiting>,
+    /// How the answer goes that is being worked on.
+    pub(crate) working: Option<Framing>,
     /// When it last sent or took something, in milliseconds.
     pub(crate) active: u64,
     /// Longest JSON line that it may send.
@@ -61,6 +63,7 @@ impl Client {
             limit,
             active: now,
             waiting: None,
+            working: None,
             input: Vec::new(),
             scanned: 0,
             output: VecDeque::new(),
@@ -83,7 +86,12 @@ impl Client {
 
     /// Whether it waits for something that we do, not for something that it does.
     pub(crate) fn is_busy(&self) -> bool {
-        self.waiting.is_some() || !self.output.is_empty()
+        self.is_waiting() || !self.output.is_empty()
+    }
+
+    /// Whether it waits for its answer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.is_some() || self.working.is_some()
     }
 
     /// Whether nothing can come of it any more.

@@ -28,14 +28,16 @@ use wire::ethernet::Mac;
 
 use crate::arena::{Arena, Taken};
 use crate::model::{RealEntry, ServiceEntry};
+use crate::neigh::Instant;
 use crate::stats;
+use crate::sums::{Sums, goes_by_connections};
 use crate::topology::{By, Neighbour, Path, Topology};
 
 /// What a real server is known by: its service and its address.
 pub type RealKey = (Listen, Endpoint);
 
 /// Prepares a service for the workers: its real servers newest first, and what its scheduler
-/// wants computed. `slots` are those of the entry's real servers, in the entry's order;
+/// wants computed. `slots` are those of the entry's candidates, in the entry's order;
 /// `previous` is the service as it was, unless it is new.
 pub fn compile_service(
     entry: &ServiceEntry,
@@ -46,7 +48,7 @@ pub fn compile_service(
     slots: &[RealId],
     previous: Option<&Scheduler>,
 ) -> Service {
-    let newest_first = || entry.reals.iter().zip(slots).rev();
+    let newest_first = || entry.candidates().iter().zip(slots).rev();
     let candidates = newest_first().map(|(real, &slot)| Candidate {
         real: slot,
         weight: real.real.weight,
@@ -95,7 +97,7 @@ fn traits(entry: &ServiceEntry) -> Traits {
             settings.scheduler,
             SchedulerKind::Lblc | SchedulerKind::Lblcr
         ),
-        nat: entry.reals.iter().any(|real| real.real.mode == Mode::Nat),
+        nat: entry.possible().any(|real| real.real.mode == Mode::Nat),
         mark: settings.listen.address().is_none(),
     }
 }
@@ -215,8 +217,8 @@ pub struct Compiler {
     gateways: HashMap<Neighbour, HopId>,
     /// Whether the snapshot's routes are behind.
     routes_changed: bool,
-    /// The slot whose counts were shared last.
-    shared: u32,
+    /// Whose counts are shared between the workers.
+    sums: Sums,
 }
 
 impl Compiler {
@@ -353,14 +355,18 @@ impl Compiler {
 
     /// Tells each worker what the others count for up to `limit` real servers, from where the
     /// last call ended.
-    pub fn share_counts(&mut self, limit: u32) {
-        let (blocks, size) = (&self.snapshot.blocks, self.reals.size());
-        for _ in 0..limit.min(size) {
-            self.shared = (self.shared + 1) % size;
-            if let Some(real) = self.snapshot.reals.get(self.shared) {
-                sums::sum(blocks, RealId(self.shared), real.limits);
+    pub fn share_counts(&mut self, limit: usize, now: Instant) {
+        let (blocks, reals) = (&self.snapshot.blocks, &self.snapshot.reals);
+        self.sums.step(limit, now, |id| {
+            if let Some(real) = reals.get(id.0) {
+                sums::sum(blocks, id, real.limits);
             }
-        }
+        });
+    }
+
+    /// Which counts are shared, and how old what was told is.
+    pub fn sums(&self) -> &Sums {
+        &self.sums
     }
 
     /// The neighbours that became wanted or unwanted since the last call.
@@ -397,8 +403,11 @@ impl Compiler {
         let (id, kept) = self.take_service(listen);
         let asks = asks(&entry.settings);
         let mut new = Vec::with_capacity(entry.reals.len());
-        for real in &entry.reals {
+        for real in entry.present() {
             let slot = self.take_real(listen, id, &real.real, &asks, topology);
+            let by_count = goes_by_connections(entry.settings.scheduler);
+            let limited = real.real.upper > 0;
+            self.sums.want(slot, by_count || limited);
             new.push((real.real.endpoint, slot));
         }
         let still: HashSet<RealId> = new.iter().map(|&(_, slot)| slot).collect();
@@ -406,7 +415,7 @@ impl Compiler {
         for &(endpoint, slot) in gone {
             self.remove_real(&(*listen, endpoint), slot, generation);
         }
-        let slots: Vec<RealId> = new.iter().map(|&(_, slot)| slot).collect();
+        let slots = candidates_slots(entry, &new);
         let workers = u16::try_from(self.snapshot.blocks.len()).expect("counted in 16 bits");
         let before = self.snapshot.services.get(id.0).filter(|_| kept);
         let before = before.map(|service| &service.scheduler);
@@ -620,6 +629,7 @@ impl Compiler {
     }
 
     fn remove_real(&mut self, key: &RealKey, id: RealId, generation: u64) {
+        self.sums.want(id, false);
         self.reals.trash(key, generation);
         if let Some(&real) = self.snapshot.reals.get(id.0) {
             let standing = Standing::Removed;
@@ -737,6 +747,19 @@ impl Compiler {
             _ => false,
         }
     }
+}
+
+/// The slots of those that the scheduler chooses among. `present` are those of all that are
+/// there: the sorry server, if it is, comes last, and while it serves it is the only candidate.
+fn candidates_slots(entry: &ServiceEntry, present: &[(Endpoint, RealId)]) -> Vec<RealId> {
+    let candidates = entry.candidates();
+    let serves = candidates.first().is_some_and(|real| real.sorry);
+    let slots = if serves {
+        &present[entry.reals.len()..]
+    } else {
+        &present[..entry.reals.len()]
+    };
+    slots.iter().map(|&(_, slot)| slot).collect()
 }
 
 /// Whether a real server is the director itself.

@@ -1,21 +1,26 @@
 //! One request, one new model, one publish: the operator's side of control, with no socket,
 //! no device and no clock in it.
 
+mod job;
+mod reload;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use config::model::{Config, Endpoint, Listen, MarkRule, Mode, Prefix, Real};
 use dataplane::port::PortId;
 use dataplane::published::{Publisher, Reader};
 use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{Blocks, Marks, PortView, RealId, ServiceId, Snapshot};
-use proto::command::{AccessList, Ask, Command, ListOptions};
+use proto::command::{AccessList, Ask, Command, ListOptions, Reload};
 use proto::errors::{EXIT_NEGATIVE, EXIT_USAGE, Failure};
 use proto::grammar;
 use proto::listing::{Listing, ListingReal, ListingService};
-use proto::message::{Format, Reply, Request};
+use proto::message::{Format, Framing, Reply, Request};
 use proto::names::Numeric;
-use proto::{help, layout, restore};
+use proto::{help, layout};
 use wire::ethernet::Mac;
 use wire::ndp::solicited_node;
 
@@ -26,19 +31,21 @@ use crate::link::Packet;
 use crate::locals::Locals;
 use crate::model::{ApplyError, Change, Model, ServiceEntry};
 use crate::neigh::{Action, Instant, Neighbours, State};
+use crate::reload::Way;
 use crate::server::{Answer, Progress};
 use crate::settings::{self, Tunables};
 use crate::stats;
+use crate::sums::AT_ONCE;
 use crate::topology::{Neighbour, PortSetup, Topology};
 use crate::vip::{Turn, Vips};
 use crate::waiting::Waiting;
+
+use job::Job;
 
 /// The name that messages about a call's words use.
 const PROGRAM: &str = "ipvsadm";
 /// Trashed slots looked at in one go.
 const SWEEP: usize = 1024;
-/// Real servers whose counts are shared between the workers in one go.
-const SHARE: u32 = 8192;
 
 /// Everything that is configured, and the snapshot made of it.
 #[derive(Debug)]
@@ -58,6 +65,12 @@ pub struct Engine {
     /// Frames that have their neighbour's MAC now.
     ready: Vec<(PortId, Vec<u8>)>,
     tunables: Tunables,
+    /// The file as it was loaded last: what a reload compares the next one with.
+    loaded: Arc<Config>,
+    /// Where it is.
+    file: Option<PathBuf>,
+    /// What takes more than a turn.
+    job: Option<Job>,
     /// Of each worker's tables.
     capacity: Capacity,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
@@ -104,6 +117,9 @@ impl Engine {
             waiting: Waiting::default(),
             ready: Vec::new(),
             tunables: Tunables::of(config),
+            loaded: Arc::new(config.clone()),
+            file: None,
+            job: None,
             capacity: Capacity([
                 config.dataplane.connections,
                 config.dataplane.connections_v6,
@@ -218,37 +234,81 @@ impl Engine {
         given_up
     }
 
-    /// Carries one request out. A reply that is marked so is for when every worker runs with
-    /// its change.
+    /// Carries one request out, to its end. A reply that is marked so is for when every worker
+    /// runs with its change.
     pub fn handle(
         &mut self,
         peer: &Peer,
+        request: Request,
+        now: Instant,
+        status: impl FnOnce(&Self, bool) -> String,
+    ) -> Answer {
+        if let Some(answer) = self.begin(peer, request, now, status) {
+            return answer;
+        }
+        loop {
+            if let (Some(answer), _) = self.work(now) {
+                return answer;
+            }
+        }
+    }
+
+    /// Carries one request out, or begins to: `None`, and [`Engine::work`] has the answer in the
+    /// end. Not to be called while there is such work.
+    pub fn begin(
+        &mut self,
+        peer: &Peer,
+        request: Request,
+        now: Instant,
+        status: impl FnOnce(&Self, bool) -> String,
+    ) -> Option<Answer> {
+        let command = match grammar::parse(PROGRAM, &request.argv, &Numeric) {
+            Ok(command) => command,
+            Err(failure) => return Some(self.failed(&failure)),
+        };
+        if let Some(failure) = self.refusal(peer, &command) {
+            return Some(self.failed(&failure));
+        }
+        let (way, asked) = match &command {
+            Command::Restore { atomic } => {
+                self.begin_restore(peer, *atomic, request.stdin);
+                return None;
+            }
+            Command::Flush => return self.begin_flush(peer),
+            Command::Diff(asked) => (Way::Diff, asked),
+            Command::Reload(asked @ Reload { dry_run: true, .. }) => (Way::DryRun, asked),
+            Command::Reload(asked) => (Way::Reload, asked),
+            _ => return Some(self.at_once(peer, &command, &request, now, status)),
+        };
+        let framed = request.framing != Framing::Text;
+        let begun = self.begin_reading(way, Some(*peer), asked, request.stdin, framed);
+        begun.err().map(|failure| self.failed(&failure))
+    }
+
+    /// Carries out what takes no longer than a turn.
+    fn at_once(
+        &mut self,
+        peer: &Peer,
+        command: &Command,
         request: &Request,
         now: Instant,
         status: impl FnOnce(&Self, bool) -> String,
     ) -> Answer {
-        let command = match grammar::parse(PROGRAM, &request.argv, &Numeric) {
-            Ok(command) => command,
-            Err(failure) => return self.failed(&failure),
-        };
-        if let Some(failure) = self.refusal(peer, &command) {
-            return self.failed(&failure);
-        }
         match command {
-            Command::List(options) => self.list(&options, request.format),
-            Command::Save { numeric } => self.save(numeric, request.format),
+            Command::List(options) => self.list(options, request.format),
+            Command::Save { numeric } => self.save(*numeric, request.format),
+            Command::SaveFile { json } => self.save_file(*json),
             Command::ListLocalAddresses(listen) => {
                 self.local_addresses(listen.as_ref(), request.format)
             }
             Command::ListAccess { list, listen } => {
-                self.access_lists(list, listen.as_ref(), request.format)
+                self.access_lists(*list, listen.as_ref(), request.format)
             }
             Command::Help => self.said(help::help(PROGRAM)),
             Command::Version => self.said(help::version(PROGRAM)),
-            Command::Status { json } => self.said(status(self, json)),
-            Command::Sysctl { ask, json } => self.sysctl(peer, &ask, json, &request.argv, now),
-            Command::Restore { .. } => self.restore(peer, &request.stdin, now),
-            change => self.change(peer, &change, &request.argv, now),
+            Command::Status { json } => self.said(status(self, *json)),
+            Command::Sysctl { ask, json } => self.sysctl(peer, ask, *json, &request.argv, now),
+            change => self.change(peer, change, &request.argv, now),
         }
     }
 
@@ -343,6 +403,15 @@ impl Engine {
         }
     }
 
+    fn save_file(&self, json: bool) -> Answer {
+        if json {
+            let listing = self.listing(&self.model.services());
+            let text = serde_json::to_string(&listing).expect("a listing is always JSON");
+            return self.said(text + "\n");
+        }
+        self.said(config::toml::write(&self.as_file()))
+    }
+
     fn data(&self, listing: Listing) -> Answer {
         let mut answer = self.said(String::new());
         answer.reply.data = Some(listing);
@@ -375,9 +444,10 @@ impl Engine {
                 .find(|slot| slot.0 == endpoint)
                 .map(|slot| slot.1),
         };
-        for (at, real) in entry.reals.iter().enumerate() {
+        for (at, real) in entry.present().enumerate() {
             let row = ListingReal {
                 local: self.is_local(&real.real),
+                sorry: real.sorry,
                 ..ListingReal::new(&real.real)
             };
             let row = match slot(at, real.real.endpoint) {
@@ -491,61 +561,6 @@ impl Engine {
         }
     }
 
-    /// Many commands, one publish. A call whose words are wrong ends it, one that is refused
-    /// is reported and the rest goes on (reference H).
-    fn restore(&mut self, peer: &Peer, stdin: &str, now: Instant) -> Answer {
-        let (mut stdout, mut stderr, mut done) = (String::new(), String::new(), 0usize);
-        let mut exit = 0;
-        for call in restore::calls(stdin) {
-            match self.restore_call(&call.argv) {
-                Ok(text) => {
-                    tracing::debug!(
-                        uid = peer.uid,
-                        pid = peer.pid,
-                        "restore: {}",
-                        call.argv.join(" ")
-                    );
-                    stdout.push_str(&text);
-                    done += 1;
-                }
-                Err(failure) => {
-                    stderr.push_str(&format!("{}\n", failure.text));
-                    if !failure.refusal {
-                        exit = failure.exit;
-                        break;
-                    }
-                }
-            }
-        }
-        if self.dirty.is_empty() && self.asks_changed.is_empty() && !self.unpublished {
-            return self.answer(exit, stdout, stderr);
-        }
-        let generation = self.publish(now);
-        audit(peer, &format!("-R ({done} commands)"), generation);
-        let mut answer = self.acknowledged(exit, stderr);
-        answer.reply.stdout = stdout;
-        answer
-    }
-
-    fn restore_call(&mut self, argv: &[String]) -> Result<String, Failure> {
-        let command = grammar::parse(PROGRAM, argv, &Numeric)?;
-        if let Some(text) = command.not_built() {
-            return Err(Failure::usage(text));
-        }
-        if !command.changes() {
-            let answer = self.show(&command);
-            return Ok(answer.reply.stdout);
-        }
-        if let Command::Restore { .. } | Command::Sysctl { .. } = command {
-            let word = argv.first().map_or("", String::as_str);
-            return Err(Failure::malformed(format!(
-                "{word}: not allowed inside a restore"
-            )));
-        }
-        self.apply(&command)?;
-        Ok(String::new())
-    }
-
     /// A command of a restore that only shows something.
     fn show(&self, command: &Command) -> Answer {
         match command {
@@ -559,6 +574,17 @@ impl Engine {
             }
             _ => self.answer(EXIT_USAGE, String::new(), String::new()),
         }
+    }
+
+    /// Whether workers don't run yet with what the model says.
+    fn is_behind(&self) -> bool {
+        !self.dirty.is_empty() || !self.asks_changed.is_empty() || self.unpublished
+    }
+
+    /// The model is as it was.
+    fn forget_changes(&mut self) {
+        self.dirty.clear();
+        self.asks_changed.clear();
     }
 
     /// Compiles what changed and publishes it.
@@ -715,7 +741,8 @@ impl Engine {
 
     /// Publishes what came of itself (a MAC, a group), if anything did.
     pub fn publish_news(&mut self, now: Instant) {
-        if self.unpublished {
+        // What is half-way is not for workers; what came of itself goes with it at its end.
+        if self.unpublished && !self.is_working() {
             self.publish(now);
         }
     }
@@ -834,10 +861,23 @@ impl Engine {
     }
 
     /// Tells each worker what the others count, for a bounded number of real servers.
-    pub fn share_counts(&mut self) {
-        if self.compiler.snapshot().blocks.len() > 1 {
-            self.compiler.share_counts(SHARE);
+    pub fn share_counts(&mut self, now: Instant) {
+        if self.shares_counts() {
+            self.compiler.share_counts(AT_ONCE, now);
         }
+    }
+
+    /// With one worker there is nothing to tell: its own counts are exact.
+    fn shares_counts(&self) -> bool {
+        self.compiler.snapshot().blocks.len() > 1
+    }
+
+    /// The real servers whose counts are shared between workers, and how many milliseconds ago
+    /// the oldest of them was; `None` if there are none.
+    pub fn sums(&self, now: Instant) -> Option<(usize, u64)> {
+        let sums = self.compiler.sums();
+        let any = self.shares_counts() && !sums.is_empty();
+        any.then(|| (sums.len(), sums.age_ms(now)))
     }
 }
 
@@ -861,16 +901,14 @@ fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapsho
     Snapshot {
         ports: topology.ports().map(view).collect(),
         settings: Tunables::of(config).compile().into(),
-        marks: Marks::new(
-            config
-                .marks
-                .iter()
-                .map(|rule| mark(rule, topology))
-                .collect(),
-        ),
+        marks: marks(&config.marks, topology),
         blocks: (0..workers).map(|_| Blocks::default()).collect(),
         ..Snapshot::default()
     }
+}
+
+fn marks(rules: &[MarkRule], topology: &Topology) -> Marks {
+    Marks::new(rules.iter().map(|rule| mark(rule, topology)).collect())
 }
 
 /// A rule of the file, for the workers.

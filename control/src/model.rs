@@ -11,6 +11,7 @@ use config::model::{Endpoint, Family, Listen, Mode, Prefix, Real, Service, is_un
 use proto::command::{AccessEntry, AccessList, Clients, Command, LocalAddress};
 use proto::errors::Failure;
 
+use crate::reload::Wanted;
 use crate::topology::Topology;
 
 /// Who made an object.
@@ -33,6 +34,8 @@ pub struct RealEntry {
     pub order: u32,
     /// The last weight above 0 that it had; 0 if there was none.
     pub last_weight: u32,
+    /// Whether it is the service's sorry server.
+    pub sorry: bool,
 }
 
 /// A service.
@@ -46,13 +49,107 @@ pub struct ServiceEntry {
     pub serial: u64,
     /// Its real servers, oldest first.
     pub reals: Vec<RealEntry>,
+    /// Its sorry server, whose weight is above 0 while it serves.
+    sorry: Option<RealEntry>,
     next_order: u32,
 }
 
+impl RealEntry {
+    /// Replaces all settings.
+    fn edit(&mut self, real: Real) {
+        if real.weight > 0 {
+            self.last_weight = real.weight;
+        }
+        self.real = real;
+    }
+}
+
 impl ServiceEntry {
+    /// It and its real servers, as a file would have it.
+    pub fn service(&self) -> Service {
+        Service {
+            reals: self.reals.iter().map(|entry| entry.real.clone()).collect(),
+            ..self.settings.clone()
+        }
+    }
+
+    fn new(service: &Service, origin: Origin, serial: u64) -> Self {
+        let sorry = sorry_entry(service, origin);
+        let settings = Service {
+            reals: Vec::new(),
+            ..service.clone()
+        };
+        Self {
+            settings,
+            origin,
+            serial,
+            reals: Vec::new(),
+            sorry,
+            next_order: 0,
+        }
+    }
+
+    /// Every real server that there is now, oldest first: the sorry server too while it serves,
+    /// or where it stays for its connections' sake.
+    pub fn present(&self) -> impl Iterator<Item = &RealEntry> {
+        let stays = |sorry: &&RealEntry| sorry.real.weight > 0 || self.inhibits();
+        self.reals.iter().chain(self.sorry.iter().filter(stays))
+    }
+
+    /// Those among which the scheduler chooses, oldest first: the sorry server alone while it
+    /// serves. Others of weight 0 would take a part of the hashing schedulers' tables.
+    pub fn candidates(&self) -> &[RealEntry] {
+        match &self.sorry {
+            Some(sorry) if sorry.real.weight > 0 => std::slice::from_ref(sorry),
+            _ => &self.reals,
+        }
+    }
+
+    /// Those that there may be: who owns the service's connections must not change with the
+    /// sorry server's coming and going.
+    pub fn possible(&self) -> impl Iterator<Item = &RealEntry> {
+        self.reals.iter().chain(&self.sorry)
+    }
+
+    fn inhibits(&self) -> bool {
+        let sorry = self.settings.sorry_server.as_ref();
+        sorry.is_some_and(|sorry| sorry.inhibit)
+    }
+
+    /// To be called after every change: the sorry server serves as soon as no other does, and no
+    /// longer.
+    fn relieve(&mut self) {
+        let nobody = self.reals.iter().all(|entry| entry.real.weight == 0);
+        if let Some(sorry) = &mut self.sorry {
+            sorry.real.weight = if nobody { sorry.last_weight } else { 0 };
+        }
+    }
+
     fn position(&self, endpoint: &Endpoint) -> Option<usize> {
         let mut reals = self.reals.iter();
         reals.position(|entry| entry.real.endpoint == *endpoint)
+    }
+
+    /// These are its settings and its real servers from now on.
+    fn replace(&mut self, settings: Service, origin: Origin, reals: Vec<(Real, Origin)>) {
+        if settings.sorry_server != self.settings.sorry_server {
+            self.sorry = sorry_entry(&settings, origin);
+        }
+        self.settings = settings;
+        self.origin = origin;
+        let before = std::mem::take(&mut self.reals).into_iter();
+        let mut before: HashMap<_, _> = before.map(|it| (it.real.endpoint, it)).collect();
+        for (real, origin) in reals {
+            match before.remove(&real.endpoint) {
+                None => self.push(real, origin),
+                Some(mut entry) => {
+                    entry.origin = origin;
+                    entry.edit(real);
+                    self.reals.push(entry);
+                }
+            }
+        }
+        self.relieve();
     }
 
     fn push(&mut self, real: Real, origin: Origin) {
@@ -64,8 +161,28 @@ impl ServiceEntry {
             origin,
             order,
             last_weight,
+            sorry: false,
         });
+        self.relieve();
     }
+
+    /// Whether there is, or may be, a real server of this address.
+    fn knows(&self, endpoint: &Endpoint) -> bool {
+        self.possible()
+            .any(|entry| entry.real.endpoint == *endpoint)
+    }
+}
+
+/// The sorry server that the settings name.
+fn sorry_entry(service: &Service, origin: Origin) -> Option<RealEntry> {
+    let sorry = service.sorry_server.as_ref()?;
+    Some(RealEntry {
+        real: sorry.real.clone(),
+        origin,
+        order: 0,
+        last_weight: sorry.real.weight,
+        sorry: true,
+    })
 }
 
 /// Why the model refused a request.
@@ -146,6 +263,8 @@ pub enum Change {
 pub struct Model {
     services: HashMap<Listen, ServiceEntry>,
     next_serial: u64,
+    /// What changed since [`Model::begin`], as it was before; absent: nobody may take it back.
+    journal: Option<HashMap<Listen, Option<ServiceEntry>>>,
 }
 
 impl Model {
@@ -171,6 +290,79 @@ impl Model {
         self.services.is_empty()
     }
 
+    /// From here on changes can be taken back.
+    pub fn begin(&mut self) {
+        self.journal = Some(HashMap::new());
+    }
+
+    /// They stay.
+    pub fn commit(&mut self) {
+        self.journal = None;
+    }
+
+    /// They are taken back. Without [`Model::begin`] nothing is.
+    pub fn roll_back(&mut self) {
+        for (listen, before) in self.journal.take().unwrap_or_default() {
+            match before {
+                Some(entry) => self.services.insert(listen, entry),
+                None => self.services.remove(&listen),
+            };
+        }
+    }
+
+    /// A service is about to change.
+    fn note(&mut self, listen: &Listen) {
+        if let Some(journal) = &mut self.journal {
+            let before = self.services.get(listen);
+            journal.entry(*listen).or_insert_with(|| before.cloned());
+        }
+    }
+
+    /// A service to be changed.
+    fn change(&mut self, listen: &Listen) -> Option<&mut ServiceEntry> {
+        self.note(listen);
+        self.services.get_mut(listen)
+    }
+
+    /// Makes a service what a reload wants of it. Real servers that are there keep their
+    /// places; new ones come behind them.
+    ///
+    /// # Errors
+    /// As for the commands that would make it.
+    pub fn make(
+        &mut self,
+        listen: &Listen,
+        wanted: Wanted,
+        topology: &Topology,
+    ) -> Result<Change, ApplyError> {
+        let Wanted::Is {
+            settings,
+            origin,
+            reals,
+        } = wanted
+        else {
+            return self.delete_service(listen);
+        };
+        check_service(&settings)?;
+        for local in &settings.local_addresses {
+            check_local(local, topology)?;
+        }
+        let sorry = settings.sorry_server.as_ref().map(|sorry| &sorry.real);
+        for real in reals.iter().map(|(real, _)| real).chain(sorry) {
+            check_real(&settings, real, topology)?;
+        }
+        let twice = |sorry: &Real| reals.iter().any(|it| it.0.endpoint == sorry.endpoint);
+        if sorry.is_some_and(twice) {
+            return Err(ApplyError::DestinationExists);
+        }
+        if !self.services.contains_key(listen) {
+            self.add_service(&settings, origin)?;
+        }
+        let entry = self.change(listen).ok_or(ApplyError::NoSuchService)?;
+        entry.replace(*settings, origin, reals);
+        Ok(Change::Service(*listen))
+    }
+
     /// Adds a service of the file with its real servers.
     ///
     /// # Errors
@@ -178,6 +370,9 @@ impl Model {
     pub fn load(&mut self, service: &Service, topology: &Topology) -> Result<Change, ApplyError> {
         for local in &service.local_addresses {
             check_local(local, topology)?;
+        }
+        if let Some(sorry) = &service.sorry_server {
+            check_real(service, &sorry.real, topology)?;
         }
         self.add_service(service, Origin::File)?;
         for real in &service.reals {
@@ -217,18 +412,11 @@ impl Model {
         if self.services.contains_key(&listen) {
             return Err(ApplyError::ServiceExists);
         }
+        self.note(&listen);
         let serial = self.next_serial;
         self.next_serial += 1;
-        let entry = ServiceEntry {
-            settings: Service {
-                reals: Vec::new(),
-                ..service.clone()
-            },
-            origin,
-            serial,
-            reals: Vec::new(),
-            next_order: 0,
-        };
+        let mut entry = ServiceEntry::new(service, origin, serial);
+        entry.relieve();
         self.services.insert(listen, entry);
         Ok(Change::Service(listen))
     }
@@ -236,7 +424,7 @@ impl Model {
     /// Replaces what the command can say; keeps what has commands of its own: real servers, local
     /// addresses, lists of clients (reference A.3).
     fn edit_service(&mut self, new: &Service) -> Result<Change, ApplyError> {
-        let entry = self.services.get_mut(&new.listen);
+        let entry = self.change(&new.listen);
         let entry = entry.ok_or(ApplyError::NoSuchService)?;
         check_service(new)?;
         let old = &mut entry.settings;
@@ -253,6 +441,7 @@ impl Model {
     }
 
     fn delete_service(&mut self, listen: &Listen) -> Result<Change, ApplyError> {
+        self.note(listen);
         match self.services.remove(listen) {
             Some(_) => Ok(Change::Service(*listen)),
             None => Err(ApplyError::NoSuchService),
@@ -260,7 +449,14 @@ impl Model {
     }
 
     fn flush(&mut self) -> Change {
-        Change::Flushed(self.services.drain().map(|(listen, _)| listen).collect())
+        let all: Vec<Listen> = self.services.keys().copied().collect();
+        let gone = self.services.drain();
+        if let Some(journal) = &mut self.journal {
+            for (listen, entry) in gone {
+                journal.entry(listen).or_insert(Some(entry));
+            }
+        }
+        Change::Flushed(all)
     }
 
     fn add_real(
@@ -272,7 +468,7 @@ impl Model {
     ) -> Result<Change, ApplyError> {
         let entry = self.for_real(listen)?;
         check_real(&entry.settings, real, topology)?;
-        if entry.position(&real.endpoint).is_some() {
+        if entry.knows(&real.endpoint) {
             return Err(ApplyError::DestinationExists);
         }
         entry.push(real.clone(), origin);
@@ -290,11 +486,8 @@ impl Model {
         check_real(&entry.settings, real, topology)?;
         let at = entry.position(&real.endpoint);
         let at = at.ok_or(ApplyError::NoSuchDestination)?;
-        let old = &mut entry.reals[at];
-        old.real = real.clone();
-        if real.weight > 0 {
-            old.last_weight = real.weight;
-        }
+        entry.reals[at].edit(real.clone());
+        entry.relieve();
         Ok(Change::Service(*listen))
     }
 
@@ -302,6 +495,7 @@ impl Model {
         let entry = self.for_real(listen)?;
         let at = entry.position(gone).ok_or(ApplyError::NoSuchDestination)?;
         entry.reals.remove(at);
+        entry.relieve();
         Ok(Change::Service(*listen))
     }
 
@@ -310,7 +504,7 @@ impl Model {
         local: &LocalAddress,
         topology: &Topology,
     ) -> Result<Change, ApplyError> {
-        let entry = self.services.get_mut(&local.listen);
+        let entry = self.change(&local.listen);
         let entry = entry.ok_or(ApplyError::NoSuchService)?;
         check_local(&local.address, topology)?;
         let ports = topology.ports().next().is_some();
@@ -326,7 +520,7 @@ impl Model {
 
     /// Connections from it go on; new ones are made from the others.
     fn delete_local(&mut self, local: &LocalAddress) -> Result<Change, ApplyError> {
-        let entry = self.services.get_mut(&local.listen);
+        let entry = self.change(&local.listen);
         let all = &mut entry
             .ok_or(ApplyError::NoSuchService)?
             .settings
@@ -354,7 +548,7 @@ impl Model {
 
     /// The list that an entry is for, and what stands on it.
     fn clients(&mut self, entry: &AccessEntry) -> Result<(&mut Vec<Prefix>, Prefix), ApplyError> {
-        let service = self.services.get_mut(&entry.listen);
+        let service = self.change(&entry.listen);
         let settings = &mut service.ok_or(ApplyError::NoSuchService)?.settings;
         let Clients::Network(network) = entry.clients else {
             return Err(NotBuilt(Feature::AddressSets).into());
@@ -370,8 +564,7 @@ impl Model {
     }
 
     fn for_real(&mut self, listen: &Listen) -> Result<&mut ServiceEntry, ApplyError> {
-        let entry = self.services.get_mut(listen);
-        entry.ok_or(ApplyError::ServiceNotDefined)
+        self.change(listen).ok_or(ApplyError::ServiceNotDefined)
     }
 }
 

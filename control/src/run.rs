@@ -2,6 +2,7 @@
 //! timers. Nothing in it waits for anybody, and a turn is short.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use crate::server::Server;
 use crate::signals::{Signals, Wish};
 use crate::socket::Socket;
 use crate::status::{
-    DeviceReport, NeighbourStatus, PortInfo, PortStatus, Status, VipStatus, WorkerView,
+    DeviceReport, NeighbourStatus, PortInfo, PortStatus, Status, SumsStatus, VipStatus, WorkerView,
 };
 use crate::topology::Topology;
 use crate::vip::Turn;
@@ -48,6 +49,8 @@ const CONFLICT_EVERY_MS: u64 = 10_000;
 pub struct Parts<'a> {
     /// The configuration.
     pub config: &'a Config,
+    /// The file that it came from, to be read again at a reload.
+    pub file: Option<&'a Path>,
     /// The ports as they came out.
     pub topology: Topology,
     /// Their kernel interfaces.
@@ -91,7 +94,8 @@ pub struct Control {
     events: Events,
     buffer: Vec<u8>,
     started: Instant,
-    stop_delay_ms: u64,
+    /// A signal asked for a reload.
+    reload: bool,
     stop_at: Option<u64>,
     /// A bounded look left something behind: no waiting before the next.
     more: bool,
@@ -109,8 +113,11 @@ impl Control {
     /// See [`StartError`].
     pub fn new(parts: Parts<'_>) -> Result<(Self, Vec<Reader<Snapshot>>), StartError> {
         let count = u16::try_from(parts.workers.len()).expect("workers are numbered in 16 bits");
-        let (engine, readers) =
+        let (mut engine, readers) =
             Engine::new(parts.config, parts.topology, count, parts.administrator)?;
+        if let Some(file) = parts.file {
+            engine.set_file(file);
+        }
         let poll = Poll::new()?;
         if let Some(signals) = &parts.signals {
             signals.register(poll.registry(), Token(SIGNALS))?;
@@ -133,7 +140,7 @@ impl Control {
             events: Events::with_capacity(256),
             buffer: vec![0; usize::from(u16::MAX)],
             started: Instant::now(),
-            stop_delay_ms: u64::from(parts.config.control.stop_delay) * 1000,
+            reload: false,
             stop_at: None,
             more: false,
             longest_us: 0,
@@ -190,6 +197,7 @@ impl Control {
         self.heed_workers(now);
         self.heed_kernel();
         self.heed_clients(now);
+        self.work(now);
         self.heed_timers(now);
         self.follow(now);
         let spent = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -199,10 +207,11 @@ impl Control {
 
     /// How long the next turn may wait.
     fn patience(&self) -> Duration {
-        if self.more || self.server.has_more() {
+        let working = self.engine.is_working();
+        if self.more || !working && self.server.has_more() {
             return Duration::ZERO;
         }
-        let most = if self.exchange.is_some() || self.server.is_waiting() {
+        let most = if self.exchange.is_some() || self.server.is_waiting() || working {
             WITH_PORTS
         } else {
             WITHOUT_PORTS
@@ -236,7 +245,7 @@ impl Control {
 
     fn obey(&mut self, wish: Wish) {
         match wish {
-            Wish::Reload => tracing::warn!("reload: not built yet"),
+            Wish::Reload => self.reload = true,
             Wish::Stop if self.stop_at.is_some() => {
                 tracing::info!("told to stop again: stopping at once");
                 self.stop_at = Some(0);
@@ -247,7 +256,7 @@ impl Control {
 
     /// Begins to stop: no more changes, no VIP is ours, and workers forward on for a while.
     pub fn stop(&mut self) {
-        let delay_ms = self.stop_delay_ms;
+        let delay_ms = u64::from(self.engine.loaded().control.stop_delay) * 1000;
         tracing::info!("stopping; forwarding on for {} s", delay_ms / 1000);
         for turn in self.engine.stop() {
             self.kernel.hold(turn.port, turn.address, turn.held);
@@ -310,24 +319,41 @@ impl Control {
         let view = StatusView {
             workers: &self.workers,
             devices: &self.devices,
-            uptime_s: now / 1000,
+            now,
             longest_us: self.longest_us,
             frames_lost: self.frames_lost,
         };
         let engine = &mut self.engine;
-        self.server.work(now, |peer, request| {
+        let busy = engine.is_working();
+        self.server.work(now, busy, |peer, request| {
             let status = |engine: &Engine, json: bool| {
                 let status = view.status(engine);
                 if json { status.json() } else { status.text() }
             };
-            engine.handle(peer, &request, now, status)
+            engine.begin(peer, request, now, status)
         });
+    }
+
+    /// A step of what takes more than a turn.
+    fn work(&mut self, now: u64) {
+        if self.engine.is_working() {
+            let (answer, more) = self.engine.work(now);
+            self.more |= more;
+            if let Some(answer) = answer {
+                self.server.finish(answer, now);
+            }
+        } else if std::mem::take(&mut self.reload) {
+            match self.engine.reload() {
+                Ok(()) => self.more = true,
+                Err(failure) => tracing::warn!("reload: {failure}"),
+            }
+        }
     }
 
     fn heed_timers(&mut self, now: u64) {
         if now >= self.share_at {
             self.share_at = now + SHARE_EVERY_MS;
-            self.engine.share_counts();
+            self.engine.share_counts(now);
         }
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING_MS;
@@ -415,7 +441,7 @@ fn may_leave(engine: &Engine, port: PortId, frame: &[u8]) -> bool {
 struct StatusView<'a> {
     workers: &'a [WorkerView],
     devices: &'a [Box<dyn PortInfo>],
-    uptime_s: u64,
+    now: u64,
     longest_us: u64,
     frames_lost: u64,
 }
@@ -426,12 +452,15 @@ impl StatusView<'_> {
         let workers = self.workers.iter().enumerate();
         Status {
             version: env!("CARGO_PKG_VERSION"),
-            uptime_s: self.uptime_s,
+            uptime_s: self.now / 1000,
             generation: engine.generation(),
             stopping: engine.is_stopping(),
             services: engine.model().len(),
             reals,
             reals_in_trash,
+            sums: engine
+                .sums(self.now)
+                .map(|(reals, age_ms)| SumsStatus { reals, age_ms }),
             control_longest_turn_us: self.longest_us,
             control_frames_lost: self.frames_lost,
             control_frames_unresolved: engine.frames_unresolved(),

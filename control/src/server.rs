@@ -131,30 +131,56 @@ impl Server {
     /// The client that has done nothing for longest goes; one that waits for us stays, as
     /// long as there is another.
     fn drop_quietest(&mut self) {
-        let quietest = |(_, client): &(&usize, &Client)| (client.waiting.is_some(), client.active);
+        let quietest = |(_, client): &(&usize, &Client)| (client.is_waiting(), client.active);
         let token = self.clients.iter().min_by_key(quietest).map(|(&t, _)| t);
         if let Some(token) = token {
             self.clients.remove(&token);
         }
     }
 
-    /// One round: each client reads a little, asks at most one thing, takes what it can.
-    pub fn work(&mut self, now: u64, mut answer: impl FnMut(&Peer, Request) -> Answer) {
+    /// One round: each client reads a little, asks at most one thing, takes what it can. An
+    /// answer that is not there yet comes by [`Server::finish`]; until then, and while `busy`,
+    /// nobody is asked what he wants.
+    pub fn work(
+        &mut self,
+        now: u64,
+        mut busy: bool,
+        mut answer: impl FnMut(&Peer, Request) -> Option<Answer>,
+    ) {
         let (before, after): (Vec<usize>, Vec<usize>) =
             self.clients.keys().partition(|&&token| token < self.turn);
         for token in after.into_iter().chain(before) {
-            self.turn = token + 1;
             let Some(client) = self.clients.get_mut(&token) else {
                 continue;
             };
-            let lasts = serve(client, now, &mut answer).is_ok();
+            let served = if busy {
+                client.flush(now)
+            } else {
+                self.turn = token + 1;
+                serve(client, now, &mut answer)
+            };
+            busy |= client.working.is_some();
             let slow = client.pending() > 0 && now.saturating_sub(client.active) > SLOWEST_MS;
-            if !lasts || slow || client.is_done() {
+            if served.is_err() || slow || client.is_done() {
                 self.clients.remove(&token);
             }
         }
         while self.clients.values().map(Client::pending).sum::<usize>() > MAX_PENDING {
             self.drop_slowest();
+        }
+    }
+
+    /// The answer to what took longer is there; who asked may have gone.
+    pub fn finish(&mut self, answer: Answer, now: u64) {
+        let asked = |client: &&mut Client| client.working.is_some();
+        let Some(client) = self.clients.values_mut().find(asked) else {
+            return;
+        };
+        if let Some(framing) = client.working.take() {
+            give(client, framing, answer, now);
+            if client.flush(now).is_err() {
+                client.wake(); // its next look at the stream finds that it is gone
+            }
         }
     }
 
@@ -226,7 +252,7 @@ fn complain(reply: &mut Reply, behind: &[u16]) {
 fn serve(
     client: &mut Client,
     now: u64,
-    answer: &mut impl FnMut(&Peer, Request) -> Answer,
+    answer: &mut impl FnMut(&Peer, Request) -> Option<Answer>,
 ) -> io::Result<()> {
     client.flush(now)?;
     match client.request(now)? {
@@ -237,23 +263,28 @@ fn serve(
         }
         Some(Ok(request)) => {
             let framing = request.framing;
-            let Answer { reply, after } = answer(&client.peer, request);
-            match after {
-                None => client.reply(framing, reply),
-                Some(generation) => {
-                    let deadline = now + ACKNOWLEDGE_MS;
-                    let waiting = Waiting {
-                        framing,
-                        reply,
-                        generation,
-                        deadline,
-                    };
-                    client.waiting = Some(waiting);
-                }
+            match answer(&client.peer, request) {
+                None => client.working = Some(framing),
+                Some(answer) => give(client, framing, answer, now),
             }
         }
     }
     client.flush(now)
+}
+
+fn give(client: &mut Client, framing: Framing, answer: Answer, now: u64) {
+    let Answer { reply, after } = answer;
+    match after {
+        None => client.reply(framing, reply),
+        Some(generation) => {
+            client.waiting = Some(Waiting {
+                framing,
+                reply,
+                generation,
+                deadline: now + ACKNOWLEDGE_MS,
+            });
+        }
+    }
 }
 
 /// Only JSON can be malformed or of another version; all else is answered as text, which

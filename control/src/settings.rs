@@ -214,6 +214,34 @@ impl Tunables {
         (entry, packet.and_then(NonZeroU16::new))
     }
 
+    /// What somebody set, by name.
+    pub fn sysctls(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        self.sysctls
+            .iter()
+            .map(|(&name, &(value, _))| (name, value))
+    }
+
+    /// The file sets a tunable to a value that was checked, or no longer sets it.
+    pub fn assign(&mut self, name: &'static str, value: Option<i64>) {
+        match value {
+            Some(value) => self.sysctls.insert(name, (value, Origin::File)),
+            None => self.sysctls.remove(name),
+        };
+    }
+
+    /// What was set is as in `other`; says whether that is something else. How short of room
+    /// the tables are is nobody's setting.
+    pub fn become_like(&mut self, other: &Self) -> bool {
+        let shortage = self.shortage;
+        let other = Self {
+            shortage,
+            ..other.clone()
+        };
+        let differs = *self != other;
+        *self = other;
+        differs
+    }
+
     /// What workers are told.
     pub fn compile(&self) -> Settings {
         let Timeouts { tcp, tcp_fin, udp } = self.timeouts;

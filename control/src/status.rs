@@ -98,6 +98,16 @@ pub struct VipStatus {
     pub source: &'static str,
 }
 
+/// What workers know of each other's connections: with several workers, and real servers that
+/// are chosen by their connections or have thresholds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SumsStatus {
+    /// Real servers whose connections are summed over the workers.
+    pub reals: usize,
+    /// Milliseconds since the oldest of these sums, at most.
+    pub age_ms: u64,
+}
+
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -115,6 +125,9 @@ pub struct Status {
     pub reals: usize,
     /// Removed real servers whose connections may not have ended.
     pub reals_in_trash: usize,
+    /// What workers know of each other; absent where they need not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sums: Option<SumsStatus>,
     /// The longest turn of the control loop so far, in microseconds.
     pub control_longest_turn_us: u64,
     /// Frames that control couldn't send or pass on to the kernel.
@@ -160,6 +173,12 @@ impl Status {
             "{} services, {} real servers ({} removed ones not freed yet)",
             self.services, self.reals, self.reals_in_trash
         )?;
+        if let Some(SumsStatus { reals, age_ms }) = self.sums {
+            writeln!(
+                to,
+                "connections summed over the workers for {reals} real servers, {age_ms} ms ago at most"
+            )?;
+        }
         writeln!(
             to,
             "control: longest turn {} us, {} frames lost, {} for a neighbour that didn't answer",

@@ -65,26 +65,53 @@ impl Vips {
             ..Self::default()
         };
         for vip in vips {
-            let named = vip
-                .port
-                .as_deref()
-                .and_then(|name| topology.port_named(name));
-            let port = named.or_else(|| topology.port_of(&vip.address));
-            let held = vip.held == model::Held::Always;
-            let unmatched = unmatched(vip.unmatched);
-            let (from_file, services) = (true, 0);
-            all.put(
-                vip.address,
-                Vip {
-                    port,
-                    held,
-                    unmatched,
-                    from_file,
-                    services,
-                },
-            );
+            all.put(vip.address, of_file(vip, 0, topology));
         }
         all
+    }
+
+    /// The file names these from now on, and no others. One that it names no more is what it
+    /// would be without the file.
+    pub fn reload(&mut self, vips: &[model::Vip], topology: &Topology) {
+        let file: BTreeMap<IpAddr, &model::Vip> = vips.iter().map(|it| (it.address, it)).collect();
+        let known: Vec<IpAddr> = self.all.keys().copied().collect();
+        for address in known {
+            let Some(before) = self.all.get(&address).cloned() else {
+                continue;
+            };
+            let services = before.services;
+            let now = match file.get(&address) {
+                Some(vip) => Some(of_file(vip, services, topology)),
+                None if services > 0 => Some(of_services(address, services, topology)),
+                None => None,
+            };
+            self.replace(address, &before, now);
+        }
+        for (address, vip) in file {
+            if !self.all.contains_key(&address) {
+                self.put(address, of_file(vip, 0, topology));
+            }
+        }
+    }
+
+    /// What changes for the network is told; what doesn't, not.
+    fn replace(&mut self, address: IpAddr, before: &Vip, now: Option<Vip>) {
+        let place = |vip: &Vip| vip.port.filter(|_| vip.held);
+        let (old, new) = (place(before), now.as_ref().and_then(place));
+        if old != new {
+            let turn = |port, held| Turn {
+                address,
+                port,
+                held,
+            };
+            self.turns.extend(old.map(|port| turn(port, false)));
+            self.turns.extend(new.map(|port| turn(port, true)));
+        }
+        self.changed |= now.as_ref() != Some(before);
+        match now {
+            Some(now) => self.all.insert(address, now),
+            None => self.all.remove(&address),
+        };
     }
 
     /// A service listens on `address` now.
@@ -93,13 +120,7 @@ impl Vips {
             vip.services += 1;
             return;
         }
-        let vip = Vip {
-            port: topology.port_of(&address),
-            held: true,
-            unmatched: Unmatched::Drop,
-            from_file: false,
-            services: 1,
-        };
+        let vip = of_services(address, 1, topology);
         self.put(address, vip);
     }
 
@@ -190,6 +211,30 @@ impl Vips {
         });
         let locals = locals.iter().map(|address| (address, Owned::Local));
         Addresses::new(own.chain(locals).chain(vips).collect())
+    }
+}
+
+/// A VIP as a `[[vip]]` says.
+fn of_file(vip: &model::Vip, services: usize, topology: &Topology) -> Vip {
+    let named = vip.port.as_deref();
+    let named = named.and_then(|name| topology.port_named(name));
+    Vip {
+        port: named.or_else(|| topology.port_of(&vip.address)),
+        held: vip.held == model::Held::Always,
+        unmatched: unmatched(vip.unmatched),
+        from_file: true,
+        services,
+    }
+}
+
+/// A VIP that only services name.
+fn of_services(address: IpAddr, services: usize, topology: &Topology) -> Vip {
+    Vip {
+        port: topology.port_of(&address),
+        held: true,
+        unmatched: Unmatched::Drop,
+        from_file: false,
+        services,
     }
 }
 

@@ -54,6 +54,7 @@ impl Instance {
             config.control.stop_delay = 60;
             let parts = Parts {
                 config: &config,
+                file: None,
                 topology: Topology::new(Vec::new(), &config),
                 kernel: Kernel::default(),
                 socket,
@@ -316,6 +317,19 @@ fn garbage_is_answered_and_ends_nothing_but_itself() {
     assert_eq!(daemon.call("-Ln").1, 0);
 }
 
+/// What one command takes, at the median of a few.
+fn median(daemon: &Instance) -> Duration {
+    let mut each: Vec<_> = (0..21)
+        .map(|_| {
+            let began = Instant::now();
+            assert_eq!(daemon.call("-Ln -t 10.0.0.1:7").1, 0);
+            began.elapsed()
+        })
+        .collect();
+    each.sort_unstable();
+    each[10]
+}
+
 /// Clients that are mute, that never take their replies, that stopped half-way, that are
 /// gone: a hundred of them, and commands take no longer.
 #[test]
@@ -325,6 +339,7 @@ fn bad_clients_delay_nobody() {
         .map(|port| format!("-A -t 10.0.0.1:{port}\n"))
         .collect();
     assert_eq!(daemon.json(&["-R"], &many)["exit"], 0);
+    let alone = median(&daemon);
     let mut bad = Vec::new();
     for kind in 0..100 {
         let mut stream = daemon.connect();
@@ -339,16 +354,14 @@ fn bad_clients_delay_nobody() {
         sent.expect("the system takes it");
         bad.push(stream);
     }
-    thread::sleep(Duration::from_millis(200));
-    let began = Instant::now();
-    for _ in 0..20 {
-        assert_eq!(daemon.call("-Ln -t 10.0.0.1:7").1, 0);
-    }
-    let each = began.elapsed() / 20;
-    assert!(
-        each < Duration::from_millis(100),
-        "{each:?} for each command"
-    );
+    // What they asked for before their buffers were full is answered first.
+    let bound = 3 * alone + Duration::from_millis(20);
+    let mut last = Duration::MAX;
+    let settled = (0..20).any(|_| {
+        last = median(&daemon);
+        last < bound
+    });
+    assert!(settled, "{last:?} at the median, {alone:?} alone");
 }
 
 #[test]
@@ -431,6 +444,41 @@ fn a_change_is_acknowledged_when_every_worker_runs_with_it() {
         }
     });
     assert_eq!(daemon.call("-A -t 10.0.0.1:80"), (String::new(), 0));
+}
+
+#[test]
+fn status_says_how_old_the_sums_are() {
+    let daemon = Instance::with(me(), 2, |control, readers| {
+        control.turn().expect("the event queue works");
+        readers.iter_mut().for_each(|reader| {
+            reader.refresh();
+        });
+    });
+    for call in [
+        "-A -t 10.0.0.1:80 -s wlc",
+        "-a -t 10.0.0.1:80 -r 10.1.0.1:80 -g",
+        "-a -t 10.0.0.1:80 -r 10.1.0.2:80 -g",
+        "-A -t 10.0.0.1:81 -s rr",
+        "-a -t 10.0.0.1:81 -r 10.1.0.1:81 -g -x 5",
+        "-a -t 10.0.0.1:81 -r 10.1.0.2:81 -g",
+    ] {
+        assert_eq!(daemon.call(call), (String::new(), 0), "{call}");
+    }
+    let (text, _) = daemon.call("status");
+    assert!(
+        text.contains("summed over the workers for 3 real servers, "),
+        "{text}"
+    );
+    let sums = |json: &str| -> serde_json::Value {
+        let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+        json["sums"].clone()
+    };
+    let (json, _) = daemon.call("status --json");
+    let age = sums(&json)["age_ms"].as_u64().expect("a number");
+    assert!(age < 10_000, "{json}");
+    assert_eq!(daemon.call("-C").1, 0);
+    let (json, _) = daemon.call("status --json");
+    assert!(sums(&json).is_null(), "nothing is summed: {json}");
 }
 
 #[test]

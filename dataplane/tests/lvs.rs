@@ -944,6 +944,14 @@ fn ask(lab: &mut Lab, id: ServiceId, change: impl FnOnce(&mut Asks)) {
     }
 }
 
+/// A case: name, block list, allow list, and where three packets go.
+type Listed = (
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+    [&'static str; 3],
+);
+
 #[test]
 fn lists_are_asked_on_every_packet() {
     let (mut lab, id) = lab("rr", &[(1, 1)]);
@@ -953,7 +961,7 @@ fn lists_are_asked_on_every_packet() {
     assert_eq!(opens(&mut lab, client(2), 1), "1");
     let ack = |n| segment(client(n), 1, 80, ACK);
     #[rustfmt::skip]
-    let rows: [(&str, &[&str], &[&str], [&str; 3]); 7] = [
+    let rows: [Listed; 7] = [
         // A new connection of client 3, a packet of 1's connection and of 2's.
         ("no list",        &[],               &[],               ["1", "1", "1"]),
         ("one is blocked", &["192.0.2.1/32"], &[],               ["1", "drop-blocked", "1"]),
@@ -1038,7 +1046,7 @@ fn a_service_has_a_timeout_of_its_own_in_established() {
     assert_eq!(step(&mut lab, SYN), ("SYN_RECV", 60));
     assert_eq!(step(&mut lab, ACK), ("ESTABLISHED", 90));
     assert_eq!(step(&mut lab, ACK), ("ESTABLISHED", 90));
-    ask(&mut lab, id, |asks| asks.established_ms = Some(1800_000));
+    ask(&mut lab, id, |asks| asks.established_ms = Some(1_800_000));
     assert_eq!(
         step(&mut lab, ACK),
         ("ESTABLISHED", 1800),

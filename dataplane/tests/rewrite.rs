@@ -248,7 +248,8 @@ fn through_gre_and_gue() {
     let old = |packet: &Packet| packet.clone().ttl(63).bytes();
     let no: Left = |packet| packet;
     let tcp_left: Left = |packet| unfinished(packet, 16);
-    let cases: [(&str, Forwarder, Envelope, &Packet, &[u8], Left); 12] = [
+    type Case<'a> = (&'a str, Forwarder, Envelope, &'a Packet, &'a [u8], Left);
+    let cases: [Case<'_>; 12] = [
         ("4 in GRE in 4",             IN4, GRE,     &v4,     &[0, 0, 8, 0], no),
         ("6 in GRE in 4",             IN4, GRE,     &v6,     &[0, 0, 0x86, 0xdd], no),
         ("4 in GRE in 6",             IN6, GRE,     &v4,     &[0, 0, 8, 0], no),

@@ -9,7 +9,9 @@ use super::report::Report;
 use super::service::PlacedService;
 use super::table::{Placed, Table};
 use crate::built::Feature;
-use crate::model::{Endpoint, Family, MarkRule, Mode, Neighbour, Port, Real, Route, Service, Vip};
+use crate::model::{
+    Endpoint, Family, MarkRule, Mode, Neighbour, Port, Real, Route, Service, SorryServer, Vip,
+};
 
 type Ports<'a, 'd> = &'a [Placed<'d, Port>];
 
@@ -181,14 +183,21 @@ pub(super) fn services(
             let at = table.at("address");
             let key = real.endpoint;
             endpoints.once(report, at, key, || format!("real server {key} of {listen}"));
-            local_address(service, real, table, report);
-            directly_reached(real, ports, table, report);
+            local_address(service, real, table.at("mode"), report);
+            directly_reached(real, ports, at, report);
+        }
+        if let Some(SorryServer { real, .. }) = &service.sorry_server {
+            let at = table.at("sorry_server");
+            let key = real.endpoint;
+            endpoints.once(report, at, key, || format!("real server {key} of {listen}"));
+            local_address(service, real, at, report);
+            directly_reached(real, ports, at, report);
         }
     }
 }
 
 /// FULLNAT needs an address of its own to speak from.
-fn local_address(service: &Service, real: &Real, table: &Table<'_>, report: &mut Report<'_>) {
+fn local_address(service: &Service, real: &Real, at: usize, report: &mut Report<'_>) {
     let family = Family::of(&real.endpoint.address);
     let usable = service
         .local_addresses
@@ -197,21 +206,21 @@ fn local_address(service: &Service, real: &Real, table: &Table<'_>, report: &mut
     if real.mode == Mode::FullNat && !usable {
         let family = super::value::family_name(family);
         let text = format!("mode fullnat needs {family} local_addresses in its service");
-        report.error(table.at("mode"), text);
+        report.error(at, text);
     }
 }
 
 /// A DR real gets the packet by its MAC, so it must be on a port's own subnet, or be us.
-fn directly_reached(real: &Real, ports: Ports<'_, '_>, table: &Table<'_>, report: &mut Report<'_>) {
+fn directly_reached(real: &Real, ports: Ports<'_, '_>, at: usize, report: &mut Report<'_>) {
     let address = real.endpoint.address;
     if real.mode != Mode::Dr || address.is_loopback() {
         return;
     }
     if is_own(ports, &address) {
-        report.uses(table.at("address"), Feature::Local);
+        report.uses(at, Feature::Local);
     } else if !ports.is_empty() && !on_link(ports, &address) {
         let text = format!("{address} is on no port's subnet, where mode dr needs it");
-        report.error(table.at("address"), text);
+        report.error(at, text);
     }
 }
 

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::report::Report;
+use super::sorry::sorry_server;
 use super::table::{Table, Value};
 use super::value::{self, family_name};
 use crate::built;
@@ -31,6 +32,9 @@ pub(super) const SERVICE: &[&str] = &[
     "connection_timeout",
     "expire_quiescent",
     "synproxy",
+    "sorry_server",
+    "sorry_server_mode",
+    "sorry_server_inhibit",
     "real",
 ];
 pub(super) const REAL: &[&str] = &["address", "weight", "mode", "tunnel", "upper", "lower"];
@@ -70,6 +74,7 @@ fn service<'d>(table: Table<'d>, report: &mut Report<'_>) -> Option<PlacedServic
     options(&table, report, &mut service, known);
     let (reals, tables) = reals(&table, report, &service, known);
     service.reals = reals;
+    service.sorry_server = sorry_server(&table, report, &service);
     if !known {
         return None;
     }
@@ -269,7 +274,7 @@ fn real(
         return None;
     }
     let ((address, port), mode) = (address?, mode?);
-    let port = real_port(table, report, service, (mode, port));
+    let port = real_port(table.at("address"), report, service, (mode, port));
     let endpoint = Endpoint { address, port };
     let real = Real {
         endpoint,
@@ -278,7 +283,7 @@ fn real(
         upper,
         lower,
     };
-    families(table, report, service, &real);
+    families(table.at("address"), report, service, &real);
     for feature in built::uses_of_real(service, &real) {
         let key = feature.key();
         let key = if key == "tunnel" && table.get(key).is_none() {
@@ -291,7 +296,10 @@ fn real(
     Some(real)
 }
 
-fn real_address(value: &Value<'_>, report: &mut Report<'_>) -> Option<(IpAddr, Option<u16>)> {
+pub(super) fn real_address(
+    value: &Value<'_>,
+    report: &mut Report<'_>,
+) -> Option<(IpAddr, Option<u16>)> {
     let read = |text: &str| address_and_port(text).filter(|(address, _)| is_unicast(address));
     let expected = "a real server, as 10.1.0.11, 10.1.0.11:8080, 2001:db8::11 or [2001:db8::11]:80";
     value.parse(report, expected, read)
@@ -299,8 +307,8 @@ fn real_address(value: &Value<'_>, report: &mut Report<'_>) -> Option<(IpAddr, O
 
 /// The port of a real: the service's if it has none of its own, and always in DR and TUN,
 /// where the packet that arrives is the client's own (reference A.3).
-fn real_port(
-    table: &Table<'_>,
+pub(super) fn real_port(
+    at: usize,
     report: &mut Report<'_>,
     service: &Service,
     (mode, port): (Mode, Option<u16>),
@@ -313,17 +321,19 @@ fn real_port(
     }
     let name = if mode == Mode::Dr { "dr" } else { "tun" };
     let text = format!("port {port} becomes {own}: mode {name} can't change the service's port");
-    report.warn(table.at("address"), text);
+    report.warn(at, text);
     own
 }
 
+/// The modes by name.
+pub(super) const MODES: &[(&str, Mode)] = &[
+    ("dr", Mode::Dr),
+    ("tun", Mode::Tun(Tunnel::Ipip)),
+    ("nat", Mode::Nat),
+    ("fullnat", Mode::FullNat),
+];
+
 fn mode(table: &Table<'_>, report: &mut Report<'_>) -> Option<Mode> {
-    const MODES: &[(&str, Mode)] = &[
-        ("dr", Mode::Dr),
-        ("tun", Mode::Tun(Tunnel::Ipip)),
-        ("nat", Mode::Nat),
-        ("fullnat", Mode::FullNat),
-    ];
     let mode = match table.get("mode") {
         Some(value) => value.choice(report, MODES),
         None => Some(Mode::Dr),
@@ -388,7 +398,7 @@ fn refuse_key(table: &Table<'_>, report: &mut Report<'_>, key: &str, kind: &str)
 
 /// Another family than the service's needs an envelope, or a translation from IPv6 clients
 /// to IPv4 reals.
-fn families(table: &Table<'_>, report: &mut Report<'_>, service: &Service, real: &Real) {
+pub(super) fn families(at: usize, report: &mut Report<'_>, service: &Service, real: &Real) {
     let (from, to) = (service.listen.family(), Family::of(&real.endpoint.address));
     let nat64 = real.mode == Mode::FullNat && from == Family::V6;
     if from == to || nat64 || matches!(real.mode, Mode::Tun(_)) {
@@ -396,7 +406,7 @@ fn families(table: &Table<'_>, report: &mut Report<'_>, service: &Service, real:
     }
     let (from, to) = (family_name(from), family_name(to));
     let text = format!("an {to} real server of an {from} service needs mode tun");
-    report.error(table.at("address"), text);
+    report.error(at, text);
 }
 
 /// What the service's keys demand of each other.

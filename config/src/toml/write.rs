@@ -6,11 +6,11 @@
 use std::fmt::{Display, Write};
 
 use crate::model::{
-    ClientAddress, Config, Control, Dataplane, Held, Hugepages, Idle, MarkRule, Mode, Neighbour,
-    Persistence, PersistenceMask, Port, Prefix, Real, Route, SchedulerFlags, SchedulerKind,
-    Service, Steering, Timeouts, Tunnel, TunnelChecksum, Unmatched, Vip,
+    ClientAddress, Config, Control, Dataplane, MarkRule, Mode, Neighbour, Persistence,
+    PersistenceMask, Port, Prefix, Real, Route, Service, SorryServer, Timeouts, Vip,
 };
 use crate::sysctl::{SYNC_PERIOD, SYNC_THRESHOLD, find};
+use crate::words;
 
 /// The configuration as a native file. [`read`](super::read) gives the same back.
 pub fn write(config: &Config) -> String {
@@ -104,24 +104,9 @@ fn dataplane(out: &mut Text, dataplane: &Dataplane) {
     out.plain("workers", format_args!("[{}]", cores.join(", ")));
     out.plain("connections", dataplane.connections);
     out.plain("connections_v6", dataplane.connections_v6);
-    let steering = match dataplane.steering {
-        Steering::Tuple => "tuple",
-        Steering::Client => "client",
-    };
-    let idle = match dataplane.idle {
-        Idle::Auto => "auto",
-        Idle::Spin => "spin",
-        Idle::Pause => "pause",
-        Idle::Sleep => "sleep",
-    };
-    let hugepages = match dataplane.hugepages {
-        Hugepages::Auto => "auto",
-        Hugepages::Require => "require",
-        Hugepages::Off => "off",
-    };
-    out.text("steering", steering);
-    out.text("idle", idle);
-    out.text("hugepages", hugepages);
+    out.text("steering", words::steering(dataplane.steering));
+    out.text("idle", words::idle(dataplane.idle));
+    out.text("hugepages", words::hugepages(dataplane.hugepages));
 }
 
 fn control(out: &mut Text, control: &Control) {
@@ -164,17 +149,8 @@ fn write_neighbour(out: &mut Text, neighbour: &Neighbour) {
 fn write_vip(out: &mut Text, vip: &Vip) {
     out.header("[[vip]]");
     out.text("address", vip.address);
-    let held = match vip.held {
-        Held::Always => "always",
-        Held::Never => "never",
-    };
-    let unmatched = match vip.unmatched {
-        Unmatched::Drop => "drop",
-        Unmatched::Reject => "reject",
-        Unmatched::Kernel => "kernel",
-    };
-    out.text("held", held);
-    out.text("unmatched", unmatched);
+    out.text("held", words::held(vip.held));
+    out.text("unmatched", words::unmatched(vip.unmatched));
     out.text_if("port", vip.port.as_ref());
 }
 
@@ -232,7 +208,7 @@ fn write_service(out: &mut Text, service: &Service) {
     out.header("[[service]]");
     out.text("listen", service.listen);
     out.text("scheduler", service.scheduler);
-    let flags = flags(service.scheduler, service.flags);
+    let flags = words::flags(service.scheduler, service.flags);
     if !flags.is_empty() {
         out.texts("flags", &flags);
     }
@@ -244,17 +220,19 @@ fn write_service(out: &mut Text, service: &Service) {
     if !service.local_addresses.is_empty() {
         out.texts("local_addresses", &service.local_addresses);
     }
-    let client = service.client_address;
-    out.text_if(
-        "client_address",
-        (client != ClientAddress::None).then(|| client.name()),
-    );
+    let told = service.client_address;
+    let told = (told != ClientAddress::None).then(|| words::client_address(told));
+    out.text_if("client_address", told);
     out.plain_if("mss_clamp", service.mss_clamp.then_some(true));
     clients(out, "block", &service.block);
     clients(out, "allow", &service.allow);
     out.plain_if("connection_timeout", service.connection_timeout);
     out.plain_if("expire_quiescent", service.expire_quiescent.then_some(true));
     out.plain_if("synproxy", service.synproxy.then_some(true));
+    service
+        .sorry_server
+        .iter()
+        .for_each(|it| sorry_server(out, it));
     service.reals.iter().for_each(|real| write_real(out, real));
 }
 
@@ -265,22 +243,10 @@ fn clients(out: &mut Text, key: &str, list: &[Prefix]) {
     }
 }
 
-fn flags(kind: SchedulerKind, flags: SchedulerFlags) -> Vec<&'static str> {
-    let [fallback, port] = match kind {
-        SchedulerKind::Sh => ["sh-fallback", "sh-port"],
-        SchedulerKind::Mh => ["mh-fallback", "mh-port"],
-        _ => ["flag-1", "flag-2"],
-    };
-    let names = [
-        (SchedulerFlags::FALLBACK, fallback),
-        (SchedulerFlags::PORT, port),
-        (SchedulerFlags::THIRD, "flag-3"),
-    ];
-    names
-        .into_iter()
-        .filter(|(bit, _)| flags.0 & bit != 0)
-        .map(|(_, name)| name)
-        .collect()
+fn sorry_server(out: &mut Text, SorryServer { real, inhibit }: &SorryServer) {
+    out.text("sorry_server", real.endpoint);
+    out.text("sorry_server_mode", words::mode_name(real.mode));
+    out.plain_if("sorry_server_inhibit", inhibit.then_some(true));
 }
 
 fn persistence(out: &mut Text, persistence: &Persistence) {
@@ -297,36 +263,10 @@ fn write_real(out: &mut Text, real: &Real) {
     out.header("[[service.real]]");
     out.text("address", real.endpoint);
     out.plain("weight", real.weight);
-    let mode = match real.mode {
-        Mode::Dr => "dr",
-        Mode::Tun(_) => "tun",
-        Mode::Nat => "nat",
-        Mode::FullNat => "fullnat",
-    };
-    out.text("mode", mode);
+    out.text("mode", words::mode_name(real.mode));
     if let Mode::Tun(tunnel) = real.mode {
-        out.plain("tunnel", envelope(tunnel));
+        out.plain("tunnel", words::tunnel(tunnel));
     }
     out.plain_if("upper", (real.upper > 0).then_some(real.upper));
     out.plain_if("lower", (real.lower > 0).then_some(real.lower));
-}
-
-fn envelope(tunnel: Tunnel) -> String {
-    let name = |checksum| match checksum {
-        TunnelChecksum::None => "none",
-        TunnelChecksum::Sum => "csum",
-        TunnelChecksum::Remote => "remcsum",
-    };
-    match tunnel {
-        Tunnel::Ipip => r#"{ type = "ipip" }"#.to_owned(),
-        Tunnel::Gue { port, checksum } => {
-            format!(
-                r#"{{ type = "gue", port = {port}, checksum = "{}" }}"#,
-                name(checksum)
-            )
-        }
-        Tunnel::Gre { checksum } => {
-            format!(r#"{{ type = "gre", checksum = "{}" }}"#, name(checksum))
-        }
-    }
 }

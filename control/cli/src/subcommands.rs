@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
-use proto::command::{Ask, Command};
+use clap::{Args, Parser, Subcommand};
+use proto::command::{Ask, Command, Reload};
 use proto::errors::{EXIT_OK, EXIT_USAGE, Failure};
 use proto::names::Numeric;
 
@@ -20,6 +20,10 @@ Beside ipvsadm's grammar
   sluice sysctl [NAME[=VALUE]] [--json]
                           IPVS's tunables, shown or set
   sluice check FILE       whether a configuration is good
+  sluice reload [FILE] [--dry-run] [--take-file] [--json]
+                          the file's changes, without a restart
+  sluice diff [FILE]      where the running state and the file differ
+  sluice save             the running state as a file
   sluice replay --config FILE --in PORT=CAPTURE --out DIR
                           what would become of these packets, offline
   sluice --socket PATH ...  where sluiced listens (also SLUICE_SOCKET;
@@ -27,7 +31,7 @@ Beside ipvsadm's grammar
 ";
 
 /// Words that will be subcommands.
-const NOT_BUILT: &[&str] = &["trace", "proc", "reload", "diff", "save", "neigh"];
+const NOT_BUILT: &[&str] = &["trace", "proc", "neigh"];
 
 /// Sluice's subcommands; ipvsadm's grammar is read elsewhere.
 #[derive(Debug, Parser)]
@@ -73,11 +77,73 @@ enum Chosen {
         /// The configuration.
         file: PathBuf,
     },
+    /// Loads the changes of the configuration, touching nothing that did not change.
+    ///
+    /// The file is compared with the one that was loaded before; what commands made or changed
+    /// stays as it is and is listed with a `!`. If the file asks for what only a restart can
+    /// change, nothing is done. HUP does the same with the daemon's own file.
+    ///
+    /// Exits with 0; 255 if the file can't be loaded.
+    Reload {
+        #[command(flatten)]
+        file: FileWords,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// What commands made or changed becomes as the file has it
+        #[arg(long)]
+        take_file: bool,
+    },
+    /// Shows where the running state and the file differ.
+    ///
+    /// `+` only the file has it, `-` only the running state, `~` both, but not alike; `!` a
+    /// command did it, and a reload would leave it. Exits with 0 if there is no difference, else 1.
+    Diff(FileWords),
+    /// Prints the running state as a configuration.
+    Save {
+        /// The services as JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Takes captures through the data plane, offline: no NIC, no root, the same result each time.
     ///
     /// Exits with 0; 1 if a capture can't be read to its end; 2 if what was asked for makes no
     /// replay.
     Replay(replay::Words),
+}
+
+/// A file for the daemon.
+#[derive(Debug, Args)]
+struct FileWords {
+    /// The configuration; absent: the file that the daemon was started with
+    file: Option<PathBuf>,
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl FileWords {
+    /// The daemon may not see our files, or not under the same name: it gets the text.
+    fn read(self) -> Result<(Reload, String), Failure> {
+        let json = self.json;
+        let Some(path) = self.file else {
+            let asked = Reload {
+                json,
+                ..Reload::default()
+            };
+            return Ok((asked, String::new()));
+        };
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|error| Failure::usage(format!("sluice: {name}: {error}")))?;
+        let file = Some(name);
+        let asked = Reload {
+            file,
+            json,
+            ..Reload::default()
+        };
+        Ok((asked, text))
+    }
 }
 
 /// Whether the words are a subcommand and not ipvsadm's grammar.
@@ -112,6 +178,24 @@ pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
             send(&invocation, &Command::Sysctl { ask, json }, "", &Numeric)
         }
         Chosen::Check { file } => Ok(check::run(&file)),
+        Chosen::Reload {
+            file,
+            dry_run,
+            take_file,
+        } => {
+            let (asked, text) = file.read()?;
+            let asked = Reload {
+                dry_run,
+                take_file,
+                ..asked
+            };
+            send(&invocation, &Command::Reload(asked), &text, &Numeric)
+        }
+        Chosen::Diff(file) => {
+            let (asked, text) = file.read()?;
+            send(&invocation, &Command::Diff(asked), &text, &Numeric)
+        }
+        Chosen::Save { json } => send(&invocation, &Command::SaveFile { json }, "", &Numeric),
         Chosen::Replay(words) => Ok(replay::run(words)),
     }
 }

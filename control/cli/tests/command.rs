@@ -334,9 +334,41 @@ fn configurations_are_checked() {
 }
 
 #[test]
+fn a_reload_takes_the_files_text_along() {
+    let place = Place::with_daemon();
+    let file = place.folder.path().join("lb.toml");
+    std::fs::write(&file, "version = 1\n").expect("a fresh folder");
+    let file = file.display().to_string();
+    for (line, want) in [
+        (
+            format!("sluice reload --dry-run {file}"),
+            format!("reload --dry-run {file} < \"version = 1\\n\""),
+        ),
+        (
+            "sluice reload --take-file --json".to_owned(),
+            "reload --take-file --json < \"\"".to_owned(),
+        ),
+        (
+            format!("sluice diff {file}"),
+            format!("diff {file} < \"version = 1\\n\""),
+        ),
+    ] {
+        assert_eq!(place.said(&line, "").0, 0, "{line}");
+        let asked = place.asked.lock().expect("no test panics with it");
+        assert_eq!(asked.last(), Some(&want));
+    }
+    let (exit, _, stderr) = place.said("sluice reload nowhere.toml", "");
+    assert_eq!(exit, 2);
+    assert!(
+        stderr.starts_with("sluice: nowhere.toml: No such file"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn what_comes_later_says_so() {
     let place = Place::without_daemon();
-    for word in ["reload", "neigh"] {
+    for word in ["trace", "proc"] {
         let (exit, stdout, stderr) = place.said(&format!("sluice {word}"), "");
         let want = format!("sluice: {word}: not built yet\n");
         assert_eq!((exit, stdout, stderr), (2, String::new(), want));

@@ -31,7 +31,7 @@ pub(crate) fn run(file: &Path, signals: Signals) -> Result<(), Exit> {
     let path = Path::new(&config.control.socket);
     let socket = Socket::claim(path, config.control.group.as_deref()).map_err(socket_exit)?;
     if config.ports.is_empty() {
-        return without_ports(&config, socket, signals);
+        return without_ports(&config, file, socket, signals);
     }
     check_cores(&config)?;
     for path in dpdk::leftovers::remove() {
@@ -42,7 +42,7 @@ pub(crate) fn run(file: &Path, signals: Signals) -> Result<(), Exit> {
     }
     let steering = Arc::new(steering(&config)?);
     let ports = Ports::open(&config, &steering)?;
-    let ran = with_ports(&config, &ports, &steering, socket, signals);
+    let ran = with_ports((&config, file), &ports, &steering, socket, signals);
     ports.close();
     ran.map(drop) // kernel interfaces, then the socket
 }
@@ -92,9 +92,15 @@ fn steering(config: &Config) -> Result<Steering, Exit> {
 }
 
 /// Control alone: nothing of DPDK is touched, and no right is needed.
-fn without_ports(config: &Config, socket: Socket, signals: Signals) -> Result<(), Exit> {
+fn without_ports(
+    config: &Config,
+    file: &Path,
+    socket: Socket,
+    signals: Signals,
+) -> Result<(), Exit> {
     let parts = Parts {
         config,
+        file: Some(file),
         topology: Topology::new(Vec::new(), config),
         kernel: Kernel::default(),
         socket,
@@ -112,7 +118,7 @@ fn without_ports(config: &Config, socket: Socket, signals: Signals) -> Result<()
 /// Control with workers, which have ended when it comes back. Control is given back so that
 /// devices are closed before kernel interfaces and socket go.
 fn with_ports(
-    config: &Config,
+    (config, file): (&Config, &Path),
     ports: &Ports,
     steering: &Arc<Steering>,
     socket: Socket,
@@ -128,6 +134,7 @@ fn with_ports(
     let workers: Vec<_> = cores.map(|&core| (core, Arc::default())).collect();
     let parts = Parts {
         config,
+        file: Some(file),
         topology,
         kernel,
         socket,

@@ -7,7 +7,7 @@
 //! ```text
 //! $ ipvsadm -A -t 10.0.0.1:80        a call
 //! < -A -t 10.0.0.1:81                a line of its standard input
-//! TCP  10.0.0.1:80 wlc               standard output; a dot in the middle is a blank at its end
+//! TCP  10.0.0.1:80 wlc               standard output; a dot behind blanks at the end
 //! ! No such service                  standard error
 //! ? 255                              the exit code, if it is not 0
 //! ```
@@ -119,12 +119,10 @@ fn socket_in(folder: &Path) -> PathBuf {
     folder.join("socket")
 }
 
-/// The last blank of a line, which nobody would see.
+/// With a dot behind blanks at the end, which nobody would see.
 fn visible(line: &str) -> String {
-    match line.strip_suffix(' ') {
-        Some(rest) => format!("{rest}·"),
-        None => line.to_owned(),
-    }
+    let dot = if line.ends_with(' ') { "·" } else { "" };
+    format!("{line}{dot}")
 }
 
 /// Changes are root's.

@@ -13,7 +13,7 @@ impl Command {
     fn missing(&self) -> Option<&'static str> {
         match self {
             Self::List(options) => missing_view(options),
-            Self::Restore { atomic } => atomic.then_some("--atomic"),
+            Self::Neighbours { .. } => Some("neigh"),
             Self::Zero(_) => Some("--zero"),
             Self::StartDaemon(_) => Some("--start-daemon"),
             Self::StopDaemon { .. } => Some("--stop-daemon"),

@@ -99,6 +99,20 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `reload`: the file's changes, or what they would be.
+    Reload(Reload),
+    /// `diff`: where the running state and the file differ.
+    Diff(Reload),
+    /// `save`: the running state as a file.
+    SaveFile {
+        /// The services as JSON.
+        json: bool,
+    },
+    /// `neigh`: who is where on our links.
+    Neighbours {
+        /// As JSON.
+        json: bool,
+    },
     /// `sysctl [NAME[=VALUE]]`: IPVS's tunables, over the same socket.
     Sysctl {
         /// All of them, or which.
@@ -106,6 +120,20 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+}
+
+/// The options of `reload` and `diff`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Reload {
+    /// The file's name, whose text is the request's standard input; absent: the daemon reads
+    /// the one that it was started with.
+    pub file: Option<String>,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// What commands changed becomes as the file has it.
+    pub take_file: bool,
+    /// As JSON.
+    pub json: bool,
 }
 
 /// What is asked of the tunables. Names and values are as they were written: the daemon knows
@@ -137,6 +165,10 @@ impl Command {
                 | Self::Help
                 | Self::Version
                 | Self::Status { .. }
+                | Self::Diff(_)
+                | Self::SaveFile { .. }
+                | Self::Neighbours { .. }
+                | Self::Reload(Reload { dry_run: true, .. })
                 | Self::Sysctl {
                     ask: Ask::All | Ask::One(_),
                     ..

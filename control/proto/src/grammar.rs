@@ -3,18 +3,17 @@
 //! `options` is the table, `popt` cuts words into options, `draft` understands the
 //! options one by one, `finish` checks what belongs together.
 
-use std::str::FromStr;
-
-use crate::command::{Ask, Command};
+use crate::command::Command;
 use crate::draft::Draft;
 use crate::errors::Failure;
 use crate::finish::finish;
 use crate::names::Names;
 use crate::options::{self, COMMANDS, CommandRow, Flag, Group, OPTIONS, OptionRow, Takes, Verb};
 use crate::popt::{Found, Spelling, WordError, Words};
+use crate::subcommand;
 
-/// Understands one call that came over the socket: ipvsadm's grammar, and `status` and `sysctl`
-/// beside it.
+/// Understands one call that came over the socket: ipvsadm's grammar, and Sluice's
+/// own words beside it.
 ///
 /// `program` is what the user called, for messages; `argv` the words behind it. Nothing at all
 /// lists everything, as ipvsadm does.
@@ -22,10 +21,9 @@ use crate::popt::{Found, Spelling, WordError, Words};
 /// # Errors
 /// What ipvsadm prints and the code that it exits with.
 pub fn parse(program: &str, argv: &[String], names: &dyn Names) -> Result<Command, Failure> {
-    match argv.first().map(String::as_str) {
-        Some("status") => status(&argv[1..]),
-        Some("sysctl") => sysctl(&argv[1..]),
-        _ => ipvsadm(program, argv, names),
+    match subcommand::parse(argv) {
+        Some(command) => command,
+        None => ipvsadm(program, argv, names),
     }
 }
 
@@ -38,50 +36,6 @@ pub fn ipvsadm(program: &str, argv: &[String], names: &dyn Names) -> Result<Comm
         return Ok(Command::List(Default::default()));
     }
     call(program, argv, names)
-}
-
-fn status(rest: &[String]) -> Result<Command, Failure> {
-    match rest {
-        [] => Ok(Command::Status { json: false }),
-        [option] if option == "--json" => Ok(Command::Status { json: true }),
-        [word, ..] => Err(unexpected("status", word)),
-    }
-}
-
-/// `sysctl [NAME[=VALUE]] [--json]`.
-fn sysctl(rest: &[String]) -> Result<Command, Failure> {
-    let (options, words): (Vec<_>, Vec<_>) = rest.iter().partition(|word| *word == "--json");
-    let ask = match words.as_slice() {
-        [] => Ask::All,
-        [word] if word.starts_with('-') => return Err(unexpected("sysctl", word)),
-        [word] => word.parse()?,
-        [_, word, ..] => return Err(unexpected("sysctl", word)),
-    };
-    let json = !options.is_empty();
-    Ok(Command::Sysctl { ask, json })
-}
-
-impl FromStr for Ask {
-    type Err = Failure;
-
-    /// Reads `NAME` or `NAME=VALUE`.
-    fn from_str(word: &str) -> Result<Self, Failure> {
-        match word.split_once('=') {
-            None => Ok(Self::One(word.to_owned())),
-            Some(("", _)) => Err(Failure::usage(format!("sysctl: {word}: a name is missing"))),
-            Some((name, "")) => Err(Failure::usage(format!(
-                "sysctl: {name}=: a value is missing"
-            ))),
-            Some((name, value)) => Ok(Self::Set {
-                name: name.to_owned(),
-                value: value.to_owned(),
-            }),
-        }
-    }
-}
-
-fn unexpected(word: &str, argument: &str) -> Failure {
-    Failure::usage(format!("{word}: unexpected argument {argument}"))
 }
 
 fn call(program: &str, argv: &[String], names: &dyn Names) -> Result<Command, Failure> {

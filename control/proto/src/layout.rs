@@ -69,7 +69,8 @@ pub fn save(listing: &Listing, numeric: bool, names: &dyn Names) -> String {
                 push(&mut text, format_args!("{add} {key} {option} {clients}\n"));
             }
         }
-        for real in sorted_reals(service) {
+        // ipvsadm has no word for a sorry server: restored, it would be one like the others.
+        for real in sorted_reals(service).into_iter().filter(|real| !real.sorry) {
             let name = show.endpoint(&real.endpoint, protocol_of(&service.listen));
             push(
                 &mut text,

@@ -21,5 +21,6 @@ pub mod names;
 mod options;
 mod popt;
 pub mod restore;
+mod subcommand;
 mod text;
 mod words;

@@ -165,6 +165,9 @@ pub struct ListingReal {
     /// It is the director's own address: listed as `Local`.
     #[serde(default)]
     pub local: bool,
+    /// It is the service's sorry server, there while no other is up. A save leaves it out.
+    #[serde(default)]
+    pub sorry: bool,
     /// Weight.
     pub weight: u32,
     /// Upper threshold, 0 for none.
@@ -197,6 +200,7 @@ impl ListingReal {
             endpoint: real.endpoint,
             mode: real.mode,
             local: false,
+            sorry: false,
             weight: real.weight,
             upper: real.upper,
             lower: real.lower,

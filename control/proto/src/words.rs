@@ -4,7 +4,7 @@
 //! gives the same command.
 
 use crate::command::{
-    AccessEntry, AccessList, Ask, Command, ListOptions, LocalAddress, SyncDaemon,
+    AccessEntry, AccessList, Ask, Command, ListOptions, LocalAddress, Reload, SyncDaemon,
 };
 use crate::layout::{More, access_words, flag_names, mode_options, more_options, selector};
 use crate::text::Written;
@@ -14,7 +14,17 @@ use config::model::{Listen, Real, Service};
 impl Command {
     /// The words of a call that asks for this.
     pub fn words(&self) -> Vec<String> {
-        self.line().split_whitespace().map(str::to_owned).collect()
+        let words = self.line();
+        let words = words.split_whitespace().map(str::to_owned);
+        // A file's name may have blanks in it.
+        words.chain(self.file().cloned()).collect()
+    }
+
+    fn file(&self) -> Option<&String> {
+        match self {
+            Self::Reload(it) | Self::Diff(it) => it.file.as_ref(),
+            _ => None,
+        }
     }
 
     fn line(&self) -> String {
@@ -46,11 +56,24 @@ impl Command {
             Self::Help => "-h".to_owned(),
             Self::Version => "-v".to_owned(),
             Self::Status { json } => format!("status{}", switch(*json, " --json")),
+            Self::Reload(it) => reload("reload", it),
+            Self::Diff(it) => reload("diff", it),
+            Self::SaveFile { json } => format!("save{}", switch(*json, " --json")),
+            Self::Neighbours { json } => format!("neigh{}", switch(*json, " --json")),
             Self::Sysctl { ask, json } => {
                 format!("sysctl{}{}", asked(ask), switch(*json, " --json"))
             }
         }
     }
+}
+
+fn reload(command: &str, it: &Reload) -> String {
+    let dry_run = switch(it.dry_run, " --dry-run");
+    let take_file = switch(it.take_file, " --take-file");
+    format!(
+        "{command}{dry_run}{take_file}{}",
+        switch(it.json, " --json")
+    )
 }
 
 fn asked(ask: &Ask) -> String {

@@ -145,7 +145,7 @@ impl Machine {
             worker.settle(millis(now));
         }
         if now >= self.share {
-            self.engine.share_counts();
+            self.engine.share_counts(now);
             self.share = now + SHARE;
         }
     }
@@ -309,7 +309,7 @@ impl Machine {
         };
         let answer = self
             .engine
-            .handle(&OPERATOR, &request, self.now, |_, _| String::new());
+            .handle(&OPERATOR, request, self.now, |_, _| String::new());
         answer.reply
     }
 }

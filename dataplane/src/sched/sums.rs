@@ -12,17 +12,18 @@ pub fn sum(all: &[Blocks], real: RealId, limits: Limits) {
         return;
     }
     let seats = || all.iter().filter_map(|blocks| seat(blocks, real));
-    let own = || seats().map(|(own, _)| own);
-    let active = own().fold(0u32, |sum, own| sum.saturating_add(own.active.get()));
-    let inactive = own().fold(0u32, |sum, own| sum.saturating_add(own.inactive.get()));
-    let before = seats().any(|(own, others)| is_overloaded(own, Some(others)));
+    let (mut active, mut inactive, mut before) = (0u32, 0u32, false);
+    for (own, others) in seats() {
+        active = active.saturating_add(own.active.get());
+        inactive = inactive.saturating_add(own.inactive.get());
+        before |= is_overloaded(own, Some(others));
+    }
     let total = active.saturating_add(inactive);
     let overloaded = limits.reached(total) || before && !limits.left(total);
     for (own, others) in seats() {
         others.active.set(active.saturating_sub(own.active.get()));
-        others
-            .inactive
-            .set(inactive.saturating_sub(own.inactive.get()));
+        let inactive = inactive.saturating_sub(own.inactive.get());
+        others.inactive.set(inactive);
         others.overloaded.set(u32::from(overloaded));
         others.round.up();
     }

@@ -159,6 +159,8 @@ FWM  11 IPv6 mh (mh-port) persistent 600 mask 64
 FWM  12 wlc persistent 9 pe sip
   -> 172.16.100.15:81             FullNat 1      0          0         ·
   -> 172.16.100.16:0              Tunnel  1      0          0         ·
+FWM  13 rr conn-timeout 90 ppv1-insecure expire-quiescent mss-clamp
+FWM  14 rr synproxy toa
 ";
     check(ListOptions::default(), &busy(), want);
 }
