@@ -9,6 +9,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use mio::net::UnixStream;
 use proto::message::{self, Framing, MessageError, Reply, Request};
 
+use crate::connections::Connections;
+
+/// Octets of a listing of connections that one client may leave untaken before the listing waits
+/// for it.
+pub(crate) const LISTING_AHEAD: usize = 256 << 10;
 /// Octets read from one client before the next one's turn.
 const READ_AT_ONCE: usize = 64 * 1024;
 
@@ -38,6 +43,10 @@ pub(crate) struct Client {
     pub(crate) stream: UnixStream,
     pub(crate) peer: Peer,
     pub(crate) waiting: Option<Waiting>,
+    /// The listing of connections that it is being sent.
+    pub(crate) listing: Option<(Framing, Connections)>,
+    /// Whether that had more to send when it was looked at last.
+    pub(crate) moving: bool,
     /// How the answer goes that is being worked on.
     pub(crate) working: Option<Framing>,
     /// When it last sent or took something, in milliseconds.
@@ -63,6 +72,8 @@ impl Client {
             limit,
             active: now,
             waiting: None,
+            listing: None,
+            moving: false,
             working: None,
             input: Vec::new(),
             scanned: 0,
@@ -86,7 +97,7 @@ impl Client {
 
     /// Whether it waits for something that we do, not for something that it does.
     pub(crate) fn is_busy(&self) -> bool {
-        self.is_waiting() || !self.output.is_empty()
+        self.is_waiting() || self.listing.is_some() || !self.output.is_empty()
     }
 
     /// Whether it waits for its answer.
@@ -115,8 +126,11 @@ impl Client {
         Ok(self.line().map(|line| self.decode(line)))
     }
 
-    /// Whether [`Client::request`] may give more without the system's saying so.
+    /// Whether [`Client::request`], or the listing, may give more without the system's saying so.
     pub(crate) fn has_more(&self) -> bool {
+        if self.listing.is_some() {
+            return self.moving && self.pending() < LISTING_AHEAD;
+        }
         !self.is_busy() && !self.closing && (self.may_read || self.scanned < self.input.len())
     }
 
@@ -186,6 +200,13 @@ impl Client {
         let parts = message::encode_reply(framing, reply);
         self.output
             .extend(parts.into_iter().map(String::into_bytes));
+    }
+
+    /// Puts a piece of a reply behind what is still to be sent; more will follow.
+    pub(crate) fn part(&mut self, framing: Framing, reply: Reply) {
+        let parts = message::encode_part(framing, reply);
+        let parts = parts.into_iter().filter(|part| !part.is_empty());
+        self.output.extend(parts.map(String::into_bytes));
     }
 
     /// Sends what the client takes now.

@@ -23,13 +23,14 @@ use dataplane::services::{
     Access, Asks, Blocks, Candidate, Hop, HopId, Key, NatReal, NatReals, Persistence, Real, RealId,
     Route, Routes, Service, ServiceId, Snapshot, Standing, Target,
 };
-use proto::listing::Totals;
+use proto::listing::{Rates, Totals};
 use wire::ethernet::Mac;
 
+use crate::account::{self, Account, Accounts};
 use crate::arena::{Arena, Taken};
 use crate::model::{RealEntry, ServiceEntry};
 use crate::neigh::Instant;
-use crate::stats;
+use crate::stats::{self, RealNumbers};
 use crate::sums::{Sums, goes_by_connections};
 use crate::topology::{By, Neighbour, Path, Topology};
 
@@ -185,6 +186,15 @@ pub struct Want {
     pub wanted: bool,
 }
 
+/// A pass over all accounts.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pass {
+    /// The next slot: services first, real servers behind them.
+    next: u32,
+    /// What the services before it counted.
+    counted: Totals,
+}
+
 /// The snapshot in preparation and every slot in it.
 #[derive(Debug, Default)]
 pub struct Compiler {
@@ -201,8 +211,9 @@ pub struct Compiler {
     free_hops: Vec<HopId>,
     wants: Vec<Want>,
     revision: u64,
-    service_base: Vec<Totals>,
-    real_base: Vec<Totals>,
+    accounts: Accounts,
+    /// How far the pass over all accounts has come; absent between two passes.
+    pass: Option<Pass>,
     /// NAT real servers, those in the trash included.
     nat_reals: BTreeSet<(NatReal, ServiceId)>,
     /// Whether the snapshot's table of them is behind.
@@ -338,14 +349,86 @@ impl Compiler {
         self.made.get(listen).map_or(&[], Vec::as_slice)
     }
 
-    /// What a service had counted when it began.
-    pub fn service_base(&self, id: ServiceId) -> Totals {
-        base(&self.service_base, id.0)
+    /// What a service counted since it began, and its rates.
+    pub fn service_account(&self, id: ServiceId) -> (Totals, Rates) {
+        let counted = stats::service_totals(&self.snapshot.blocks, id);
+        let account = account::of(&self.accounts.services, id.0);
+        (account.totals(counted), account.rates())
     }
 
-    /// What a real server's slot had counted when it was taken.
-    pub fn real_base(&self, id: RealId) -> Totals {
-        base(&self.real_base, id.0)
+    /// A real server's numbers, its totals since its slot was taken, and its rates.
+    pub fn real_account(&self, id: RealId) -> (RealNumbers, Rates) {
+        let numbers = stats::real_numbers(&self.snapshot.blocks, id);
+        let account = account::of(&self.accounts.reals, id.0);
+        let totals = account.totals(numbers.totals);
+        (RealNumbers { totals, ..numbers }, account.rates())
+    }
+
+    /// What everybody counted, and the rates of that.
+    pub fn account_of_all(&self) -> (Totals, Rates) {
+        let account = &self.accounts.all;
+        (account.totals(self.counted()), account.rates())
+    }
+
+    /// What all services together counted since the start, those that are gone included: the
+    /// counters of a slot go on with the next service.
+    fn counted(&self) -> Totals {
+        let mut sum = Totals::default();
+        for slot in 0..self.services.size() {
+            let blocks = &self.snapshot.blocks;
+            stats::add(&mut sum, &stats::service_totals(blocks, ServiceId(slot)));
+        }
+        sum
+    }
+
+    /// Counters begin anew (`-Z`): those of a service and its real servers, or all.
+    pub fn zero(&mut self, listen: Option<&Listen>) {
+        let all: Vec<Listen> = match listen {
+            Some(listen) => vec![*listen],
+            None => self.made.keys().copied().collect(),
+        };
+        for listen in &all {
+            if let Some(id) = self.service_slot(listen) {
+                self.begin_service(id);
+            }
+            for at in 0..self.real_slots(listen).len() {
+                self.begin_real(self.real_slots(listen)[at].1);
+            }
+        }
+        if listen.is_none() {
+            self.accounts.all = Account::new(self.counted());
+        }
+    }
+
+    /// Begins a pass over all accounts: two seconds went by.
+    pub fn begin_estimate(&mut self) {
+        self.pass.get_or_insert_default();
+    }
+
+    /// Goes on with the pass for up to `limit` slots; says whether more is to be done.
+    pub fn estimate(&mut self, limit: u32) -> bool {
+        let Some(mut pass) = self.pass.take() else {
+            return false;
+        };
+        let (services, reals) = (self.services.size(), self.reals.size());
+        let blocks = &self.snapshot.blocks;
+        for _ in 0..limit {
+            if pass.next < services {
+                let counted = stats::service_totals(blocks, ServiceId(pass.next));
+                stats::add(&mut pass.counted, &counted);
+                account::tick(&mut self.accounts.services, pass.next, counted);
+            } else if pass.next - services < reals {
+                let slot = pass.next - services;
+                let counted = stats::real_numbers(blocks, RealId(slot)).totals;
+                account::tick(&mut self.accounts.reals, slot, counted);
+            } else {
+                self.accounts.all.tick(pass.counted);
+                return false;
+            }
+            pass.next += 1;
+        }
+        self.pass = Some(pass);
+        true
     }
 
     /// Slots of real servers: in use, and in the trash.
@@ -516,8 +599,7 @@ impl Compiler {
         for blocks in Arc::make_mut(&mut self.snapshot.blocks) {
             blocks.services.grow(self.services.size());
         }
-        let already = stats::service_totals(&self.snapshot.blocks, id);
-        set_base(&mut self.service_base, id.0, already);
+        self.begin_service(id);
         self.snapshot.index.insert(key(listen), id);
         (id, false)
     }
@@ -534,6 +616,7 @@ impl Compiler {
         let id = RealId(taken.slot());
         if let Taken::Fresh(_) = taken {
             *self.slots_of.entry(*listen).or_default() += 1;
+            self.make_room();
             self.begin_real(id);
         }
         let (forwarder, is_reachable) = self.forwarder(real, topology);
@@ -597,14 +680,23 @@ impl Compiler {
         }
     }
 
+    fn begin_service(&mut self, id: ServiceId) {
+        let already = stats::service_totals(&self.snapshot.blocks, id);
+        account::begin(&mut self.accounts.services, id.0, already);
+    }
+
     fn begin_real(&mut self, id: RealId) {
+        let already = stats::real_numbers(&self.snapshot.blocks, id).totals;
+        account::begin(&mut self.accounts.reals, id.0, already);
+    }
+
+    /// Every worker has counters for the real servers that there are.
+    fn make_room(&mut self) {
         let size = self.reals.size();
         for blocks in Arc::make_mut(&mut self.snapshot.blocks) {
             blocks.reals.grow(size);
             blocks.others.grow(size);
         }
-        let already = stats::real_numbers(&self.snapshot.blocks, id).totals;
-        set_base(&mut self.real_base, id.0, already);
     }
 
     /// Takes the service out of the index. Its slot stays, with nobody to choose from, until
@@ -828,18 +920,6 @@ fn key(listen: &Listen) -> Key {
     }
 }
 
-fn base(all: &[Totals], slot: u32) -> Totals {
-    all.get(slot as usize).copied().unwrap_or_default()
-}
-
-fn set_base(all: &mut Vec<Totals>, slot: u32, totals: Totals) {
-    let slot = slot as usize;
-    if all.len() <= slot {
-        all.resize(slot + 1, Totals::default());
-    }
-    all[slot] = totals;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -995,7 +1075,7 @@ mod tests {
         both.add(real(1, 1));
         assert_eq!(both.slot(1), slot, "it found its connections again");
         let numbers = stats::real_numbers(&both.compiler.snapshot().blocks, slot);
-        let since = stats::since(numbers.totals, both.compiler.real_base(slot));
+        let since = both.compiler.real_account(slot).0.totals;
         assert_eq!((numbers.inactive, since.connections), (2, 2));
     }
 
@@ -1015,8 +1095,8 @@ mod tests {
         both.add(real(3, 1));
         assert_eq!(both.slot(3), slot);
         assert_eq!(
-            both.compiler.real_base(slot).connections,
-            3,
+            both.compiler.real_account(slot).0.totals.connections,
+            0,
             "it counts from nothing"
         );
     }

@@ -26,6 +26,7 @@ use wire::ndp::solicited_node;
 
 use crate::client::Peer;
 use crate::compile::{Compiler, is_local};
+use crate::connections::{Connections, Portion, View, Walks};
 use crate::defence::{Capacity, shortage};
 use crate::link::Packet;
 use crate::locals::Locals;
@@ -34,7 +35,6 @@ use crate::neigh::{Action, Instant, Neighbours, State};
 use crate::reload::Way;
 use crate::server::{Answer, Progress};
 use crate::settings::{self, Tunables};
-use crate::stats;
 use crate::sums::AT_ONCE;
 use crate::topology::{Neighbour, PortSetup, Topology};
 use crate::vip::{Turn, Vips};
@@ -46,6 +46,8 @@ use job::Job;
 const PROGRAM: &str = "ipvsadm";
 /// Trashed slots looked at in one go.
 const SWEEP: usize = 1024;
+/// Services and real servers whose rates are estimated in one go.
+const ESTIMATE: u32 = 4096;
 
 /// Everything that is configured, and the snapshot made of it.
 #[derive(Debug)]
@@ -73,10 +75,14 @@ pub struct Engine {
     job: Option<Job>,
     /// Of each worker's tables.
     capacity: Capacity,
+    /// Walks over the connections that somebody reads.
+    walks: Walks,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
     dirty: HashSet<Listen>,
     /// Those of which only what their packets ask may be behind.
     asks_changed: HashSet<Listen>,
+    /// Whose counters begin anew with the next snapshot; `None` is everybody's.
+    zeroes: Vec<Option<Listen>>,
     /// Whether the snapshot in preparation differs from the one published last.
     unpublished: bool,
     /// Who may change things.
@@ -117,6 +123,8 @@ impl Engine {
             waiting: Waiting::default(),
             ready: Vec::new(),
             tunables: Tunables::of(config),
+            walks: Walks::default(),
+            zeroes: Vec::new(),
             loaded: Arc::new(config.clone()),
             file: None,
             job: None,
@@ -295,6 +303,9 @@ impl Engine {
         status: impl FnOnce(&Self, bool) -> String,
     ) -> Answer {
         match command {
+            Command::List(options) if options.connections => {
+                self.connections(View::List(options.clone()), request.format, now)
+            }
             Command::List(options) => self.list(options, request.format),
             Command::Save { numeric } => self.save(*numeric, request.format),
             Command::SaveFile { json } => self.save_file(*json),
@@ -343,7 +354,11 @@ impl Engine {
             data: None,
             generation: self.generation(),
         };
-        Answer { reply, after: None }
+        Answer {
+            reply,
+            after: None,
+            listing: None,
+        }
     }
 
     fn list(&self, options: &ListOptions, format: Format) -> Answer {
@@ -358,6 +373,30 @@ impl Engine {
             Format::Text => self.said(layout::list(&listing, options, &Numeric)),
             Format::Data => self.data(listing),
         }
+    }
+
+    /// A listing that the workers' connections follow.
+    fn connections(&mut self, view: View, format: Format, now: Instant) -> Answer {
+        let workers = self.compiler.snapshot().blocks.len();
+        let source = self.walks.begin(workers);
+        self.show_walks();
+        let generation = self.publish(now);
+        let listing = Connections::new(source, view, format, generation);
+        Answer {
+            reply: listing.title(),
+            after: None,
+            listing: Some(listing),
+        }
+    }
+
+    /// What comes next of a listing of connections.
+    pub fn more(&self, listing: &mut Connections, now: Instant) -> Portion {
+        listing.next(&self.compiler.snapshot().reals, now)
+    }
+
+    fn show_walks(&mut self) {
+        self.compiler.snapshot_mut().walks = self.walks.all();
+        self.unpublished = true;
     }
 
     /// The services that a listing is about: one, or all.
@@ -426,14 +465,12 @@ impl Engine {
     }
 
     fn service(&self, entry: &ServiceEntry) -> ListingService {
-        let blocks = &self.compiler.snapshot().blocks;
         let listen = entry.settings.listen;
         let mut service = ListingService::new(&entry.settings);
         let locals = entry.settings.local_addresses.iter();
         service.local_interfaces = locals.map(|one| self.interface_of(one)).collect();
         if let Some(id) = self.compiler.service_slot(&listen) {
-            let totals = stats::service_totals(blocks, id);
-            service.totals = stats::since(totals, self.compiler.service_base(id));
+            (service.totals, service.rates) = self.compiler.service_account(id);
         }
         let slots = self.compiler.real_slots(&listen);
         // A change that waits is in the model and not yet in the slots.
@@ -451,7 +488,7 @@ impl Engine {
                 ..ListingReal::new(&real.real)
             };
             let row = match slot(at, real.real.endpoint) {
-                Some(id) => self.real(blocks, row, id),
+                Some(id) => self.real(row, id),
                 None => row,
             };
             service.reals.push(row);
@@ -472,13 +509,14 @@ impl Engine {
         is_local(real, &self.topology)
     }
 
-    fn real(&self, blocks: &[Blocks], row: ListingReal, id: RealId) -> ListingReal {
-        let numbers = stats::real_numbers(blocks, id);
+    fn real(&self, row: ListingReal, id: RealId) -> ListingReal {
+        let (numbers, rates) = self.compiler.real_account(id);
         ListingReal {
             active: numbers.active,
             inactive: numbers.inactive,
             persistent: numbers.persistent,
-            totals: stats::since(numbers.totals, self.compiler.real_base(id)),
+            totals: numbers.totals,
+            rates,
             ..row
         }
     }
@@ -532,6 +570,9 @@ impl Engine {
     }
 
     fn apply(&mut self, command: &Command) -> Result<(), Failure> {
+        if let Command::Zero(listen) = command {
+            return self.zero(listen.as_ref()).map_err(Failure::from);
+        }
         if let &Command::SetTimeouts { tcp, tcp_fin, udp } = command {
             self.tunables.set_timeouts(tcp, tcp_fin, udp);
             self.tune();
@@ -547,6 +588,15 @@ impl Engine {
             // Every command has its arm in `handle` or its word in `not_built`.
             None => Err(Failure::usage("this command is not built yet")),
         }
+    }
+
+    fn zero(&mut self, listen: Option<&Listen>) -> Result<(), ApplyError> {
+        if listen.is_some_and(|listen| self.model.get(listen).is_none()) {
+            return Err(ApplyError::NoSuchService);
+        }
+        self.zeroes.push(listen.copied());
+        self.unpublished = true;
+        Ok(())
     }
 
     fn note(&mut self, change: Change) {
@@ -598,6 +648,9 @@ impl Engine {
             if let Some(entry) = self.model.get(&listen) {
                 self.compiler.ask(&entry.settings);
             }
+        }
+        for zero in std::mem::take(&mut self.zeroes) {
+            self.compiler.zero(zero.as_ref());
         }
         self.follow_wants(now);
         self.compiler.settle(&self.topology);
@@ -741,6 +794,9 @@ impl Engine {
 
     /// Publishes what came of itself (a MAC, a group), if anything did.
     pub fn publish_news(&mut self, now: Instant) {
+        if self.walks.prune() {
+            self.show_walks();
+        }
         // What is half-way is not for workers; what came of itself goes with it at its end.
         if self.unpublished && !self.is_working() {
             self.publish(now);
@@ -858,6 +914,17 @@ impl Engine {
         });
         gone.iter().for_each(|neighbour| self.part(neighbour));
         self.follow_wants(now);
+    }
+
+    /// Two seconds went by: rates are to be estimated anew, by [`Engine::estimate`].
+    pub fn begin_estimate(&mut self) {
+        self.compiler.begin_estimate();
+    }
+
+    /// Estimates the rates of a bounded number of services and real servers; says whether more
+    /// are to be done.
+    pub fn estimate(&mut self) -> bool {
+        self.compiler.estimate(ESTIMATE)
     }
 
     /// Tells each worker what the others count, for a bounded number of real servers.

@@ -4,9 +4,11 @@
 //! README beside this crate for how a request and a frame pass through it.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod arena;
 pub mod client;
 pub mod compile;
+pub mod connections;
 pub mod defence;
 pub mod engine;
 pub mod kernel;

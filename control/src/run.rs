@@ -13,13 +13,17 @@ use dataplane::published::Reader;
 use dataplane::services::{Snapshot, Unmatched};
 use dataplane::verdict::{Counters, PuntClass};
 use mio::{Events, Poll, Token};
+use proto::message::Request;
 use wire::arp::Operation;
 
+use crate::account::TICK_MS;
+use crate::client::Peer;
+use crate::connections::{Connections, Portion};
 use crate::engine::{Engine, LoadError};
 use crate::kernel::Kernel;
 use crate::link::{Heard, Packet};
 use crate::neigh::Action;
-use crate::server::Server;
+use crate::server::{Answer, Answers, Server};
 use crate::signals::{Signals, Wish};
 use crate::socket::Socket;
 use crate::status::{
@@ -103,6 +107,7 @@ pub struct Control {
     frames_lost: u64,
     share_at: u64,
     housekeeping_at: u64,
+    estimate_at: u64,
     conflict_at: u64,
 }
 
@@ -147,6 +152,7 @@ impl Control {
             frames_lost: 0,
             share_at: 0,
             housekeeping_at: 0,
+            estimate_at: TICK_MS,
             conflict_at: 0,
         };
         Ok((control, readers))
@@ -323,15 +329,13 @@ impl Control {
             longest_us: self.longest_us,
             frames_lost: self.frames_lost,
         };
-        let engine = &mut self.engine;
-        let busy = engine.is_working();
-        self.server.work(now, busy, |peer, request| {
-            let status = |engine: &Engine, json: bool| {
-                let status = view.status(engine);
-                if json { status.json() } else { status.text() }
-            };
-            engine.begin(peer, request, now, status)
-        });
+        let busy = self.engine.is_working();
+        let mut desk = Desk {
+            engine: &mut self.engine,
+            view,
+            now,
+        };
+        self.server.work(now, busy, &mut desk);
     }
 
     /// A step of what takes more than a turn.
@@ -355,6 +359,12 @@ impl Control {
             self.share_at = now + SHARE_EVERY_MS;
             self.engine.share_counts(now);
         }
+        if now >= self.estimate_at {
+            // From when it was due, so that a tick is two seconds; unless we were away for long.
+            self.estimate_at = (self.estimate_at + TICK_MS).max(now);
+            self.engine.begin_estimate();
+        }
+        self.more |= self.engine.estimate();
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING_MS;
             self.workers.iter_mut().for_each(WorkerView::sample);
@@ -434,6 +444,28 @@ fn may_leave(engine: &Engine, port: PortId, frame: &[u8]) -> bool {
         Heard::Packet(Packet::Arp(arp)) => arp.operation == Operation::Request,
         Heard::Packet(packet) => packet.is_question() || !engine.is_ours(port, packet.target()),
         Heard::Other | Heard::Malformed => true,
+    }
+}
+
+/// Answers clients in one turn.
+struct Desk<'a> {
+    engine: &'a mut Engine,
+    view: StatusView<'a>,
+    /// Milliseconds since the start.
+    now: u64,
+}
+
+impl Answers for Desk<'_> {
+    fn answer(&mut self, peer: &Peer, request: Request) -> Option<Answer> {
+        let status = |engine: &Engine, json: bool| {
+            let status = self.view.status(engine);
+            if json { status.json() } else { status.text() }
+        };
+        self.engine.begin(peer, request, self.now, status)
+    }
+
+    fn more(&mut self, listing: &mut Connections) -> Portion {
+        self.engine.more(listing, self.now)
     }
 }
 

@@ -13,7 +13,8 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use proto::errors::{EXIT_REFUSED, EXIT_USAGE};
 use proto::message::{Framing, MAX_JSON_LINE, MAX_TEXT_LINE, MessageError, Reply, Request};
 
-use crate::client::{Client, Peer, Waiting};
+use crate::client::{Client, LISTING_AHEAD, Peer, Waiting};
+use crate::connections::{Connections, Portion};
 use crate::socket::Socket;
 
 /// Clients at once; one more, and the one that has been silent longest goes.
@@ -28,12 +29,23 @@ const ACKNOWLEDGE_MS: u64 = 1_000;
 const ACCEPT_AT_ONCE: usize = 64;
 
 /// What a request came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Answer {
     /// The reply.
     pub reply: Reply,
     /// Not to be sent before every worker runs with this generation.
     pub after: Option<u64>,
+    /// The connections that follow the reply, which is only their title then.
+    pub listing: Option<Connections>,
+}
+
+/// Who answers.
+pub trait Answers {
+    /// Carries out what a client asks for, or begins to; see [`Server::finish`].
+    fn answer(&mut self, peer: &Peer, request: Request) -> Option<Answer>;
+
+    /// What comes next of a listing of connections.
+    fn more(&mut self, listing: &mut Connections) -> Portion;
 }
 
 /// What the server needs to know of the workers' progress.
@@ -141,23 +153,19 @@ impl Server {
     /// One round: each client reads a little, asks at most one thing, takes what it can. An
     /// answer that is not there yet comes by [`Server::finish`]; until then, and while `busy`,
     /// nobody is asked what he wants.
-    pub fn work(
-        &mut self,
-        now: u64,
-        mut busy: bool,
-        mut answer: impl FnMut(&Peer, Request) -> Option<Answer>,
-    ) {
+    pub fn work(&mut self, now: u64, mut busy: bool, answers: &mut impl Answers) {
         let (before, after): (Vec<usize>, Vec<usize>) =
             self.clients.keys().partition(|&&token| token < self.turn);
         for token in after.into_iter().chain(before) {
             let Some(client) = self.clients.get_mut(&token) else {
                 continue;
             };
+            continue_listing(client, answers);
             let served = if busy {
                 client.flush(now)
             } else {
                 self.turn = token + 1;
-                serve(client, now, &mut answer)
+                serve(client, now, answers)
             };
             busy |= client.working.is_some();
             let slow = client.pending() > 0 && now.saturating_sub(client.active) > SLOWEST_MS;
@@ -223,7 +231,8 @@ impl Server {
 
     /// Whether a reply waits for the workers.
     pub fn is_waiting(&self) -> bool {
-        self.clients.values().any(|client| client.waiting.is_some())
+        let waits = |client: &Client| client.waiting.is_some() || client.listing.is_some();
+        self.clients.values().any(waits)
     }
 
     /// Clients connected now.
@@ -249,11 +258,7 @@ fn complain(reply: &mut Reply, behind: &[u16]) {
     tracing::warn!(workers = ?behind, generation = reply.generation, "workers lag behind");
 }
 
-fn serve(
-    client: &mut Client,
-    now: u64,
-    answer: &mut impl FnMut(&Peer, Request) -> Option<Answer>,
-) -> io::Result<()> {
+fn serve(client: &mut Client, now: u64, answers: &mut impl Answers) -> io::Result<()> {
     client.flush(now)?;
     match client.request(now)? {
         None => return Ok(()),
@@ -263,7 +268,7 @@ fn serve(
         }
         Some(Ok(request)) => {
             let framing = request.framing;
-            match answer(&client.peer, request) {
+            match answers.answer(&client.peer, request) {
                 None => client.working = Some(framing),
                 Some(answer) => give(client, framing, answer, now),
             }
@@ -272,11 +277,41 @@ fn serve(
     client.flush(now)
 }
 
+/// Puts the next portion of a listing behind what the client still has to take, if that is
+/// little.
+fn continue_listing(client: &mut Client, answers: &mut impl Answers) {
+    if client.pending() >= LISTING_AHEAD {
+        return;
+    }
+    let Some((framing, mut listing)) = client.listing.take() else {
+        return;
+    };
+    let portion = answers.more(&mut listing);
+    client.moving = matches!(portion, Portion::Part(_));
+    match portion {
+        Portion::Last(reply) => client.reply(framing, reply),
+        Portion::Part(reply) => {
+            client.part(framing, reply);
+            client.listing = Some((framing, listing));
+        }
+        Portion::Later => client.listing = Some((framing, listing)),
+    }
+}
+
 fn give(client: &mut Client, framing: Framing, answer: Answer, now: u64) {
-    let Answer { reply, after } = answer;
-    match after {
-        None => client.reply(framing, reply),
-        Some(generation) => {
+    let Answer {
+        reply,
+        after,
+        listing,
+    } = answer;
+    match (after, listing) {
+        (None, None) => client.reply(framing, reply),
+        (_, Some(listing)) => {
+            client.part(framing, reply);
+            client.moving = true;
+            client.listing = Some((framing, listing));
+        }
+        (Some(generation), None) => {
             client.waiting = Some(Waiting {
                 framing,
                 reply,

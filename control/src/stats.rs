@@ -31,7 +31,7 @@ pub fn real_numbers(blocks: &[Blocks], id: RealId) -> RealNumbers {
         sum.active = sum.active.wrapping_add(block.active.get());
         sum.inactive = sum.inactive.wrapping_add(block.inactive.get());
         sum.persistent = sum.persistent.wrapping_add(block.persistent.get());
-        add(&mut sum.totals, &block.traffic);
+        add(&mut sum.totals, &read(&block.traffic));
     }
     sum
 }
@@ -40,20 +40,29 @@ pub fn real_numbers(blocks: &[Blocks], id: RealId) -> RealNumbers {
 pub fn service_totals(blocks: &[Blocks], id: ServiceId) -> Totals {
     let mut sum = Totals::default();
     for block in blocks.iter().filter_map(|blocks| blocks.services.get(id.0)) {
-        add(&mut sum, &block.traffic);
+        add(&mut sum, &read(&block.traffic));
     }
     sum
 }
 
-fn add(sum: &mut Totals, traffic: &Traffic) {
-    let one = |sum: &mut u64, counter: &dataplane::counter::Counter| {
-        *sum = sum.wrapping_add(counter.get());
-    };
-    one(&mut sum.connections, &traffic.connections);
-    one(&mut sum.packets_in, &traffic.packets_in);
-    one(&mut sum.packets_out, &traffic.packets_out);
-    one(&mut sum.bytes_in, &traffic.bytes_in);
-    one(&mut sum.bytes_out, &traffic.bytes_out);
+fn read(traffic: &Traffic) -> Totals {
+    Totals {
+        connections: traffic.connections.get(),
+        packets_in: traffic.packets_in.get(),
+        packets_out: traffic.packets_out.get(),
+        bytes_in: traffic.bytes_in.get(),
+        bytes_out: traffic.bytes_out.get(),
+    }
+}
+
+/// Adds `more` to `sum`, wrapping.
+pub fn add(sum: &mut Totals, more: &Totals) {
+    let one = |sum: &mut u64, more: u64| *sum = sum.wrapping_add(more);
+    one(&mut sum.connections, more.connections);
+    one(&mut sum.packets_in, more.packets_in);
+    one(&mut sum.packets_out, more.packets_out);
+    one(&mut sum.bytes_in, more.bytes_in);
+    one(&mut sum.bytes_out, more.bytes_out);
 }
 
 /// What was counted since `base`.

@@ -111,32 +111,68 @@ pub(crate) fn send(
     names: &dyn Names,
 ) -> Result<u8, Failure> {
     let format = match command {
+        // Numbers need nothing of ours: what comes is printed as it comes.
+        Command::List(options) if options.connections && options.numeric => Format::Text,
         Command::List(_) | Command::Save { .. } => Format::Data,
         _ => Format::Text,
     };
-    let mut data: Option<Listing> = None;
+    let mut shown = Shown::new(command, names);
     let mut exit = EXIT_USAGE;
     let mut client = connect(invocation)?;
     let sent = client.ask(&command.words(), stdin, format, |part| {
+        if let Some(data) = part.reply.data {
+            shown.take(data);
+        }
         out(&part.reply.stdout);
         err(&part.reply.stderr);
-        if let Some(more) = part.reply.data {
-            data.get_or_insert_default().append(more);
-        }
         exit = part.reply.exit;
     });
     sent.map_err(|error| unreachable(invocation, &error))?;
-    if let Some(listing) = data {
-        out(&render(command, &listing, names));
-    }
+    shown.finish();
     Ok(exit)
 }
 
-fn render(command: &Command, listing: &Listing, names: &dyn Names) -> String {
-    match command {
-        Command::List(options) => layout::list(listing, options, names),
-        Command::Save { numeric } => layout::save(listing, *numeric, names),
-        _ => String::new(),
+/// A listing on its way to standard output: connections as they come, services when all are
+/// there, because those are sorted.
+struct Shown<'a> {
+    command: &'a Command,
+    names: &'a dyn Names,
+    data: Option<Listing>,
+}
+
+impl<'a> Shown<'a> {
+    fn new(command: &'a Command, names: &'a dyn Names) -> Self {
+        Self {
+            command,
+            names,
+            data: None,
+        }
+    }
+
+    fn take(&mut self, part: Listing) {
+        let first = self.data.is_none();
+        let data = self.data.get_or_insert_default();
+        match self.command {
+            Command::List(options) if options.connections => {
+                if first {
+                    out(&layout::connections_title(options));
+                }
+                out(&layout::connections(&part.connections, options, self.names));
+            }
+            _ => data.append(part),
+        }
+    }
+
+    fn finish(self) {
+        match (self.command, self.data) {
+            (Command::List(options), Some(data)) if !options.connections => {
+                out(&layout::list(&data, options, self.names));
+            }
+            (Command::Save { numeric }, Some(data)) => {
+                out(&layout::save(&data, *numeric, self.names));
+            }
+            _ => {}
+        }
     }
 }
 

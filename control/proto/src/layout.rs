@@ -35,7 +35,7 @@ const REAL_WIDTH: usize = 28;
 /// one was asked for, and so the version line is left out.
 pub fn list(listing: &Listing, options: &ListOptions, names: &dyn Names) -> String {
     if options.connections {
-        connections(listing, options, names)
+        connections_title(options) + &connections(&listing.connections, options, names)
     } else if options.timeout {
         timeouts(listing)
     } else if options.daemon {
@@ -599,11 +599,8 @@ fn daemon(daemon: &ListingDaemon) -> String {
     )
 }
 
-fn connections(listing: &Listing, options: &ListOptions, names: &dyn Names) -> String {
-    let show = Show {
-        names,
-        numeric: options.numeric,
-    };
+/// What stands above the connections.
+pub fn connections_title(options: &ListOptions) -> String {
     let mut text = String::from("IPVS connection entries\n");
     let title = format!(
         "pro expire {:<11} {:<18} {:<18} {}",
@@ -622,14 +619,24 @@ fn connections(listing: &Listing, options: &ListOptions, names: &dyn Names) -> S
     } else {
         "\n"
     });
-    for connection in &listing.connections {
-        text.push_str(&connection_row(connection, options.persistent, &show));
+    text
+}
+
+/// The lines of some connections, in their order.
+pub fn connections(rows: &[ListingConnection], options: &ListOptions, names: &dyn Names) -> String {
+    let show = Show {
+        names,
+        numeric: options.numeric,
+    };
+    let mut text = String::new();
+    for row in rows {
+        text.push_str(&connection_row(row, options.persistent, &show));
     }
     text
 }
 
 fn connection_row(row: &ListingConnection, with_engine: bool, show: &Show<'_>) -> String {
-    let protocol = match row.protocol.as_str() {
+    let protocol = match row.protocol.as_ref() {
         "TCP" => Some(Protocol::Tcp),
         "UDP" => Some(Protocol::Udp),
         "SCTP" => Some(Protocol::Sctp),

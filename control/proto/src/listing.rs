@@ -1,5 +1,6 @@
 //! What a listing shows: services, real servers, their numbers. `layout` prints it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use config::model::{
@@ -249,11 +250,11 @@ pub struct Rates {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListingConnection {
     /// `TCP`, `UDP`, `SCTP`, or `IP` for the template of a mark.
-    pub protocol: String,
+    pub protocol: Cow<'static, str>,
     /// Seconds until it expires.
     pub expires: u32,
     /// The state's name.
-    pub state: String,
+    pub state: Cow<'static, str>,
     /// The client.
     #[serde(with = "written")]
     pub client: Endpoint,

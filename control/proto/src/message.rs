@@ -218,6 +218,23 @@ pub fn encode_reply(framing: Framing, reply: Reply) -> Vec<String> {
     }
 }
 
+/// Writes a piece of a reply that more follows.
+pub fn encode_part(framing: Framing, reply: Reply) -> Vec<String> {
+    match framing {
+        Framing::Text => vec![reply.stdout + &reply.stderr],
+        Framing::Json { id } => vec![line(&JsonReply {
+            v: VERSION,
+            id,
+            more: true,
+            exit: None,
+            stdout: reply.stdout,
+            stderr: reply.stderr,
+            data: reply.data,
+            generation: reply.generation,
+        })],
+    }
+}
+
 fn encode_text(reply: &Reply) -> String {
     let mut text = format!("{}{}", reply.stdout, reply.stderr);
     if !text.is_empty() && !text.ends_with('\n') {

@@ -1,12 +1,12 @@
 //! The workers' connections as `-Lc` shows them: directly, since nobody runs meanwhile.
 
-use config::model::Endpoint;
+use control::connections::row;
 use control::engine::Engine;
-use dataplane::conn::{Address, Entry, Flags, Table, tcp};
+use dataplane::conn::export::Exported;
+use dataplane::conn::{Address, Table};
 use dataplane::state::State;
 use dataplane::time::Millis;
 use proto::listing::ListingConnection;
-use wire::Protocol;
 
 /// Every connection: worker by worker, in the order of their tables.
 pub(crate) fn list<'a>(
@@ -16,62 +16,14 @@ pub(crate) fn list<'a>(
 ) -> Vec<ListingConnection> {
     let mut all = Vec::new();
     for state in states {
-        all.extend(of_table(&state.v4, engine, now));
-        all.extend(of_table(&state.v6, engine, now));
+        all.extend(of_table(&state.v4, now));
+        all.extend(of_table(&state.v6, now));
     }
-    all
+    let reals = &engine.snapshot().reals;
+    all.iter().map(|one| row(one, reals)).collect()
 }
 
-fn of_table<A: Address>(
-    table: &Table<A>,
-    engine: &Engine,
-    now: Millis,
-) -> impl Iterator<Item = ListingConnection> {
+fn of_table<A: Address>(table: &Table<A>, now: Millis) -> impl Iterator<Item = Exported> {
     let live = table.iter().filter(move |entry| !entry.is_over(now));
-    live.map(move |entry| row(entry, engine, now))
-}
-
-fn row<A: Address>(entry: &Entry<A>, engine: &Engine, now: Millis) -> ListingConnection {
-    let real = engine.snapshot().reals.get(entry.real_id.0);
-    let protocol = Protocol(entry.ip_protocol());
-    ListingConnection {
-        protocol: name(protocol).to_owned(),
-        expires: entry.remaining_ms(now) / 1000,
-        state: state(entry, protocol).to_owned(),
-        client: Endpoint {
-            address: entry.client.to_ip(),
-            port: entry.client_port,
-        },
-        vip: Endpoint {
-            address: entry.vip.to_ip(),
-            port: entry.vip_port,
-        },
-        // A tunnel may lead to a real server of the other family, which an entry has no room for.
-        real: Endpoint {
-            address: real.map_or(entry.real.to_ip(), |real| real.address),
-            port: entry.real_port,
-        },
-        engine: None,
-        engine_data: None,
-    }
-}
-
-/// The template of a firewall mark has no protocol but IP.
-fn name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::TCP => "TCP",
-        Protocol::UDP => "UDP",
-        Protocol::SCTP => "SCTP",
-        _ => "IP",
-    }
-}
-
-fn state<A>(entry: &Entry<A>, protocol: Protocol) -> &'static str {
-    match protocol {
-        _ if entry.flags.has(Flags::ASSURED) => "ASSURED",
-        _ if entry.flags.has(Flags::TEMPLATE) => "NONE",
-        Protocol::TCP => tcp::State::ALL[usize::from(entry.state)].name(),
-        Protocol::UDP => "UDP",
-        _ => "NONE",
-    }
+    live.map(move |entry| Exported::new(entry, now))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use config::model::Config;
+use control::account::TICK_MS;
 use control::client::Peer;
 use control::engine::Engine;
 use dataplane::exchange::{ControlEnd, Exchange, exchange};
@@ -54,6 +55,8 @@ pub(crate) struct Machine {
     /// When the next second's timers fire.
     tick: u64,
     share: u64,
+    /// Until when rates are estimated.
+    estimated: u64,
 }
 
 /// A frame that was sent.
@@ -113,6 +116,7 @@ impl Machine {
             now: start.ms(),
             tick: start.ms() + TICK,
             share: start.ms(),
+            estimated: start.ms(),
         })
     }
 
@@ -134,6 +138,7 @@ impl Machine {
             self.engine.sweep(self.tick);
             self.watch_tables();
             self.tick += TICK;
+            self.estimate_until(self.tick);
         }
         self.settle(target);
     }
@@ -147,6 +152,17 @@ impl Machine {
         if now >= self.share {
             self.engine.share_counts(now);
             self.share = now + SHARE;
+        }
+    }
+
+    /// Estimates rates for every two seconds until `target`; after the first hundred of a long
+    /// silence there are none left.
+    fn estimate_until(&mut self, target: u64) {
+        let due = target.saturating_sub(self.estimated) / TICK_MS;
+        self.estimated += due * TICK_MS;
+        for _ in 0..due.min(100) {
+            self.engine.begin_estimate();
+            while self.engine.estimate() {}
         }
     }
 
@@ -178,6 +194,7 @@ impl Machine {
         self.engine.sweep(target);
         self.watch_tables();
         self.tick += ((target - self.tick) / TICK + 1) * TICK;
+        self.estimate_until(target);
     }
 
     /// How many workers there are.

@@ -33,10 +33,14 @@ pub(super) enum Job {
     /// The lines of a restore are being applied to the model.
     Restoring(Box<Restoring>),
     /// What changed is being compiled.
-    Compiling(Compiling),
+    Compiling(Box<Compiling>),
 }
 
 /// What became of a step.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made in a step and taken apart at once"
+)]
 pub(super) enum Step {
     /// There is more to do.
     More(Job),
@@ -168,6 +172,9 @@ impl Engine {
         if let Some(text) = command.not_built() {
             return Err(Failure::usage(text));
         }
+        if matches!(&command, Command::List(options) if options.connections) {
+            return Err(Failure::malformed("-c: not allowed inside a restore"));
+        }
         if !command.changes() {
             let shown = self.show(&command).reply.stdout;
             it.stdout.push_str(&shown);
@@ -191,6 +198,7 @@ impl Engine {
     fn take_back(&mut self, it: &Restoring, line: usize, failure: &Failure) -> Answer {
         self.model.roll_back();
         self.forget_changes();
+        self.zeroes.clear();
         if self.tunables.become_like(&it.tunables) {
             self.tune();
         }
@@ -228,14 +236,14 @@ impl Engine {
     /// Compiles what changed, in steps, and publishes it.
     pub(super) fn compile_all(&mut self, answer: Answer, audit: Option<(Peer, String)>) -> Step {
         let left = self.dirty.drain().collect();
-        Step::More(Job::Compiling(Compiling {
+        Step::More(Job::Compiling(Box::new(Compiling {
             left,
             answer,
             audit,
-        }))
+        })))
     }
 
-    fn compile_some(&mut self, mut it: Compiling, now: Instant) -> Step {
+    fn compile_some(&mut self, mut it: Box<Compiling>, now: Instant) -> Step {
         let next = self.publisher.generation() + 1;
         let mut objects = 0;
         while objects < OBJECTS

@@ -15,9 +15,10 @@ const HUGE: usize = 2 << 20;
 const WORTH: usize = HUGE / 2;
 
 /// What the caller wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Pages {
     /// The largest there are.
+    #[default]
     Auto,
     /// Reserved 2 MiB pages or an error.
     Require,

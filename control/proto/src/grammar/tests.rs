@@ -246,10 +246,12 @@ fn the_programs_name_is_in_the_message() {
 fn what_is_not_built_says_so() {
     #[rustfmt::skip]
     let cases = [
-        ("-Z",                          Some("--zero")),
+        ("-Z",                          None),
+        ("-L --daemon",                 None),
+        ("-L --syncid 3",               None),
         ("--set 1 2 3",                 None),
-        ("-Lnc",                        Some("--connection")),
-        ("-L --rate",                   Some("--rate")),
+        ("-Lnc",                        None),
+        ("-L --rate",                   None),
         ("-L --timeout",                None),
         ("--start-daemon master",       Some("--start-daemon")),
         ("-B",                          None),

@@ -489,9 +489,9 @@ backup sync daemon (mcast=eth1, syncid=0, maxlen=1472, group=224.0.0.81, port=88
 fn connection(protocol: &str, expires: u32, state: &str, ends: [&str; 3]) -> ListingConnection {
     let [client, vip, real] = ends.map(|end| Endpoint::read(end).expect(end));
     ListingConnection {
-        protocol: protocol.to_owned(),
+        protocol: protocol.to_owned().into(),
         expires,
-        state: state.to_owned(),
+        state: state.to_owned().into(),
         client,
         vip,
         real,
