@@ -183,8 +183,9 @@ reasons! {
     NoPort => "drop-no-port",
 }
 
-/// What one worker counts; read by anybody.
+/// What one worker counts, on lines of its own; read by anybody.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Counters {
     /// Frames received from the ports.
     pub rx: Counter,

@@ -18,7 +18,9 @@ use dataplane::conn::{Address, Entry, Key, Side, Table};
 use dataplane::fwd::Tunnel;
 use dataplane::owner::Fields;
 use dataplane::port::PortId;
-use dataplane::sched::Kind;
+use dataplane::sched::{Kind, sums};
+use dataplane::services::RealId;
+use dataplane::verdict::Reason;
 use etherparse::{IpHeaders, IpSlice};
 use wire::build::{Packet, icmp, ip, tcp, udp};
 use wire::tcp::Flags;
@@ -321,11 +323,11 @@ impl Model {
         match todo {
             Move::TellReal => {
                 let about = self.packet(at, ends.vip, ends.client, Move::Reply, number);
-                error(router(ends.vip.0), ends.vip.0, &about)
+                error(router(ends.vip.0), ends.vip.0, &about, number)
             }
             Move::TellClient => {
                 let about = self.packet(at, ends.local, ends.real, Move::Send, number);
-                error(router(ends.vip.0), ends.local.0, &about)
+                error(router(ends.vip.0), ends.local.0, &about, number)
             }
             Move::Reply => self.packet(at, ends.real, ends.local, todo, number),
             _ => self.packet(at, ends.client, ends.vip, todo, number),
@@ -348,11 +350,11 @@ impl Model {
                     Mode::FullNat => ends.local.0,
                     _ => router(ends.vip.0),
                 };
-                error(from, ends.real.0, &about)
+                error(from, ends.real.0, &about, number)
             }
             Move::TellClient => {
                 let about = self.packet(at, ends.client, ends.vip, Move::Send, number);
-                error(ends.vip.0, ends.client.0, &about)
+                error(ends.vip.0, ends.client.0, &about, number)
             }
             Move::Reply => self.packet(at, ends.vip, ends.client, todo, number),
             _ => self.packet(at, ends.local, ends.real, todo, number),
@@ -520,10 +522,22 @@ fn router(like: IpAddr) -> IpAddr {
     }
 }
 
-/// "Port unreachable", about this packet.
-fn error(from: IpAddr, to: IpAddr, about: &Packet) -> Packet {
-    let (kind, code) = if from.is_ipv6() { (1, 4) } else { (3, 3) };
-    ip(from, to).with(icmp(kind, code).quoting(about))
+/// "Port unreachable", about this packet. Every other one quotes only the ports and four octets
+/// more of what is in it, and then the number.
+fn error(from: IpAddr, to: IpAddr, about: &Packet, number: u32) -> Packet {
+    let (kind, code, header) = if from.is_ipv6() {
+        (1, 4, 40)
+    } else {
+        (3, 3, 20)
+    };
+    let message = icmp(kind, code);
+    if number.is_multiple_of(2) {
+        return ip(from, to).with(message.quoting(about));
+    }
+    let mut quote = about.bytes();
+    quote.truncate(header + 8);
+    quote.extend(number.to_be_bytes());
+    ip(from, to).with(message.payload(quote))
 }
 
 /// Source address and port of a packet.
@@ -624,6 +638,12 @@ fn services(kind: Kind) -> Vec<Spec> {
         let mut sticky = Spec::new(v6, TCP, kind, &[(4, Mode::Nat), (9, Mode::Dr)]);
         sticky.persistence = Some(network(kind));
         specs.push(sticky);
+        let mut marked = Spec::new(v6, TCP, kind, &[(10, Mode::Dr), (11, Mode::FullNat)]);
+        (marked.port, marked.mark) = (0, Some(if v6 { 128 } else { 32 }));
+        specs.push(marked.clone());
+        marked.reals = vec![(4, Mode::Nat), (12, Mode::Dr), (13, Mode::FullNat)];
+        (marked.protocol, marked.persistence) = (UDP, Some(network(kind)));
+        specs.push(marked);
     }
     specs
 }
@@ -769,4 +789,265 @@ fn a_nat_real_of_a_service_on_all_ports_is_known_by_any() {
         replies.sum::<u64>() > 40,
         "replies came back by whichever worker"
     );
+}
+
+/// Ends of a flow that a test drives by hand.
+fn client(n: u16, v6: bool) -> (IpAddr, u16) {
+    let address: IpAddr = if v6 {
+        Ipv6Addr::new(0x2001, 0xdb8, 8, 0, 0, 0, 0, n).into()
+    } else {
+        Ipv4Addr::from_bits(0xcb00_7100 + u32::from(n)).into()
+    };
+    (address, 2000 + n)
+}
+
+/// Each fragment of a packet may come to another worker, and in any order: all of them go where the
+/// connection goes, in every mode.
+#[test]
+fn fragments_from_anywhere_go_one_way() {
+    let mut dice = Dice(77);
+    for mode in Mode::ALL {
+        for v6 in [false, true] {
+            for workers in [1, 2, 4, 8] {
+                let reals = [(1, mode), (2, mode), (3, mode)];
+                let mut fleet = Fleet::new(workers, vec![Spec::new(v6, UDP, Kind::Rr, &reals)]);
+                for n in 0..12 {
+                    scattered(&mut fleet, &mut dice, mode, n);
+                }
+                assert_eq!(fleet.drops(), [], "{mode:?}, {workers} workers");
+                assert_eq!(fleet.sum(|c| c.connections_made.get()), 12);
+                let held = fleet.sum(|c| c.held.get());
+                assert_eq!(held, fleet.sum(|c| c.released.get()));
+                assert!(held > 0, "some came before their first one");
+            }
+        }
+    }
+}
+
+/// Sends one packet in three pieces, and looks at what comes out.
+fn scattered(fleet: &mut Fleet, dice: &mut Dice, mode: Mode, n: u16) {
+    let v6 = fleet.specs[0].v6;
+    let whole = |from: (IpAddr, u16), to: (IpAddr, u16)| {
+        let datagram = udp(from.1, to.1).payload(vec![0x5a; 3000]);
+        let packet = ip(from.0, to.0).id(u32::from(n) + 1).with(datagram);
+        packet.fragments(1400)
+    };
+    let (from, to) = (client(n, v6), (vip(0, v6), 53));
+    let mut pieces = whole(from, to);
+    while !pieces.is_empty() {
+        let piece = pieces.swap_remove(dice.roll(pieces.len()));
+        let worker = dice.roll(fleet.workers.len());
+        fleet.give(worker, WAN, &piece.ether(GATEWAY_MAC, WAN_MAC).bytes());
+    }
+    let sent = fleet.drain();
+    let name = format!("{mode:?}, {} workers, packet {n}", fleet.workers.len());
+    let real = sent.first().expect("something is sent").1[5];
+    let tunnel = tunnel(real, mode);
+    let mut got: Vec<Vec<u8>> = Vec::new();
+    for (port, bytes) in &sent {
+        assert_eq!((*port, bytes[5]), (LAN, real), "{name}: one real server");
+        let carried = tunnel.map(|tunnel| untunnelled(bytes, tunnel, v6));
+        got.push(carried.unwrap_or(&bytes[ETHERNET..]).to_vec());
+    }
+    let (from, to) = if mode.is_two_way() {
+        let port = fleet.specs[0].real_port(mode);
+        let first = got.iter().find(|bytes| is_first(bytes, v6));
+        let local = ports(first.expect("one of them"), v6);
+        let source = IpSlice::from_slice(&got[0])
+            .expect("a packet")
+            .source_addr();
+        let from = if mode == Mode::FullNat {
+            (source, local)
+        } else {
+            from
+        };
+        (from, (real_address(real, v6), port))
+    } else {
+        (from, to)
+    };
+    let mut want: Vec<_> = whole(from, to)
+        .into_iter()
+        .map(|p| p.ttl(63).bytes())
+        .collect();
+    got.sort_unstable();
+    want.sort_unstable();
+    assert_eq!(got, want, "{name}");
+}
+
+/// Whether a fragment is its packet's first, and the source port that it then has.
+fn is_first(packet: &[u8], v6: bool) -> bool {
+    let at = if v6 { 42 } else { 6 };
+    let offset = u16::from_be_bytes([packet[at], packet[at + 1]]);
+    if v6 {
+        offset & !7 == 0
+    } else {
+        offset & 0x1fff == 0
+    }
+}
+
+fn ports(packet: &[u8], v6: bool) -> u16 {
+    let at = if v6 { 48 } else { 20 };
+    u16::from_be_bytes([packet[at], packet[at + 1]])
+}
+
+/// RFC 792 lets an error quote only 8 octets of what was in the packet: whichever worker
+/// it comes to, it reaches the real server once.
+#[test]
+fn an_error_of_eight_octets_reaches_the_connections_real() {
+    for mode in Mode::ALL {
+        for workers in [1, 2, 4, 8] {
+            for protocol in [TCP, UDP] {
+                let spec = Spec::new(false, protocol, Kind::Rr, &[(1, mode), (2, mode)]);
+                let to = (vip(0, false), spec.port);
+                let mut fleet = Fleet::new(workers, vec![spec]);
+                for n in 0..8u16 {
+                    let from = client(n, false);
+                    let first = segment(protocol, from, to);
+                    fleet.give(0, WAN, &first.ether(GATEWAY_MAC, WAN_MAC).bytes());
+                    let real = fleet.drain()[0].1[5];
+                    let about = segment(protocol, to, from);
+                    let message = icmp(3, 3).quoting_first(28, &about);
+                    let error = ip(router(to.0), to.0).with(message);
+                    let anybody = usize::from(n % workers);
+                    fleet.give(anybody, WAN, &error.ether(GATEWAY_MAC, WAN_MAC).bytes());
+                    let sent = fleet.drain();
+                    assert_eq!(sent.len(), 1, "{mode:?}, {workers} workers, flow {n}");
+                    assert_eq!((sent[0].0, sent[0].1[5]), (LAN, real));
+                    intact("error", &sent[0].1[ETHERNET..]);
+                }
+                assert_eq!(fleet.drops(), []);
+            }
+        }
+    }
+}
+
+/// A packet that may open a connection.
+fn segment(protocol: u8, from: (IpAddr, u16), to: (IpAddr, u16)) -> Packet {
+    if protocol == TCP {
+        ip(from.0, to.0).with(tcp(from.1, to.1).syn())
+    } else {
+        ip(from.0, to.0).with(udp(from.1, to.1))
+    }
+}
+
+/// One-packet services keep nothing, wherever the packets come; where the scheduler keeps no
+/// state, and where a template decides, each goes where a single worker would have sent it.
+#[test]
+fn single_packets_are_as_with_one_worker() {
+    let run = |workers: u16, kind, persistence| {
+        let mut spec = Spec::new(
+            false,
+            UDP,
+            kind,
+            &[(1, Mode::Dr), (2, Mode::Tun4), (3, Mode::Dr)],
+        );
+        (spec.one_packet, spec.persistence) = (true, persistence);
+        let mut fleet = Fleet::new(workers, vec![spec]);
+        let mut dice = Dice(u64::from(workers));
+        let mut reals = Vec::new();
+        for n in 0..200u16 {
+            let packet = segment(UDP, client(n % 40, false), (vip(0, false), 53));
+            let worker = dice.roll(fleet.workers.len());
+            fleet.give(worker, WAN, &packet.ether(GATEWAY_MAC, WAN_MAC).bytes());
+            let sent = fleet.drain();
+            assert_eq!(sent.len(), 1);
+            reals.push(sent[0].1[5]);
+        }
+        assert_eq!(fleet.drops(), []);
+        assert_eq!(fleet.sum(|c| c.connections_made.get()), 200);
+        assert_eq!(fleet.sum(|c| c.connections_ended.get()), 200);
+        let templates: u32 = fleet.workers.iter().map(|w| w.state().v4.len()).sum();
+        assert_eq!(templates > 0, persistence.is_some());
+        for real in 0..3 {
+            let all = fleet.snapshot.blocks.iter();
+            let blocks = all.map(|blocks| blocks.reals.get(real).expect("grown"));
+            blocks.for_each(|it| assert_eq!((it.active.get(), it.inactive.get()), (0, 0)));
+        }
+        reals
+    };
+    for (kind, persistence) in [(Kind::Sh, None), (Kind::Mh, None), (Kind::Sh, Some(!0))] {
+        let one = run(1, kind, persistence);
+        for workers in [2, 4, 8] {
+            assert_eq!(
+                run(workers, kind, persistence),
+                one,
+                "{kind:?}, {workers} workers"
+            );
+        }
+    }
+    for workers in [1, 2, 4, 8] {
+        let reals = run(workers, Kind::Rr, Some(!0));
+        let kept = (40..200).all(|n| reals[n] == reals[n % 40]);
+        assert!(
+            kept,
+            "{workers} workers: a client never gets two real servers"
+        );
+    }
+}
+
+/// With one worker a threshold is exact; with more it is passed by no more connections than come
+/// between two sums.
+#[test]
+fn a_threshold_is_passed_by_what_comes_between_two_sums() {
+    const UPPER: u32 = 50;
+    for (workers, between) in [(1, 1000), (2, 16), (8, 16), (8, 40)] {
+        let mut spec = Spec::new(false, UDP, Kind::Rr, &[(1, Mode::Dr), (2, Mode::Dr)]);
+        spec.upper = UPPER;
+        let mut fleet = Fleet::new(workers, vec![spec]);
+        let mut dice = Dice(u64::from(workers));
+        for n in 0..400u16 {
+            let packet = segment(UDP, client(n, false), (vip(0, false), 53));
+            let worker = dice.roll(fleet.workers.len());
+            fleet.give(worker, WAN, &packet.ether(GATEWAY_MAC, WAN_MAC).bytes());
+            fleet.drain();
+            if n % between == 0 {
+                let reals = &fleet.snapshot.reals;
+                for (id, real) in reals.iter() {
+                    sums::sum(&fleet.snapshot.blocks, RealId(id), real.limits);
+                }
+            }
+        }
+        let count = |real| -> u32 {
+            let all = fleet.snapshot.blocks.iter();
+            all.map(|blocks| blocks.reals.get(real).expect("grown").inactive.get())
+                .sum()
+        };
+        let (most, counts) = (UPPER + u32::from(between), [count(0), count(1)]);
+        let name = format!("{workers} workers, {between} between two sums: {counts:?}");
+        if workers == 1 {
+            assert_eq!(counts, [UPPER; 2], "{name}");
+        }
+        assert!(
+            counts.iter().all(|count| (UPPER..=most).contains(count)),
+            "{name}"
+        );
+        let refused = fleet.sum(|c| c.drop[Reason::NoReal as usize].get());
+        assert_eq!(refused, 400 - u64::from(counts[0] + counts[1]), "{name}");
+    }
+}
+
+/// What `lblc` and `lblcr` remember of a destination one worker remembers: its owner.
+#[test]
+fn a_destination_has_one_memory() {
+    for kind in [Kind::Lblc, Kind::Lblcr] {
+        for workers in [1, 2, 4, 8] {
+            let reals = [1, 2, 3, 4, 5, 6].map(|n| (n, Mode::Dr));
+            let mut spec = Spec::new(false, UDP, kind, &reals);
+            (spec.port, spec.mark) = (0, Some(24));
+            let mut fleet = Fleet::new(workers, vec![spec]);
+            let mut dice = Dice(3);
+            let mut known = HashMap::new();
+            for n in 0..300u16 {
+                let destination = Ipv4Addr::new(10, 0, 0, 1 + u8::try_from(n % 20).expect("few"));
+                let packet = segment(UDP, client(n, false), (destination.into(), 53));
+                let worker = dice.roll(fleet.workers.len());
+                fleet.give(worker, WAN, &packet.ether(GATEWAY_MAC, WAN_MAC).bytes());
+                let real = fleet.drain()[0].1[5];
+                let first = *known.entry(destination).or_insert(real);
+                assert_eq!(real, first, "{kind:?}, {workers} workers, to {destination}");
+            }
+            let different: HashSet<_> = known.values().collect();
+            assert!(different.len() > 1, "{kind:?}, {workers} workers");
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! What holds for every scheduler, and for several workers together.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::testing::{CLIENTS, Letters};
 use super::{Flags, Kind, sums, thresholds::Limits};
-use crate::services::{RealBlock, RealId, ServiceBlock};
+use crate::services::{Blocks, RealBlock, RealId, ServiceBlock};
+use crate::verdict::Counters;
 
 const PICKS: u32 = 10_000;
 
@@ -48,6 +50,33 @@ fn no_line_has_two_writers() {
         (size_of::<ServiceBlock>(), align_of::<ServiceBlock>()),
         (128, 64)
     );
+}
+
+/// Where everything lies that eight workers write, growing as control grows it: no line is in
+/// two workers' memory.
+#[test]
+fn no_line_is_in_the_memory_of_two() {
+    const LINE: usize = 64;
+    fn lines<T>(of: &T) -> std::ops::RangeInclusive<usize> {
+        let start = std::ptr::from_ref(of).addr();
+        start / LINE..=(start + size_of::<T>() - 1) / LINE
+    }
+    let mut blocks: Vec<_> = (0..8).map(|_| Blocks::default()).collect();
+    let counters: Vec<Arc<Counters>> = blocks.iter().map(|_| Arc::default()).collect();
+    for slots in [1, 65, 200] {
+        for worker in &mut blocks {
+            worker.reals.grow(slots);
+            worker.services.grow(slots);
+        }
+    }
+    let mut writer = HashMap::new();
+    for (worker, (blocks, counters)) in blocks.iter().zip(&counters).enumerate() {
+        let reals = (0..200).flat_map(|slot| lines(blocks.reals.get(slot).expect("grown")));
+        let services = (0..200).flat_map(|slot| lines(blocks.services.get(slot).expect("grown")));
+        for line in reals.chain(services).chain(lines(&**counters)) {
+            assert_eq!(*writer.entry(line).or_insert(worker), worker);
+        }
+    }
 }
 
 #[test]

@@ -14,16 +14,18 @@ use dataplane::memory::{MemoryPort, Recycler};
 use dataplane::owner::{Fields, Owners, Steering, Traits};
 use dataplane::port::{Frame, PortId, WorkerId};
 use dataplane::published::Publisher;
+use dataplane::sched::thresholds::Limits;
 use dataplane::sched::{self, Backend, Flags, Kind, Scheduler, mh};
+use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{
-    self, Addresses, Blocks, Candidate, Hop, HopId, NatReals, Owned, Persistence, PortView, Real,
-    RealId, Route, Routes, Service, ServiceId, Snapshot, Standing, Target, Unmatched,
+    self, Addresses, Blocks, Candidate, Hop, HopId, Marks, NatReals, Owned, Persistence, PortView,
+    Real, RealId, Route, Routes, Service, ServiceId, Snapshot, Standing, Target, Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
 use dataplane::worker::{Parts, Worker};
 
-use super::{GATEWAY_MAC, LAN, LAN_MAC, TCP, WAN, WAN_MAC, real_mac};
+use super::{GATEWAY_MAC, LAN, LAN_MAC, TCP, UDP, WAN, WAN_MAC, real_mac};
 
 /// Reals that one service may have.
 pub const REALS: u32 = 8;
@@ -64,6 +66,11 @@ pub struct Spec {
     pub port: u16,
     pub kind: Kind,
     pub persistence: Option<u128>,
+    /// A service by mark: the prefix length of its destinations, the first of them its VIP.
+    pub mark: Option<u8>,
+    pub one_packet: bool,
+    /// The upper threshold of each of its reals.
+    pub upper: u32,
     /// Number and mode, in the order they were added; at most [`REALS`].
     pub reals: Vec<(u8, Mode)>,
     pub locals: Vec<IpAddr>,
@@ -84,6 +91,9 @@ impl Spec {
             port: if protocol == TCP { 80 } else { 53 },
             kind,
             persistence: None,
+            mark: None,
+            one_packet: false,
+            upper: 0,
             reals: reals.to_vec(),
             locals: locals.into(),
             owners: None,
@@ -111,7 +121,7 @@ impl Spec {
             persistence: self.persistence,
             by_destination: matches!(self.kind, Kind::Lblc | Kind::Lblcr),
             nat: self.reals.iter().any(|&(_, mode)| mode == Mode::Nat),
-            mark: false,
+            mark: self.mark.is_some(),
         })
     }
 }
@@ -232,6 +242,8 @@ impl Fleet {
         };
         snapshot.hops.set(GATEWAY.0, hop(WAN));
         let (mut owned, mut nat) = (Vec::new(), Vec::new());
+        let rules = self.specs.iter().enumerate().filter_map(mark_rule);
+        snapshot.marks = Marks::new(rules.collect());
         for at in 0..self.specs.len() {
             self.compile_service(at, &mut snapshot, &mut owned, &mut nat);
         }
@@ -258,12 +270,13 @@ impl Fleet {
             let real = RealId(id.0 * REALS + order - 1);
             set_real(snapshot, real, spec, n, mode);
             if mode == Mode::Nat {
-                let from = (
-                    spec.protocol,
-                    real_address(n, spec.v6),
-                    spec.real_port(mode),
-                );
-                nat.push((from, id));
+                let from = |protocol| (protocol, real_address(n, spec.v6), spec.real_port(mode));
+                let protocols = if spec.mark.is_some() {
+                    &[TCP, UDP][..]
+                } else {
+                    &[spec.protocol]
+                };
+                nat.extend(protocols.iter().map(|&protocol| (from(protocol), id)));
             }
             candidates.insert(
                 0,
@@ -300,17 +313,19 @@ impl Fleet {
         let owners = owners.changed_to(fields).expect("few kinds of ownership");
         spec.owners = Some(owners.clone());
         let mut service = Service::new(id, self.revision, scheduler, candidates.into());
-        service.address = Some(address);
+        service.address = spec.mark.is_none().then_some(address);
+        service.one_packet = spec.one_packet;
         service.owners = owners;
         service.persistence = spec.persistence.map(|mask| Persistence {
             timeout_ms: 300_000,
             mask,
         });
         service.locals = spec.locals.iter().copied().collect();
-        snapshot.index.insert(
-            services::Key::address(spec.protocol, address, spec.port),
-            id,
-        );
+        let key = match spec.mark {
+            None => services::Key::address(spec.protocol, address, spec.port),
+            Some(_) => services::Key::mark(id.0 + 1, spec.v6),
+        };
+        snapshot.index.insert(key, id);
         snapshot.services.set(id.0, Arc::new(service));
         let held = Owned::Vip {
             held: true,
@@ -383,6 +398,19 @@ impl Fleet {
         sent
     }
 
+    /// Turns everybody until nothing is between them; what they sent.
+    pub fn drain(&mut self) -> Vec<(PortId, Vec<u8>)> {
+        let mut sent = Vec::new();
+        for _ in 0..4 {
+            for worker in 0..self.workers.len() {
+                sent.extend(self.turn(worker));
+            }
+        }
+        let out = self.sum(|counters| counters.handed_out.get());
+        assert_eq!(out, self.sum(|counters| counters.handed_in.get()));
+        sent
+    }
+
     /// The sum of a counter over all workers.
     pub fn sum(&self, of: impl Fn(&Counters) -> u64) -> u64 {
         self.counters.iter().map(|counters| of(counters)).sum()
@@ -395,6 +423,18 @@ impl Fleet {
             .filter(|(name, count)| name.starts_with("drop-") && *count > 0)
             .collect()
     }
+}
+
+/// The rule of a service by mark: everything to its VIP's network.
+fn mark_rule((at, spec): (usize, &Spec)) -> Option<Rule> {
+    Some(Rule {
+        mark: u32::try_from(at + 1).expect("few"),
+        protocol: None,
+        from: None,
+        to: Some(Network::new(vip(at, spec.v6), spec.mark?)),
+        ports: 0..=u16::MAX,
+        entry: None,
+    })
 }
 
 fn blocks() -> Blocks {
@@ -457,7 +497,10 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
         standing: Standing::Plain,
         quiescent: false,
         forwarder,
-        limits: Default::default(),
+        limits: Limits {
+            upper: spec.upper,
+            lower: 0,
+        },
     };
     snapshot.reals.set(id.0, real);
 }
