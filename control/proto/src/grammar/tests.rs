@@ -256,7 +256,7 @@ fn what_is_not_built_says_so() {
         ("--start-daemon master",       Some("--start-daemon")),
         ("-B",                          None),
         ("-O -t 10.0.0.1:80 -2 ::1",    None),
-        ("-R --atomic",                 Some("--atomic")),
+        ("-R --atomic",                 None),
         ("-A -t 10.0.0.1:80",           None),
         ("-Ln --stats --exact --nosort -t 10.0.0.1:80", None),
         ("-S -n",                       None),
