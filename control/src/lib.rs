@@ -27,5 +27,6 @@ pub mod stats;
 pub mod status;
 pub mod sums;
 pub mod topology;
+pub mod trace;
 pub mod vip;
 pub mod waiting;

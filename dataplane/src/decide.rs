@@ -14,6 +14,7 @@
 //! waits or allocates.
 
 mod aside;
+mod hit;
 mod miss;
 mod watch;
 
@@ -138,7 +139,7 @@ impl Context<'_> {
         {
             return Verdict::Drop(Reason::VipNotHeld);
         }
-        let (slot, side) = match self.find(packet) {
+        let (slot, side) = match self.find(frame, packet) {
             Some(found) => found,
             None => match self.miss(frame, packet, origin) {
                 Ok(slot) => (slot, Side::Client),
@@ -188,7 +189,7 @@ impl Context<'_> {
         if side == Side::Real || !self.snapshot.settings.expire_nodest_conn {
             return Verdict::Drop(Reason::RealRemoved);
         }
-        self.anew(frame, packet, slot, origin)
+        self.anew(frame, packet, slot, observe::Ended::RealRemoved, origin)
     }
 
     /// Ends a connection at a client's packet, and lets that open another.
@@ -197,8 +198,11 @@ impl Context<'_> {
         frame: &mut F,
         packet: &Packet<A>,
         slot: Slot,
+        why: observe::Ended,
         origin: &Origin,
     ) -> Verdict {
+        let entry = A::table(self.state).entry(slot);
+        frame.observe(observe::Event::Ended(why, entry));
         self.end::<A>(slot);
         match self.miss(frame, packet, origin) {
             Ok(slot) => {
@@ -211,17 +215,24 @@ impl Context<'_> {
 
     /// The packet's connection, if it has one that may still be used.
     #[inline]
-    fn find<A: Stored>(&mut self, packet: &Packet<A>) -> Option<(Slot, Side)> {
+    fn find<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+    ) -> Option<(Slot, Side)> {
+        use observe::{Ended, Event};
         let table = A::table(self.state);
         match table.find(packet.hash, &packet.key, self.now) {
             Found::Live(slot, Side::Client)
                 if packet.flags.syn() && starts_over(table.entry(slot), self.snapshot) =>
             {
+                frame.observe(Event::Ended(Ended::StartsOver, table.entry(slot)));
                 self.end::<A>(slot);
                 None
             }
             Found::Live(slot, side) => Some((slot, side)),
             Found::Over(slot) => {
+                frame.observe(Event::Ended(Ended::Over, table.entry(slot)));
                 self.end::<A>(slot);
                 None
             }
@@ -254,6 +265,10 @@ impl Context<'_> {
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
         self.advance(slot, Side::Client, packet, block);
+        // No check that could fail: an observer that is not there costs nothing.
+        if let Some(entry) = A::table(self.state).peek(slot) {
+            frame.observe(observe::Event::Moved(entry));
+        }
         block.traffic.inbound(packet.shape.length);
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.inbound(packet.shape.length);
@@ -263,6 +278,7 @@ impl Context<'_> {
         };
         let hop = Towards::Hop(hop);
         let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
+        frame.observe(way.event(hop));
         if packet.flags.syn() {
             self.clamp::<A, F>(frame, service, &real.forwarder, way.mtu);
         }
@@ -297,12 +313,17 @@ impl Context<'_> {
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
         self.advance(slot, Side::Real, packet, block);
+        // No check that could fail: an observer that is not there costs nothing.
+        if let Some(entry) = A::table(self.state).peek(slot) {
+            frame.observe(observe::Event::Moved(entry));
+        }
         block.traffic.outbound(packet.shape.length);
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.outbound(packet.shape.length);
         }
-        let hop = self.towards(client, u32::from(packet.key.destination_port))?;
+        let hop = self.towards(client, flow_of(&packet.key))?;
         let way = way(self.snapshot, packet.shape, hop, 0)?;
+        frame.observe(way.event(hop));
         real.forwarder
             .to_client(frame, A::table(self.state).entry(slot), way.link)?;
         Ok(self.by(&way))
@@ -458,6 +479,12 @@ impl Context<'_> {
     }
 }
 
+/// What shares a real server's packets out among several gateways.
+#[inline]
+fn flow_of<A>(reply: &Key<A>) -> u32 {
+    u32::from(reply.destination_port)
+}
+
 /// How a packet leaves, once it is rewritten.
 #[derive(Clone, Copy, Debug)]
 struct Way {
@@ -466,6 +493,14 @@ struct Way {
     mtu: u16,
     /// The packet is too large, and may be cut once it is rewritten.
     cut: bool,
+}
+
+impl Way {
+    #[inline]
+    fn event(&self, towards: Towards) -> observe::Event<'static> {
+        let mtu = self.mtu;
+        observe::Event::Way { towards, mtu }
+    }
 }
 
 /// The way there, after the checks that every mode needs: hops left, and room in the link for

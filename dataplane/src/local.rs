@@ -218,16 +218,31 @@ struct Map {
 impl Map {
     /// Where the port stands `at` octets into the input.
     fn new(steering: &Steering, at: usize) -> Self {
-        let delta = |port| steering.entry(steering.toeplitz().port(at, port));
+        let deltas = deltas(|port| steering.entry(steering.toeplitz().port(at, port)));
+        let by_port = || (0..=u16::MAX).zip(&deltas);
         let mut making = vec![0; steering.table().len()];
-        for port in (0..=u16::MAX).rev() {
-            making[delta(port)] = port;
+        for (port, &delta) in by_port().rev() {
+            making[delta] = port;
         }
+        let neutral = by_port().filter(|&(_, &delta)| delta == 0);
         Self {
             making: making.into(),
-            neutral: (0..=u16::MAX).filter(|&port| delta(port) == 0).collect(),
+            neutral: neutral.map(|(port, _)| port).collect(),
         }
     }
+}
+
+/// What each port does to the entry: linear, so what each bit does says it all.
+fn deltas(delta: impl Fn(u16) -> usize) -> Vec<usize> {
+    let mut all = Vec::with_capacity(1 << u16::BITS);
+    all.push(0);
+    for bit in 0..u16::BITS {
+        let made = delta(1 << bit);
+        all.extend_from_within(..);
+        let (_, upper) = all.split_at_mut(1 << bit);
+        upper.iter_mut().for_each(|entry| *entry ^= made);
+    }
+    all
 }
 
 /// Where the rotation over the addresses is after `turn` connections.

@@ -89,7 +89,7 @@ pub trait Frame: Send {
 
     /// Hears what happens to the frame, where somebody wants to know.
     #[inline]
-    fn observe(&mut self, _event: Event) {}
+    fn observe(&mut self, _event: Event<'_>) {}
 }
 
 /// One queue pair of one port.

@@ -77,9 +77,9 @@ impl Kind {
 
 impl Reply {
     /// Writes the error about the frame `about` into the empty frame `made`, back the way it
-    /// came; `false` if there is no room for it, or may be no error about it: it is one itself,
-    /// a later fragment, or not from one host to another.
-    pub fn write<F: Frame>(&self, about: &[u8], made: &mut F) -> bool {
+    /// came, over a link of `mtu` octets; `false` if there is no room for it, or may be no error
+    /// about it: it is one itself, a later fragment, or not from one host to another.
+    pub fn write<F: Frame>(&self, about: &[u8], mtu: u16, made: &mut F) -> bool {
         let Ok(ethernet) = ethernet::Frame::parse(about) else {
             return false;
         };
@@ -87,17 +87,18 @@ impl Reply {
             ours: ethernet.dst(),
             next: ethernet.src(),
         };
-        !back.ours.is_multicast() && self.write_to(ethernet.payload(), back, made)
+        !back.ours.is_multicast() && self.write_to(ethernet.payload(), back, mtu, made)
     }
 
     /// As [`write`](Self::write) about the IP packet `about`, which may be cut short, and over
     /// `link`.
-    pub fn write_to<F: Frame>(&self, about: &[u8], link: Link, made: &mut F) -> bool {
+    pub fn write_to<F: Frame>(&self, about: &[u8], link: Link, mtu: u16, made: &mut F) -> bool {
         let ethertype = match self.source {
             IpAddr::V4(_) => EtherType::IPV4,
             IpAddr::V6(_) => EtherType::IPV6,
         };
-        let room = made.tailroom().min(ethernet::LEN + icmpv6::ERROR_LEN);
+        let length = icmpv6::ERROR_LEN.min(mtu.into());
+        let room = made.tailroom().min(ethernet::LEN + length);
         if !made.append(room) {
             return false;
         }

@@ -344,6 +344,12 @@ impl Addresses {
         found.ok().map(|at| self.sorted[at].1)
     }
 
+    /// Whether some VIP is somebody else's now.
+    #[inline]
+    pub fn any_not_held(&self) -> bool {
+        self.any_not_held
+    }
+
     /// Whether an address is a VIP that somebody else holds now. It is only asked for where
     /// there are such VIPs.
     #[inline]

@@ -55,16 +55,16 @@ impl State {
         }
     }
 
-    /// Fetches the entries that the look-ups will most likely end at.
+    /// Fetches the entries that the look-ups will most likely end at, and notes which.
     #[inline]
-    pub fn prefetch_entries(&self, parses: &Parses) {
-        for parsed in &parses.frames {
+    pub fn prefetch_entries(&self, parses: &mut Parses) {
+        for parsed in &mut parses.frames {
             if let Parsed::V4(packet) = parsed {
-                self.v4.prefetch_entry(packet.hash);
+                packet.guess = self.v4.prefetch_entry(packet.hash);
             }
         }
-        for packet in &parses.v6 {
-            self.v6.prefetch_entry(packet.hash);
+        for packet in &mut parses.v6 {
+            packet.guess = self.v6.prefetch_entry(packet.hash);
         }
     }
 }

@@ -56,6 +56,23 @@ impl PuntClass {
         Self::Other,
     ];
 
+    /// What it is, in a sentence.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Neighbour => "ARP or IPv6 neighbour discovery: control's own business.",
+            Self::Vrrp => "VRRP: for the kernel.",
+            Self::Routing => "A routing protocol to the director: for the kernel.",
+            Self::Local => "For the director itself, or a real server that is the director.",
+            Self::Unmatched => {
+                "No service takes it, and the VIP leaves such traffic to the kernel."
+            }
+            Self::Unresolved => {
+                "Rewritten; it is sent as soon as control has found the next hop's MAC."
+            }
+            Self::Other => "For nobody that we know: the kernel may want it.",
+        }
+    }
+
     /// The counter's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -87,6 +104,13 @@ macro_rules! reasons {
             pub fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What it means, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+).trim_ascii(),)+
                 }
             }
         }

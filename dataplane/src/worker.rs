@@ -419,13 +419,41 @@ impl<P: Port> Turn<'_, P> {
         context.state.prefetch_entries(parses);
         for (at, mut frame) in frames.drain(..).enumerate() {
             frame.observe(Event::Begins);
-            match parses.frames[at] {
-                Parsed::Fragment(place) => {
-                    let part = parses.fragments[usize::from(place)];
-                    self.gather(frame, &part, origin(at).port, context);
-                }
-                _ => self.settle(frame, parses, at, origin(at), context),
+            let hit = match &parses.frames[at] {
+                Parsed::V4(packet) => context.hit(&mut frame, packet),
+                Parsed::V6(place) => context.hit(&mut frame, &parses.v6[usize::from(*place)]),
+                _ => None,
+            };
+            match hit {
+                Some(port) => self.pass_on(frame, port),
+                None => self.settle_or_gather(frame, parses, at, origin(at), context),
             }
+        }
+    }
+
+    /// Sends what the common way has rewritten.
+    #[inline(always)]
+    fn pass_on(&mut self, mut frame: P::Frame, port: PortId) {
+        frame.observe(Event::Decided(Verdict::Transmit(port)));
+        self.transmit(frame, port);
+    }
+
+    /// Does with a frame what is less common.
+    #[inline(never)]
+    fn settle_or_gather(
+        &mut self,
+        frame: P::Frame,
+        parses: &Parses,
+        at: usize,
+        origin: Origin,
+        context: &mut Context<'_>,
+    ) {
+        match parses.frames[at] {
+            Parsed::Fragment(place) => {
+                let part = parses.fragments[usize::from(place)];
+                self.gather(frame, &part, origin.port, context);
+            }
+            _ => self.settle(frame, parses, at, origin, context),
         }
     }
 
@@ -678,8 +706,9 @@ impl<P: Port> Turn<'_, P> {
         if !self.replies.take(REPLIES_PER_SECOND, self.now) {
             return None;
         }
+        let mtu = self.view(port)?.mtu;
         let mut made = self.lanes[usize::from(port.0)].port.alloc()?;
-        reply.write(frame.bytes(), &mut made).then_some(made)
+        reply.write(frame.bytes(), mtu, &mut made).then_some(made)
     }
 
     fn count_handed(&self, Flushed { sent, refused }: Flushed) {

@@ -69,6 +69,8 @@ const IN6: Forwarder = Forwarder::Tun {
 };
 const MODES: [Forwarder; 6] = [DR, NAT, FULL, IN4, IN6, Forwarder::Local];
 
+/// A usual link's MTU.
+const ETHERNET: u16 = 1500;
 const CPORT: u16 = 31337;
 const LPORT: u16 = 5001;
 
@@ -695,9 +697,31 @@ fn errors_of_our_own() {
     ];
     for ((reply, given), want) in cases {
         let mut made = Recycler::default().empty();
-        assert!(reply.write(&rx(&given), &mut made), "{reply:?}");
+        assert!(reply.write(&rx(&given), ETHERNET, &mut made), "{reply:?}");
         assert_eq!(made.bytes(), want.ether(CAME, PEER).bytes(), "{reply:?}");
         intact("reply", &made.bytes()[14..]);
+    }
+}
+
+/// Found by fuzzing: on a link of 68 octets an error was 72 long.
+#[test]
+fn an_error_fits_its_link() {
+    let about = ip(CLIENT, VIP)
+        .options(&[1; 20])
+        .with(udp(CPORT, 80).payload([7; 40]));
+    let reply = Reply {
+        kind: Kind::PortUnreachable,
+        source: VIP.into(),
+    };
+    for (mtu, want) in [
+        (76, Some(76)),
+        (75, None),
+        (80, Some(80)),
+        (1500, Some(116)),
+    ] {
+        let mut made = Recycler::default().empty();
+        let written = reply.write(&rx(&about), mtu, &mut made);
+        assert_eq!(written.then(|| made.bytes().len() - 14), want, "{mtu}");
     }
 }
 
@@ -722,7 +746,7 @@ fn what_gets_no_error() {
         ("no frame",              reply,  vec![0; 3]),
     ];
     for (name, reply, given) in cases {
-        assert!(!reply.write(&given, &mut Recycler::default().empty()), "{name}");
+        assert!(!reply.write(&given, ETHERNET, &mut Recycler::default().empty()), "{name}");
     }
 }
 
@@ -737,7 +761,7 @@ fn what_a_tunnel_lost_is_retold_to_the_client() {
         source: VIP.into(),
     };
     let mut made = Recycler::default().empty();
-    assert!(reply.write_to(found.inner, LINK, &mut made));
+    assert!(reply.write_to(found.inner, LINK, ETHERNET, &mut made));
     let message = icmp(3, 4).rest(1380).quoting_first(40, &inner);
     let want = ip(VIP, CLIENT).tos(0xc0).df().with(message);
     assert_eq!(made.bytes(), tx(&want));
@@ -884,7 +908,7 @@ fn anything<A: Family>(bytes: &[u8], entry: &Entry<A>) {
         kind: Kind::PortUnreachable,
         source: entry.vip.to_ip(),
     };
-    reply.write(bytes, &mut Recycler::default().empty());
+    reply.write(bytes, ETHERNET, &mut Recycler::default().empty());
     reply::echo(&mut frame(bytes));
 }
 

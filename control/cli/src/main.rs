@@ -13,6 +13,7 @@ mod names;
 mod output;
 mod replay;
 mod subcommands;
+mod trace;
 
 use std::process::ExitCode;
 

@@ -11,7 +11,7 @@ use crate::call::send;
 use crate::check;
 use crate::invocation::Invocation;
 use crate::output::{err, out};
-use crate::replay;
+use crate::{replay, trace};
 
 /// What the help of ipvsadm's grammar does not say.
 pub(crate) const HELP: &str = "
@@ -26,12 +26,14 @@ Beside ipvsadm's grammar
   sluice save             the running state as a file
   sluice replay --config FILE --in PORT=CAPTURE --out DIR
                           what would become of these packets, offline
+  sluice trace [--config FILE] PACKET
+                          what would become of this packet, and why
   sluice --socket PATH ...  where sluiced listens (also SLUICE_SOCKET;
                           /run/sluice/sluice.sock)
 ";
 
 /// Words that will be subcommands.
-const NOT_BUILT: &[&str] = &["trace", "proc", "neigh"];
+const NOT_BUILT: &[&str] = &["proc", "neigh"];
 
 /// Sluice's subcommands; ipvsadm's grammar is read elsewhere.
 #[derive(Debug, Parser)]
@@ -110,6 +112,12 @@ enum Chosen {
     /// Exits with 0; 1 if a capture can't be read to its end; 2 if what was asked for makes no
     /// replay.
     Replay(replay::Words),
+    /// Follows one packet step by step, and says why each is taken: `sluice trace
+    /// 'tcp 192.0.2.7:40000 > 10.0.0.1:80'`.
+    ///
+    /// Without --config it is taken through copies of the running sluiced's tables: nothing there
+    /// changes. Exits with 0; 1 if a capture can't be read that far; 2 if there is no such packet.
+    Trace(trace::Words),
 }
 
 /// A file for the daemon.
@@ -197,6 +205,7 @@ pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
         }
         Chosen::Save { json } => send(&invocation, &Command::SaveFile { json }, "", &Numeric),
         Chosen::Replay(words) => Ok(replay::run(words)),
+        Chosen::Trace(words) => trace::run(words, &invocation),
     }
 }
 

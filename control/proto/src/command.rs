@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use config::model::{Endpoint, Listen, Prefix, Real, Service};
 
+use crate::packet::Packet;
+
 /// What a call asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -99,6 +101,13 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `trace`: what would become of a packet; changes nothing.
+    Trace {
+        /// The packet.
+        packet: Packet,
+        /// As JSON.
+        json: bool,
+    },
     /// `reload`: the file's changes, or what they would be.
     Reload(Reload),
     /// `diff`: where the running state and the file differ.
@@ -165,6 +174,7 @@ impl Command {
                 | Self::Help
                 | Self::Version
                 | Self::Status { .. }
+                | Self::Trace { .. }
                 | Self::Diff(_)
                 | Self::SaveFile { .. }
                 | Self::Neighbours { .. }

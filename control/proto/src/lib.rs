@@ -19,6 +19,7 @@ pub mod listing;
 pub mod message;
 pub mod names;
 mod options;
+pub mod packet;
 mod popt;
 pub mod restore;
 mod subcommand;

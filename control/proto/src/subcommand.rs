@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use crate::command::{Ask, Command, Reload};
 use crate::errors::Failure;
+use crate::packet::PacketError;
 
 /// Understands a call that begins with one of Sluice's own words; `None`: it doesn't.
 pub(crate) fn parse(argv: &[String]) -> Option<Result<Command, Failure>> {
@@ -17,9 +18,21 @@ pub(crate) fn parse(argv: &[String]) -> Option<Result<Command, Failure>> {
         "neigh" => json(word, rest).map(|json| Command::Neighbours { json }),
         "reload" => reload(word, rest).map(Command::Reload),
         "sysctl" => sysctl(word, rest),
+        "trace" => trace(rest),
         "diff" => reload(word, rest).and_then(diff),
         _ => return None,
     })
+}
+
+/// `trace [--json] PACKET`, the packet in one word or in many.
+fn trace(rest: &[String]) -> Result<Command, Failure> {
+    let (json, words) = match rest {
+        [first, rest @ ..] if first == "--json" => (true, rest),
+        _ => (false, rest),
+    };
+    let packet = words.join(" ").parse();
+    let packet = packet.map_err(|error: PacketError| Failure::usage(format!("trace: {error}")))?;
+    Ok(Command::Trace { packet, json })
 }
 
 /// `--json` and nothing else.

@@ -56,6 +56,9 @@ impl Command {
             Self::Help => "-h".to_owned(),
             Self::Version => "-v".to_owned(),
             Self::Status { json } => format!("status{}", switch(*json, " --json")),
+            Self::Trace { packet, json } => {
+                format!("trace{} {packet}", switch(*json, " --json"))
+            }
             Self::Reload(it) => reload("reload", it),
             Self::Diff(it) => reload("diff", it),
             Self::SaveFile { json } => format!("save{}", switch(*json, " --json")),

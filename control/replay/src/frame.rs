@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use control::trace::Recorder;
 use dataplane::conn::Side;
 use dataplane::memory::{BUFFER, Buffer, HEADROOM, Recycler};
 use dataplane::observe::Event;
@@ -37,11 +38,13 @@ struct Watched {
     cause: u64,
     /// The worker whose turn it is.
     worker: u16,
+    /// The packet that is traced, and its notes.
+    traced: Option<(u64, Recorder)>,
 }
 
 impl Watched {
-    fn note(&mut self, n: u64, event: Event) {
-        if event == Event::Begins {
+    fn note(&mut self, n: u64, event: Event<'_>) {
+        if let Event::Begins = event {
             self.cause = n;
         }
         // A fragment that another packet lets go had its line already.
@@ -57,7 +60,6 @@ impl Watched {
         };
         record.worker = worker;
         match event {
-            Event::Begins => {}
             Event::Service(service) => {
                 record.service = Some(service);
                 record.side = Some(Side::Client);
@@ -67,6 +69,7 @@ impl Watched {
                 service,
                 real,
                 side,
+                ..
             } => {
                 record.service = Some(service);
                 record.real = Some(real);
@@ -74,6 +77,16 @@ impl Watched {
             }
             Event::Decided(Verdict::HandOver(..)) => {}
             Event::Decided(verdict) => record.verdict = Some(verdict),
+            // What only a trace tells.
+            Event::Begins
+            | Event::Ended(..)
+            | Event::Tried { .. }
+            | Event::Declined(_)
+            | Event::Template(_)
+            | Event::Choosing(_)
+            | Event::Chosen(_)
+            | Event::Moved(_)
+            | Event::Way { .. } => {}
         }
     }
 }
@@ -98,7 +111,21 @@ impl Watch {
 
     /// From now on it is this worker's turn.
     pub(crate) fn turn_of(&self, worker: u16) {
-        self.lock().worker = worker;
+        let mut watched = self.lock();
+        watched.worker = worker;
+        if let Some((_, recorder)) = &mut watched.traced {
+            recorder.turn_of(worker);
+        }
+    }
+
+    /// From now on `recorder` notes what packet `n` hears.
+    pub(crate) fn trace(&self, n: u64, recorder: Recorder) {
+        self.lock().traced = Some((n, recorder));
+    }
+
+    /// The notes of the packet that was traced.
+    pub(crate) fn traced(&self) -> Option<Recorder> {
+        self.lock().traced.take().map(|(_, recorder)| recorder)
     }
 
     /// What happened to the packet at this place among those that are watched.
@@ -178,9 +205,14 @@ impl Frame for Seen {
         self.buffer.rx_flags()
     }
 
-    fn observe(&mut self, event: Event) {
+    fn observe(&mut self, event: Event<'_>) {
         let Some(n) = self.n else { return };
         let mut watched = self.watch.lock();
+        if let Some((traced, recorder)) = &mut watched.traced
+            && *traced == n
+        {
+            recorder.note(event, &self.buffer);
+        }
         watched.note(n, event);
         self.cause = watched.cause;
     }

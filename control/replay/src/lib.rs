@@ -1,7 +1,7 @@
 //! The data plane offline: captures go through the very workers and the very control that
 //! `sluiced` runs, on a clock taken from the packets. No NIC, no root, no thread.
 //!
-//! [`Options`] says what to replay, [`run`] does it. Inside, [`capture`] reads, `machine` is the
+//! [`Options`] says what to replay, [`run`] does it; [`trace`] follows one packet closely. Inside, [`capture`] reads, `machine` is the
 //! director with its workers, `script` holds the operator's commands, `report` says what
 //! happened to each packet. `docs/replay.md` is the manual.
 //!
@@ -23,12 +23,14 @@ mod report;
 mod run;
 mod script;
 mod time;
+mod trace;
 
 use std::path::PathBuf;
 
 pub use arrive::Arrive;
 pub use error::ReplayError;
 pub use run::run;
+pub use trace::{TraceOptions, Which, trace};
 
 /// What to replay, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]

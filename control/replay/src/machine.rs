@@ -6,6 +6,7 @@ use config::model::Config;
 use control::account::TICK_MS;
 use control::client::Peer;
 use control::engine::Engine;
+use control::trace::{self, Made, Recorder, Trace};
 use dataplane::exchange::{ControlEnd, Exchange, exchange};
 use dataplane::handover::mesh;
 use dataplane::owner::Steering;
@@ -220,6 +221,34 @@ impl Machine {
             .give(n, bytes);
     }
 
+    /// Takes packet `n` through, watched closely, and says what happened.
+    pub(crate) fn trace(&mut self, n: u64, made: &Made) -> Trace {
+        let Made { port, bytes } = made;
+        let worker = self.arrival(n, bytes);
+        let now = millis(self.now);
+        let recorder = Recorder::new(self.engine.snapshot().clone(), *port, now);
+        self.watch(n, 1);
+        self.pool.watch.trace(n, recorder);
+        self.give(worker, *port, n, bytes);
+        let mut sent = Vec::new();
+        self.turn(worker, &mut sent);
+        let recorder = self.pool.watch.traced();
+        let recorder = recorder.expect("put there above, and nobody else takes it");
+        let topology = self.engine.topology();
+        let of = |sent: &mut Sent| {
+            let setup = topology.port(sent.port).filter(|setup| setup.any_mac);
+            if let Some(setup) = setup {
+                sent.frame.set_source(setup.mac.0);
+            }
+            trace::Sent {
+                port: sent.port,
+                bytes: sent.frame.whole().to_vec(),
+            }
+        };
+        let sent: Vec<_> = sent.iter_mut().map(of).collect();
+        trace::tell(&recorder, &self.engine, &sent)
+    }
+
     /// One turn of the worker, and of the others until nothing is between them. What is sent
     /// goes to `sent`, in order.
     pub(crate) fn turn(&mut self, worker: u16, sent: &mut Vec<Sent>) {
@@ -300,6 +329,7 @@ impl Machine {
     pub(crate) fn command(&mut self, words: &[String]) -> Reply {
         match words {
             [first, ..] if first == "status" => failed("status: only a running sluiced has one"),
+            [first, ..] if first == "trace" => failed("trace: not among a replay's commands"),
             _ => match grammar::ipvsadm("ipvsadm", words, &Numeric) {
                 Ok(Command::List(options)) if options.connections => {
                     let states = self.workers.iter().map(Worker::state);

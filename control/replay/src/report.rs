@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use control::engine::Engine;
+use control::trace::{end, mode};
 use dataplane::conn::Side;
-use dataplane::fwd::Forwarder;
 use dataplane::port::PortId;
 use dataplane::services::{RealId, ServiceId};
-use dataplane::verdict::{PuntClass, Verdict};
 use proto::message::Reply;
 
 use crate::frame::Record;
@@ -145,30 +144,12 @@ fn name(out: &mut impl Write, name: Option<&str>) -> io::Result<()> {
     }
 }
 
-/// A verdict in words, the counter of one that says why, and the port of one that leaves.
-fn end(verdict: Option<Verdict>) -> (&'static str, Option<&'static str>, Option<PortId>) {
-    match verdict {
-        Some(Verdict::Transmit(port)) => ("transmit", None, Some(port)),
-        Some(Verdict::Punt(class)) => ("punt", Some(class.name()), None),
-        Some(Verdict::Resolve(_)) => ("punt", Some(PuntClass::Unresolved.name()), None),
-        Some(Verdict::Drop(reason)) => ("drop", Some(reason.name()), None),
-        // A hand-over is no end; a frame that heard of none waits for others.
-        Some(Verdict::HandOver(..)) | None => ("held", None, None),
-    }
-}
-
 /// A real server's name and mode.
 fn real(engine: &Engine, id: RealId) -> (String, &'static str) {
     let name = engine
         .real_name(id)
         .map_or_else(String::new, |e| e.to_string());
     let real = engine.snapshot().reals.get(id.0);
-    let mode = real.map_or("", |real| match real.forwarder {
-        Forwarder::Dr { .. } => "dr",
-        Forwarder::Tun { .. } => "tun",
-        Forwarder::Nat { .. } => "nat",
-        Forwarder::FullNat { .. } => "fullnat",
-        Forwarder::Local => "local",
-    });
+    let mode = real.map_or("", |real| mode(&real.forwarder));
     (name, mode)
 }

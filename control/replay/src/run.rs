@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::iter::Peekable;
+use std::path::{Path, PathBuf};
 
 use config::model::Config;
 use config::toml::{self, Loaded};
@@ -26,8 +27,10 @@ use crate::time::Nanos;
 /// See [`ReplayError`]. What came before an unreadable packet is done all the same.
 pub fn run<O: Write, E: Write>(options: &Options, stdout: O, stderr: E) -> Result<(), ReplayError> {
     let mut stderr = stderr;
-    let config = read(options, &mut stderr)?;
-    let inputs = inputs(options, &config)?;
+    let config = read(&options.config, &mut stderr)?;
+    let targets = config.ports.iter().map(|port| port.name.as_str());
+    let targets = targets.filter_map(|name| fs::canonicalize(files::path(&options.out, name)).ok());
+    let inputs = inputs(&options.inputs, &targets.collect::<Vec<_>>(), &config)?;
     let steps = match &options.commands {
         Some(path) => steps(path)?,
         None => Vec::new(),
@@ -63,13 +66,13 @@ pub fn run<O: Write, E: Write>(options: &Options, stdout: O, stderr: E) -> Resul
 }
 
 /// Reads the configuration; whatever is wrong with it goes into one answer.
-fn read(options: &Options, stderr: &mut impl Write) -> Result<Config, ReplayError> {
+pub(crate) fn read(file: &Path, stderr: &mut impl Write) -> Result<Config, ReplayError> {
     let usage = |text: String| ReplayError::Usage(text);
     let Loaded {
         config,
         warnings,
         not_built,
-    } = toml::read_file(&options.config).map_err(|errors| usage(errors.to_string()))?;
+    } = toml::read_file(file).map_err(|errors| usage(errors.to_string()))?;
     for warning in &warnings {
         let _ = writeln!(stderr, "{}: warning: {}", warning.at, warning.text);
     }
@@ -78,20 +81,21 @@ fn read(options: &Options, stderr: &mut impl Write) -> Result<Config, ReplayErro
         return Err(usage(lines.join("\n")));
     }
     if config.ports.is_empty() {
-        let path = options.config.display();
+        let path = file.display();
         return Err(usage(format!("{path}: no [[port]]: nothing can come in")));
     }
     Ok(config)
 }
 
-fn inputs(options: &Options, config: &Config) -> Result<Vec<(PathBuf, PortId)>, ReplayError> {
+/// The captures and the ports that they come in by; none may be among the `targets`.
+pub(crate) fn inputs(
+    named: &[(String, PathBuf)],
+    targets: &[PathBuf],
+    config: &Config,
+) -> Result<Vec<(PathBuf, PortId)>, ReplayError> {
     let names: Vec<_> = config.ports.iter().map(|port| port.name.as_str()).collect();
-    let targets: Vec<_> = names
-        .iter()
-        .filter_map(|name| fs::canonicalize(files::path(&options.out, name)).ok())
-        .collect();
     let mut inputs = Vec::new();
-    for (name, path) in &options.inputs {
+    for (name, path) in named {
         let Some(at) = names.iter().position(|known| known == name) else {
             let known = names.join(", ");
             let text = format!("--in {name}: there is no such port; there are: {known}");
@@ -108,7 +112,10 @@ fn inputs(options: &Options, config: &Config) -> Result<Vec<(PathBuf, PortId)>, 
     Ok(inputs)
 }
 
-fn steps(path: &PathBuf) -> Result<Vec<Step>, ReplayError> {
+/// Commands that are still to come.
+pub(crate) type Steps = Peekable<std::vec::IntoIter<Step>>;
+
+pub(crate) fn steps(path: &PathBuf) -> Result<Vec<Step>, ReplayError> {
     let name = path.display().to_string();
     let text =
         fs::read_to_string(path).map_err(|error| ReplayError::Usage(format!("{name}: {error}")))?;
@@ -247,7 +254,7 @@ impl<O: Write, E: Write> Replay<O, E> {
 }
 
 /// What a command printed, with its time.
-fn say(stderr: &mut impl Write, step: &Step, reply: &Reply) {
+pub(crate) fn say(stderr: &mut impl Write, step: &Step, reply: &Reply) {
     if reply.stdout.is_empty() && reply.stderr.is_empty() {
         return;
     }

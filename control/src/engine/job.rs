@@ -25,6 +25,7 @@ pub(super) const OBJECTS: usize = 256;
 
 /// What is being done.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it at a time")]
 pub(super) enum Job {
     /// A file is being read.
     Reading(Reading),

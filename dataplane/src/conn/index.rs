@@ -19,6 +19,28 @@ const PLACES: usize = 12;
 const REACH: u32 = 32;
 const REAL_SIDE: u32 = 1 << 31;
 
+/// The slot and the side that a look-up will most likely end at. It may be wrong, and the slot may
+/// have got another connection since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guess(u32);
+
+impl Guess {
+    /// No idea: a slot that no table has.
+    pub const NONE: Self = Self(u32::MAX);
+
+    /// The slot and the side.
+    #[inline(always)]
+    pub(super) fn place(self) -> (Slot, Side) {
+        unpack(self.0)
+    }
+}
+
+impl Default for Guess {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 struct Bucket {
@@ -77,13 +99,17 @@ impl Index {
         self.buckets.prefetch(hash.place(self.count) as usize);
     }
 
-    /// The first slot in the first bucket that may be meant: what to fetch next.
-    #[inline]
-    pub fn guess(&self, hash: Hash) -> Option<Slot> {
+    /// The first slot in the first bucket that may be meant: what to fetch next, and to look at
+    /// first.
+    #[inline(always)]
+    pub fn guess(&self, hash: Hash) -> Guess {
         let bucket = &self.buckets[hash.place(self.count) as usize];
         let found = bucket.matches(hash.tag());
         let at = found.trailing_zeros() as usize;
-        bucket.slots.get(at).map(|&word| unpack(word).0)
+        bucket
+            .slots
+            .get(at)
+            .map_or(Guess::NONE, |&word| Guess(word))
     }
 
     /// The first slot that has this hash's tag and that `is_it` accepts.

@@ -24,5 +24,6 @@ pub mod timeout;
 pub mod wheel;
 
 pub use entry::{Entry, Flags};
+pub use index::Guess;
 pub use key::{Address, Hash, Hasher, Key};
 pub use table::{Control, Found, Full, Side, Slot, Table};

@@ -5,7 +5,7 @@ use arch::{HugeSlice, PageKind, Pages, PagesError};
 use super::defence::Sweep;
 use super::entry::{Entry, Flags};
 use super::fifo::Fifo;
-use super::index::Index;
+use super::index::{Guess, Index};
 use super::key::{Address, Hash, Hasher, Key};
 use super::template::REARMED_MS;
 use super::wheel::{NIL, Wheel};
@@ -178,12 +178,27 @@ impl<A: Address> Table<A> {
         self.index.prefetch(hash);
     }
 
-    /// Fetches the entry that a look-up will most likely end at. The bucket should be there.
-    #[inline]
-    pub fn prefetch_entry(&self, hash: Hash) {
-        if let Some(slot) = self.index.guess(hash) {
-            self.entries.prefetch(slot.0 as usize);
+    /// Fetches the entry that a look-up will most likely end at, and says which that is. The
+    /// bucket should be there.
+    #[inline(always)]
+    pub fn prefetch_entry(&self, hash: Hash) -> Guess {
+        let guess = self.index.guess(hash);
+        if guess != Guess::NONE {
+            self.entries.prefetch(guess.place().0.0 as usize);
         }
+        guess
+    }
+
+    /// The connection that a packet with this tuple belongs to, if the guess was right and its
+    /// deadline has not passed: then [`find`](Self::find) would find the same, for no two
+    /// connections have one tuple.
+    #[inline(always)]
+    pub fn guessed(&self, guess: Guess, key: &Key<A>, now: Millis) -> Option<(Slot, Side)> {
+        let (slot, side) = guess.place();
+        let entry = self.entries.get(slot.0 as usize)?;
+        let known = side == Side::Client || entry.flags.has(Flags::TWO_WAY);
+        let right = entry.matches(side, key) && known && !entry.is_over(now);
+        right.then_some((slot, side))
     }
 
     /// The connection that a packet with this tuple belongs to.
@@ -203,6 +218,12 @@ impl<A: Address> Table<A> {
     #[inline]
     pub fn entry(&self, slot: Slot) -> &Entry<A> {
         &self.entries[slot.0 as usize]
+    }
+
+    /// The same for who only wants to look, and may find that there is no such slot.
+    #[inline]
+    pub fn peek(&self, slot: Slot) -> Option<&Entry<A>> {
+        self.entries.get(slot.0 as usize)
     }
 
     /// The same, to count a packet or to change its state.

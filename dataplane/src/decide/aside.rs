@@ -69,7 +69,7 @@ impl Context<'_> {
         let table = A::table(self.state);
         let found = table.find(table.hash(&about.key), &about.key, self.now);
         let Found::Live(slot, side) = found else {
-            return self.error_elsewhere(&about, origin);
+            return self.error_elsewhere(frame, &about, origin);
         };
         let entry = *table.entry(slot);
         frame.observe(Event::of(&entry, side));
@@ -81,9 +81,14 @@ impl Context<'_> {
     }
 
     /// The worker that may know the connection, but never one to make it.
-    fn error_elsewhere<A: Stored>(&self, about: &Embedded<A>, origin: Origin) -> Option<Verdict> {
+    fn error_elsewhere<A: Stored, F: Frame>(
+        &self,
+        frame: &mut F,
+        about: &Embedded<A>,
+        origin: Origin,
+    ) -> Option<Verdict> {
         let Origin { port, step, .. } = origin;
-        match self.service_of(&about.key, port) {
+        match self.service_of(frame, &about.key, port) {
             Some((service, _)) => {
                 let next = service
                     .owners
@@ -106,6 +111,7 @@ impl Context<'_> {
         };
         let hop = Towards::Hop(hop);
         let way = way(self.snapshot, shape(about), hop, real.forwarder.overhead())?;
+        frame.observe(way.event(hop));
         let outer = self.outer(&real.forwarder);
         real.forwarder
             .error_to_real(frame, entry, way.link, outer)?;
@@ -121,6 +127,7 @@ impl Context<'_> {
         let real = real_of(self.snapshot, entry)?;
         let hop = self.towards(entry.client.to_ip(), u32::from(entry.client_port))?;
         let way = way(self.snapshot, shape(about), hop, 0)?;
+        frame.observe(way.event(hop));
         real.forwarder.error_to_client(frame, entry, way.link)?;
         Ok(self.by(&way))
     }

@@ -14,7 +14,7 @@ use crate::conn::defence::every;
 use crate::conn::table::New;
 use crate::conn::{Control, Flags, Found, Full, Key, Side, Slot, tcp, template};
 use crate::fwd::Forwarder;
-use crate::observe::Event;
+use crate::observe::{self, Declined, Event};
 use crate::owner::{Next, Step, next_stop};
 use crate::parse::Packet;
 use crate::port::{Frame, PortId, WorkerId};
@@ -50,9 +50,11 @@ impl<'a> Context<'a> {
         &Origin { port, step, .. }: &Origin,
     ) -> Result<Slot, Verdict> {
         let key = &packet.key;
-        let found = self
-            .service_of(key, port)
-            .filter(|_| key.source_port != FTP_DATA);
+        let mut found = self.service_of(frame, key, port);
+        if found.is_some() && key.source_port == FTP_DATA {
+            frame.observe(Event::Declined(Declined::FtpData));
+            found = None;
+        }
         let Some((service, by)) = found else {
             return Err(match self.elsewhere(key, step) {
                 Some(verdict) => verdict,
@@ -88,8 +90,9 @@ impl<'a> Context<'a> {
 
     /// The service that takes the client's packet with this tuple, which came by `entry`, and
     /// by what it does.
-    pub(super) fn service_of<A: Stored>(
+    pub(super) fn service_of<A: Stored, F: Frame>(
         &self,
+        frame: &mut F,
         key: &Key<A>,
         entry: PortId,
     ) -> Option<(&'a Service, By)> {
@@ -97,7 +100,15 @@ impl<'a> Context<'a> {
         let mark = snapshot.marks.of(key, entry);
         let vip = key.destination.to_ip();
         let index = &snapshot.index;
-        let (id, by) = index.find(mark, key.protocol, vip, key.destination_port)?;
+        let tell = |by, found| {
+            frame.observe(Event::Tried {
+                by,
+                protocol: key.protocol,
+                destination: (vip, key.destination_port),
+                found,
+            });
+        };
+        let (id, by) = index.find_telling(mark, key.protocol, vip, key.destination_port, tell)?;
         Some((snapshot.services.get(id.0)?.as_ref(), by))
     }
 
@@ -149,22 +160,26 @@ impl<'a> Context<'a> {
             ..
         } = *opening;
         if !service.takes(by) {
+            frame.observe(Event::Declined(Declined::OtherPort));
             return Err(self.unclaimed(packet));
         }
         if !may_open(packet, self.snapshot.settings.sloppy_tcp) {
+            frame.observe(Event::Declined(Declined::OpensNothing));
             return Err(self.stranger(frame, opening));
         }
         if let Some(n) = self.snapshot.settings.drop_packet
             && every(&mut self.state.packets_spared, n.get())
         {
+            frame.observe(Event::Declined(Declined::Defence));
             return Err(Verdict::Drop(Reason::Defence));
         }
         let once = service.one_packet && packet.key.protocol == Protocol::UDP.0;
         let room = once || self.make_room::<A>(service);
         if !room && !service.is_stateless() {
+            frame.observe(Event::Declined(Declined::NoRoom));
             return Err(Verdict::Drop(Reason::TableFull));
         }
-        let new = match self.new_connection(opening) {
+        let new = match self.new_connection(frame, opening) {
             Err(Refusal(Reason::NoReal, _)) if by == By::Ftp => {
                 return Err(self.unclaimed(packet));
             }
@@ -191,7 +206,7 @@ impl<'a> Context<'a> {
         let may_be = opening.service.is_stateless()
             && !packet.flags.syn()
             && A::table(self.state).was_full(now);
-        match may_be.then(|| self.new_connection(opening)) {
+        match may_be.then(|| self.new_connection(frame, opening)) {
             Some(Ok(new)) => self.unkept(frame, opening, &new, Reason::NoConnection),
             _ => Verdict::Drop(Reason::NoConnection),
         }
@@ -227,7 +242,11 @@ impl<'a> Context<'a> {
     }
 
     /// The connection to be: the client's own real server, or the scheduler's choice.
-    fn new_connection<A: Stored>(&mut self, opening: &Opening<'_, A>) -> Result<New<A>, Refusal> {
+    fn new_connection<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        opening: &Opening<'_, A>,
+    ) -> Result<New<A>, Refusal> {
         let Opening {
             packet,
             service,
@@ -235,8 +254,8 @@ impl<'a> Context<'a> {
             ..
         } = *opening;
         let (real_id, control) = match service.persistence {
-            Some(persistence) => self.remembered(opening, persistence)?,
-            None => (self.choose(opening)?, Control::Free),
+            Some(persistence) => self.remembered(frame, opening, persistence)?,
+            None => (self.choose(frame, opening)?, Control::Free),
         };
         let real = self.snapshot.reals.get(real_id.0).ok_or(NOBODY)?;
         let is_persistent = control != Control::Free;
@@ -268,7 +287,12 @@ impl<'a> Context<'a> {
     }
 
     /// The scheduler's choice.
-    fn choose<A: Stored>(&mut self, opening: &Opening<'_, A>) -> Result<RealId, Refusal> {
+    fn choose<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        opening: &Opening<'_, A>,
+    ) -> Result<RealId, Refusal> {
+        frame.observe(Event::Choosing(opening.service.id));
         let chosen = sched::pick(
             opening.service,
             opening.own,
@@ -277,20 +301,23 @@ impl<'a> Context<'a> {
             &Ask::of(&opening.packet.key, self.now),
             &mut self.state.sched,
         );
-        chosen.map(|candidate| candidate.real).ok_or(NOBODY)
+        let chosen = chosen.map(|candidate| candidate.real);
+        frame.observe(Event::Chosen(chosen));
+        chosen.ok_or(NOBODY)
     }
 
     /// The client's real server, as its template says; the client has a template afterwards, and
     /// its time begins anew. Weight and thresholds don't matter (reference B.6).
-    fn remembered<A: Stored>(
+    fn remembered<A: Stored, F: Frame>(
         &mut self,
+        frame: &mut F,
         opening: &Opening<'_, A>,
         persistence: Persistence,
     ) -> Result<(RealId, Control), Refusal> {
         let key = template::key(&opening.packet.key, opening.by, persistence.mask);
-        let slot = match self.template(&key, opening.service) {
+        let slot = match self.template(frame, &key, opening.service) {
             Some(slot) => slot,
-            None => self.remember(opening, key, persistence.timeout_ms)?,
+            None => self.remember(frame, opening, key, persistence.timeout_ms)?,
         };
         let entry = A::table(self.state).entry_mut(slot);
         entry.last_seen = self.now;
@@ -298,7 +325,13 @@ impl<'a> Context<'a> {
     }
 
     /// The template with this key whose real server may still be had.
-    fn template<A: Stored>(&mut self, key: &Key<A>, service: &Service) -> Option<Slot> {
+    fn template<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        key: &Key<A>,
+        service: &Service,
+    ) -> Option<Slot> {
+        use observe::Template;
         let table = A::table(self.state);
         match table.find_template(key, self.now) {
             Found::Live(slot, _) => {
@@ -309,27 +342,34 @@ impl<'a> Context<'a> {
                 let lost =
                     |real: &Real| real.standing == Standing::Removed || ends_at_0 && real.quiescent;
                 if real.is_some_and(|real| !lost(real)) {
+                    frame.observe(Event::Template(Template::Live(entry)));
                     return Some(slot);
                 }
                 entry.flags.put(Flags::INVALID, true);
+                frame.observe(Event::Template(Template::Invalid(entry)));
                 None
             }
             Found::Over(slot) => {
+                frame.observe(Event::Template(Template::Over));
                 self.end::<A>(slot);
                 None
             }
-            Found::Nothing => None,
+            Found::Nothing => {
+                frame.observe(Event::Template(Template::None));
+                None
+            }
         }
     }
 
     /// Makes a template for the scheduler's choice.
-    fn remember<A: Stored>(
+    fn remember<A: Stored, F: Frame>(
         &mut self,
+        frame: &mut F,
         opening: &Opening<'_, A>,
         key: Key<A>,
         timeout_ms: u32,
     ) -> Result<Slot, Refusal> {
-        let real_id = self.choose(opening)?;
+        let real_id = self.choose(frame, opening)?;
         let real = self.snapshot.reals.get(real_id.0).ok_or(NOBODY)?;
         let block = self.blocks.reals.get(real_id.0).ok_or(NOBODY)?;
         let address = A::from_ip(real.address).unwrap_or_default();
@@ -413,6 +453,7 @@ impl<'a> Context<'a> {
         };
         let hop = Towards::Hop(hop);
         let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
+        frame.observe(way.event(hop));
         if packet.flags.syn() {
             self.clamp::<A, F>(frame, new.service, &real.forwarder, way.mtu);
         }

@@ -9,6 +9,7 @@ use wire::Protocol;
 
 use super::{Context, Origin, Refusal};
 use crate::conn::{Entry, Slot, tcp};
+use crate::observe::{Ended, Event};
 use crate::parse::Packet;
 use crate::port::Frame;
 use crate::reply::Kind;
@@ -59,8 +60,10 @@ impl Context<'_> {
     ) -> Verdict {
         let is_tcp = packet.key.protocol == Protocol::TCP.0;
         if !is_tcp || packet.flags.syn() && !packet.flags.ack() {
-            return self.anew(frame, packet, slot, origin);
+            return self.anew(frame, packet, slot, Ended::Quiescent, origin);
         }
+        let entry = A::table(self.state).entry(slot);
+        frame.observe(Event::Ended(Ended::Quiescent, entry));
         self.end::<A>(slot);
         self.refused(Refusal(Reason::Quiescent, Some(Kind::Reset)), &packet.key)
     }

@@ -5,8 +5,9 @@ mod v4;
 mod v6;
 
 use wire::segment::Segment;
-use wire::{Delta, Protocol};
+use wire::{Delta, Protocol, plain};
 
+use super::Link;
 use crate::conn::Address;
 use crate::verdict::Reason;
 
@@ -35,6 +36,13 @@ pub trait Family: Address {
     /// # Errors
     /// As [`see`](Self::see).
     fn open(bytes: &mut [u8], quoted: bool) -> Result<Self::Open<'_>, Reason>;
+
+    /// Sends a plain packet one hop further over `link` and says where the frame ends; `None`, and
+    /// no change, where [`wire::plain`] knows better.
+    fn pass_plain(frame: &mut [u8], link: Link) -> Option<usize>;
+
+    /// The same between new ends.
+    fn readdress_plain(frame: &mut [u8], link: Link, ends: plain::Ends<Self>) -> Option<usize>;
 
     /// What is owed to each checksum that covers an address.
     fn owed(old: Self, new: Self) -> Delta;

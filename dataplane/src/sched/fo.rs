@@ -2,9 +2,10 @@
 //! it is available.
 
 use super::Pool;
+use super::ranks::Ranks;
 
-pub(super) fn pick(pool: &Pool<'_>) -> Option<usize> {
-    pool.heaviest(|at| !pool.is_overloaded(at))
+pub(super) fn pick(pool: &Pool<'_>, ranks: &Ranks) -> Option<usize> {
+    ranks.first(|at| !pool.is_overloaded(at))
 }
 
 #[cfg(test)]

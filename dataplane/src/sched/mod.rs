@@ -18,10 +18,12 @@ mod nq;
 mod ovf;
 mod prepare;
 mod random;
+mod ranks;
 mod rr;
 mod sed;
 mod sh;
 mod siphash;
+mod standing;
 pub mod sums;
 pub mod thresholds;
 mod twos;
@@ -42,6 +44,7 @@ use crate::time::Millis;
 
 pub use memory::{Expirations, Memory};
 pub use prepare::{Backend, Flags, Kind, Spec};
+pub use standing::{Standing, standings};
 
 /// A service's scheduler, with what control prepared for it ([`Scheduler::prepare`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +69,8 @@ enum Rule {
     Lblcr,
     Sed,
     Nq,
-    Fo,
-    Ovf,
+    Fo(ranks::Ranks),
+    Ovf(ranks::Ranks),
     Mh(mh::Mh),
     Twos(twos::Twos),
 }
@@ -164,8 +167,8 @@ pub fn pick<'a, A: Address>(
         }
         Rule::Sed => sed::pick(&pool),
         Rule::Nq => nq::pick(&pool),
-        Rule::Fo => fo::pick(&pool),
-        Rule::Ovf => ovf::pick(&pool),
+        Rule::Fo(ranks) => fo::pick(&pool, ranks),
+        Rule::Ovf(ranks) => ovf::pick(&pool, ranks),
         Rule::Mh(mh) => mh.pick(&pool, ask.client(*flags), flags.fallback),
         Rule::Twos(twos) => twos.pick(&pool, &mut memory.random),
     };

@@ -2,9 +2,10 @@
 //! active connections than weight; then the next. So each takes its weight and one more.
 
 use super::Pool;
+use super::ranks::Ranks;
 
-pub(super) fn pick(pool: &Pool<'_>) -> Option<usize> {
-    pool.heaviest(|at| !pool.is_overloaded(at) && pool.active(at) <= pool.weight(at))
+pub(super) fn pick(pool: &Pool<'_>, ranks: &Ranks) -> Option<usize> {
+    ranks.first(|at| !pool.is_overloaded(at) && pool.active(at) <= pool.weight(at))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::mh::{Member, Mh, Size};
+use super::ranks::Ranks;
 use super::rr::Rr;
 use super::sh::Sh;
 use super::twos::Twos;
@@ -144,8 +145,8 @@ fn rule(spec: &Spec<'_>) -> Rule {
         Kind::Lblcr => Rule::Lblcr,
         Kind::Sed => Rule::Sed,
         Kind::Nq => Rule::Nq,
-        Kind::Fo => Rule::Fo,
-        Kind::Ovf => Rule::Ovf,
+        Kind::Fo => Rule::Fo(Ranks::of(&weights(spec))),
+        Kind::Ovf => Rule::Ovf(Ranks::of(&weights(spec))),
         Kind::Mh => Rule::Mh(Mh::of(&members(spec), spec.mh_size)),
         Kind::Twos => Rule::Twos(Twos::of(&weights(spec))),
     }

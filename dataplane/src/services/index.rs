@@ -136,28 +136,46 @@ impl ServiceIndex {
         address: IpAddr,
         port: u16,
     ) -> Option<(ServiceId, By)> {
+        self.find_telling(mark, protocol, address, port, |_, _| {})
+    }
+
+    /// As [`find`](Self::find); tells each thing that a service is looked for by, and what is
+    /// found.
+    #[inline]
+    pub fn find_telling(
+        &self,
+        mark: u32,
+        protocol: u8,
+        address: IpAddr,
+        port: u16,
+        mut tell: impl FnMut(By, Option<ServiceId>),
+    ) -> Option<(ServiceId, By)> {
+        let mut by = |by, key: Key| {
+            let found = self.get(&key);
+            tell(by, found);
+            found.map(|id| (id, by))
+        };
         if mark != 0
             && self.marks != 0
-            && let Some(id) = self.get(&Key::mark(mark, address.is_ipv6()))
+            && let Some(found) = by(By::Mark(mark), Key::mark(mark, address.is_ipv6()))
         {
-            return Some((id, By::Mark(mark)));
+            return Some(found);
         }
-        if let Some(id) = self.get(&Key::address(protocol, address, port)) {
-            return Some((id, By::Port));
+        if let Some(found) = by(By::Port, Key::address(protocol, address, port)) {
+            return Some(found);
         }
         let is_data = port == FTP_DATA || port >= UNPRIVILEGED;
         if self.ftp != 0
             && protocol == wire::Protocol::TCP.0
             && is_data
-            && let Some(id) = self.get(&Key::address(protocol, address, FTP))
+            && let Some(found) = by(By::Ftp, Key::address(protocol, address, FTP))
         {
-            return Some((id, By::Ftp));
+            return Some(found);
         }
         if self.all_ports == 0 {
             return None;
         }
-        let id = self.get(&Key::address(protocol, address, 0))?;
-        Some((id, By::AllPorts))
+        by(By::AllPorts, Key::address(protocol, address, 0))
     }
 
     /// Services in it.

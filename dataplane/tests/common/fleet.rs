@@ -166,6 +166,8 @@ pub struct Fleet {
     pub specs: Vec<Spec>,
     pub snapshot: Snapshot,
     pub control: ControlEnd<Recycler>,
+    /// What is ours beside the services' own.
+    pub also_owned: Vec<(IpAddr, Owned)>,
     publisher: Publisher<Snapshot>,
     revision: u64,
 }
@@ -216,6 +218,7 @@ impl Fleet {
             specs,
             snapshot: Snapshot::default(),
             control,
+            also_owned: Vec::new(),
             publisher,
             revision: 0,
         };
@@ -241,7 +244,7 @@ impl Fleet {
             ..Snapshot::default()
         };
         snapshot.hops.set(GATEWAY.0, hop(WAN));
-        let (mut owned, mut nat) = (Vec::new(), Vec::new());
+        let (mut owned, mut nat) = (self.also_owned.clone(), Vec::new());
         let rules = self.specs.iter().enumerate().filter_map(mark_rule);
         snapshot.marks = Marks::new(rules.collect());
         for at in 0..self.specs.len() {

@@ -55,14 +55,14 @@ impl Sum {
 
 /// Adds with the carry brought back in, so the sum is right modulo 65535 however long it grows.
 #[inline]
-fn end_around(a: u64, b: u64) -> u64 {
+pub(crate) fn end_around(a: u64, b: u64) -> u64 {
     let (sum, carry) = a.overflowing_add(b);
     sum + u64::from(carry)
 }
 
 /// Folds to 16 bits. 0 comes out only for 0 in: a sum of 65535 stays 65535.
 #[inline]
-fn fold(sum: u64) -> u16 {
+pub(crate) fn fold(sum: u64) -> u16 {
     let sum = (sum >> 32) + (sum & 0xffff_ffff);
     let sum = (sum >> 16) + (sum & 0xffff);
     let sum = (sum >> 16) + (sum & 0xffff);

@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 
 use wire::bytes::Bytes;
 use wire::segment::Segment;
-use wire::{Delta, Protocol, icmpv4, ipv4};
+use wire::{Delta, Protocol, icmpv4, ipv4, plain};
 
+use super::super::Link;
 use super::{Family, Ip, IpMut, Said};
 use crate::verdict::Reason;
 
@@ -23,6 +24,16 @@ impl Family for u32 {
     #[inline]
     fn open(bytes: &mut [u8], quoted: bool) -> Result<Self::Open<'_>, Reason> {
         parse(bytes, quoted)
+    }
+
+    #[inline(always)]
+    fn pass_plain(frame: &mut [u8], link: Link) -> Option<usize> {
+        plain::pass(frame, link.ours, link.next)
+    }
+
+    #[inline(always)]
+    fn readdress_plain(frame: &mut [u8], link: Link, ends: plain::Ends<Self>) -> Option<usize> {
+        plain::readdress(frame, link.ours, link.next, ends)
     }
 
     #[inline]

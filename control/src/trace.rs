@@ -1,0 +1,16 @@
+//! What would become of a packet, and why: step by step, as the workers' own code takes it.
+//!
+//! A frame that is traced gives each [`Event`](dataplane::observe::Event) that it hears to a
+//! [`Recorder`]; [`tell`] puts the steps into words when it is through. Who drives the workers is
+//! the caller's business: a replay has its own, the daemon makes some for one packet.
+
+mod fields;
+mod frame;
+mod record;
+mod tell;
+mod words;
+
+pub use frame::{Made, MakeError, make};
+pub use record::{Recorder, Step};
+pub use tell::{Sent, Trace, tell};
+pub use words::{end, mode};

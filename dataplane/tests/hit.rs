@@ -1,0 +1,185 @@
+//! The common way of a packet and the long one: the same bytes, counts and connections.
+//!
+//! A VIP that is not held makes the worker ask about every packet, so the common way is taken by
+//! none. Two workers, one with such a VIP beside its services, get the same packets: of all modes,
+//! both families, TCP and UDP, from clients and real servers, with all kinds of flags and hops.
+
+mod common;
+
+use std::net::IpAddr;
+
+use common::fleet::{Fleet, Mode, Spec, real_address, vip};
+use common::*;
+use dataplane::port::PortId;
+use dataplane::sched::Kind;
+use dataplane::services::{Owned, Unmatched};
+use proptest::prelude::*;
+use wire::build::{Packet, ip, tcp, udp};
+use wire::tcp::Flags;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const CLIENTS: u8 = 3;
+
+/// One packet of a connection, or a wait.
+#[derive(Clone, Debug)]
+struct Step {
+    service: usize,
+    client: u8,
+    back: bool,
+    flags: u8,
+    ttl: u8,
+    octets: usize,
+    df: bool,
+    wait_ms: u32,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let usual = Flags::ACK.0;
+    let flags = prop_oneof![
+        6 => Just(usual),
+        2 => Just(Flags::SYN.0),
+        1 => any::<u8>(),
+    ];
+    let ttl = prop_oneof![8 => Just(64u8), 1 => 0u8..4];
+    let octets = prop_oneof![8 => 0usize..20, 1 => 1430usize..1480];
+    let wait_ms = prop_oneof![30 => 0u32..50, 1 => 0u32..400_000];
+    let who = (0..specs().len(), 0..CLIENTS, any::<bool>());
+    (who, flags, ttl, octets, any::<bool>(), wait_ms).prop_map(
+        |((service, client, back), flags, ttl, octets, df, wait_ms)| Step {
+            service,
+            client,
+            back,
+            flags,
+            ttl,
+            octets,
+            df,
+            wait_ms,
+        },
+    )
+}
+
+/// A service of every mode, family and protocol, each with a real server of its own.
+fn specs() -> Vec<Spec> {
+    let mut specs = Vec::new();
+    for v6 in [false, true] {
+        for protocol in [TCP, UDP] {
+            for mode in Mode::ALL {
+                let n = u8::try_from(specs.len() % 5 + 1).expect("small");
+                specs.push(Spec::new(v6, protocol, Kind::Rr, &[(n, mode)]));
+            }
+        }
+    }
+    specs
+}
+
+fn client(n: u8, v6: bool) -> IpAddr {
+    match v6 {
+        false => [8, 8, 8, n].into(),
+        true => [0x2001, 0xdb8, 9, 0, 0, 0, 0, u16::from(n)].into(),
+    }
+}
+
+/// The packet of a step; a reply goes to where FULLNAT's last packet came from.
+fn packet(spec: &Spec, at: usize, step: &Step, seen: Option<(IpAddr, u16)>) -> Packet {
+    let (n, mode) = spec.reals[0];
+    let from = (client(step.client, spec.v6), 1000);
+    let ((from, from_port), (to, to_port)) = if step.back {
+        let real = (real_address(n, spec.v6), spec.real_port(mode));
+        (real, seen.unwrap_or(from))
+    } else {
+        (from, (vip(at, spec.v6), spec.port))
+    };
+    let packet = ip(from, to).ttl(step.ttl);
+    let packet = if step.df { packet.df() } else { packet };
+    let data = vec![7; step.octets];
+    match spec.protocol {
+        TCP => packet.with(
+            tcp(from_port, to_port)
+                .flags(Flags(step.flags))
+                .payload(data),
+        ),
+        _ => packet.with(udp(from_port, to_port).payload(data)),
+    }
+}
+
+/// The source of a frame that goes to a real server.
+fn source(frame: &[u8], v6: bool) -> Option<(IpAddr, u16)> {
+    let port = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
+    if v6 {
+        let address: [u8; 16] = frame.get(22..38)?.try_into().ok()?;
+        Some((address.into(), port(54)?))
+    } else {
+        let address: [u8; 4] = frame.get(26..30)?.try_into().ok()?;
+        Some((address.into(), port(34)?))
+    }
+}
+
+/// A frame in which an IPv4 checksum has one zero: one's complement has two.
+fn one_zero((port, frame): &(PortId, Vec<u8>)) -> (PortId, Vec<u8>) {
+    let mut frame = frame.clone();
+    if frame[12..14] == [8, 0] && frame[24..26] == [0xff, 0xff] {
+        frame[24..26].fill(0);
+    }
+    (*port, frame)
+}
+
+fn counts(fleet: &Fleet) -> Vec<(&'static str, u64)> {
+    let named = fleet.counters[0].named();
+    named.filter(|(name, _)| !name.contains("cycles")).collect()
+}
+
+/// Every connection of a worker, as it would be listed.
+fn connections(fleet: &Fleet) -> Vec<String> {
+    let state = fleet.workers[0].state();
+    let v4 = state.v4.iter().map(|entry| format!("{entry:?}"));
+    let v6 = state.v6.iter().map(|entry| format!("{entry:?}"));
+    let mut all: Vec<_> = v4.chain(v6).collect();
+    all.sort();
+    all
+}
+
+fn traffic(fleet: &Fleet, service: u32) -> String {
+    let blocks = &fleet.snapshot.blocks[0];
+    let own = blocks.services.get(service).expect("a service");
+    format!("{own:?}")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn the_common_way_is_the_long_way(steps in prop::collection::vec(step(), 1..150)) {
+        let mut common = Fleet::new(1, specs());
+        let mut long = Fleet::new(1, specs());
+        let held = Owned::Vip { held: false, unmatched: Unmatched::Drop };
+        long.also_owned.push(([192, 0, 2, 99].into(), held));
+        long.compile();
+        common.compile();
+        let mut seen = std::collections::HashMap::new();
+        for step in steps {
+            let spec = common.specs[step.service].clone();
+            let of = (step.service, step.client);
+            let packet = packet(&spec, step.service, &step, seen.get(&of).copied());
+            let port = PortId(u16::from(step.back));
+            let mac = if step.back { LAN_MAC } else { WAN_MAC };
+            let frame = packet.ether(GATEWAY_MAC, mac).bytes();
+            for fleet in [&mut common, &mut long] {
+                fleet.now = fleet.now.plus(step.wait_ms);
+                // Twice in one burst: the second finds the table as the first left it.
+                fleet.give(0, port, &frame);
+                fleet.give(0, port, &frame);
+            }
+            let (short, other) = (common.turn(0), long.turn(0));
+            let equal = short.iter().map(one_zero).eq(other.iter().map(one_zero));
+            prop_assert!(equal, "{step:?}\n{short:02x?}\n{other:02x?}");
+            if let Some((_, sent)) = short.last() && !step.back && spec.reals[0].1.is_two_way() {
+                seen.insert(of, source(sent, spec.v6).expect("whole"));
+            }
+        }
+        prop_assert_eq!(counts(&common), counts(&long));
+        prop_assert_eq!(connections(&common), connections(&long));
+        for service in 0..20 {
+            prop_assert_eq!(traffic(&common, service), traffic(&long, service));
+        }
+    }
+}

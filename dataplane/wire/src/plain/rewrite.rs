@@ -1,0 +1,279 @@
+//! A plain packet, one hop further: in a new envelope, and between new ends.
+//!
+//! Sums are taken of what stands in the frame, in the machine's byte order: one's complement does
+//! not care (RFC 1071 section 2 (B)). Where a packet is not plain or has no hops left, nothing
+//! changes and the answer is `None`.
+
+use super::{ETHERNET, IPV4, IPV6, TCP, UDP};
+use crate::bytes::{get, get16, put};
+use crate::checksum::{end_around, fold, for_udp};
+use crate::ethernet::Mac;
+
+/// Who a packet is between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends<A> {
+    /// Source address, in host order.
+    pub src: A,
+    /// Destination address, in host order.
+    pub dst: A,
+    /// Source port.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+}
+
+impl<A> Ends<A> {
+    /// The ports as they stand in a frame.
+    #[inline(always)]
+    fn ports(&self) -> [u8; 4] {
+        (u32::from(self.src_port) << 16 | u32::from(self.dst_port)).to_be_bytes()
+    }
+}
+
+/// Sends a plain IPv4 frame one hop further in a new envelope and says where its packet ends.
+#[inline(always)]
+pub fn pass(frame: &mut [u8], src: Mac, dst: Mac) -> Option<usize> {
+    let head: &mut [u8; 34] = frame.first_chunk_mut()?;
+    if get::<3>(head, 12) != [0x08, 0x00, 0x45] || head[22] <= 1 {
+        return None;
+    }
+    head[22] -= 1;
+    // RFC 1141: one less in the upper octet is 0x0100 more in the checksum, carry brought round.
+    let (sum, carry) = get16(head, 24).overflowing_add(0x0100);
+    put(head, 24, (sum + u16::from(carry)).to_be_bytes());
+    put(head, 0, dst.0);
+    put(head, 6, src.0);
+    Some(ETHERNET + usize::from(get16(head, 16)))
+}
+
+/// As [`pass`], for IPv6, which has no checksum of its own.
+#[inline(always)]
+pub fn pass_v6(frame: &mut [u8], src: Mac, dst: Mac) -> Option<usize> {
+    let head: &mut [u8; 54] = frame.first_chunk_mut()?;
+    if get::<2>(head, 12) != [0x86, 0xdd] || head[21] <= 1 {
+        return None;
+    }
+    head[21] -= 1;
+    put(head, 0, dst.0);
+    put(head, 6, src.0);
+    Some(ETHERNET + usize::from(IPV6) + usize::from(get16(head, 18)))
+}
+
+/// As [`pass`], between new ends.
+#[inline(always)]
+pub fn readdress(frame: &mut [u8], src: Mac, dst: Mac, ends: Ends<u32>) -> Option<usize> {
+    let head: &[u8; 38] = frame.first_chunk()?;
+    let protocol = head[23];
+    let checksum = transport_checksum(frame, usize::from(IPV4), protocol)?;
+    let new = (u64::from(ends.src) << 32 | u64::from(ends.dst)).to_be_bytes();
+    let addresses = narrowed(owed_64(get(head, 26), new));
+    let ports = owed_32(get(head, 34), ends.ports());
+    let end = pass(frame, src, dst)?;
+    let head: &mut [u8; 38] = frame.first_chunk_mut()?;
+    let sum = u64::from(!u16::from_ne_bytes(get(head, 24))) + addresses;
+    put(head, 24, (!fold(sum)).to_ne_bytes());
+    put(head, 26, new);
+    put(head, 34, ends.ports());
+    settle(frame, checksum, protocol, addresses + ports)?;
+    Some(end)
+}
+
+/// As [`readdress`], for IPv6.
+#[inline(always)]
+pub fn readdress_v6(frame: &mut [u8], src: Mac, dst: Mac, ends: Ends<u128>) -> Option<usize> {
+    let head: &[u8; 58] = frame.first_chunk()?;
+    let protocol = head[20];
+    let checksum = transport_checksum(frame, usize::from(IPV6), protocol)?;
+    let (from, to) = (ends.src.to_be_bytes(), ends.dst.to_be_bytes());
+    let addresses = end_around(
+        end_around(
+            owed_64(get(head, 22), get(&from, 0)),
+            owed_64(get(head, 30), get(&from, 8)),
+        ),
+        end_around(
+            owed_64(get(head, 38), get(&to, 0)),
+            owed_64(get(head, 46), get(&to, 8)),
+        ),
+    );
+    let ports = owed_32(get(head, 54), ends.ports());
+    let end = pass_v6(frame, src, dst)?;
+    let head: &mut [u8; 58] = frame.first_chunk_mut()?;
+    put(head, 22, from);
+    put(head, 38, to);
+    put(head, 54, ends.ports());
+    settle(frame, checksum, protocol, narrowed(addresses) + ports)?;
+    Some(end)
+}
+
+/// Where the transport's checksum is, if it is in the frame.
+#[inline(always)]
+fn transport_checksum(frame: &[u8], header: usize, protocol: u8) -> Option<usize> {
+    let at = match protocol {
+        TCP => ETHERNET + header + 16,
+        UDP => ETHERNET + header + 6,
+        _ => return None,
+    };
+    (at + 2 <= frame.len()).then_some(at)
+}
+
+/// Pays what is owed to the transport's checksum; one that is absent in UDP stays so.
+#[inline(always)]
+fn settle(frame: &mut [u8], at: usize, protocol: u8, owed: u64) -> Option<()> {
+    let field: &mut [u8; 2] = frame.get_mut(at..)?.first_chunk_mut()?;
+    let old = u16::from_ne_bytes(*field);
+    if protocol == UDP && old == 0 {
+        return Some(());
+    }
+    let new = !fold(u64::from(!old) + owed);
+    let new = if protocol == UDP { for_udp(new) } else { new };
+    *field = new.to_ne_bytes();
+    Some(())
+}
+
+/// What a change owes (RFC 1624 section 3, eqn. 3).
+#[inline(always)]
+fn owed_64(old: [u8; 8], new: [u8; 8]) -> u64 {
+    end_around(!u64::from_ne_bytes(old), u64::from_ne_bytes(new))
+}
+
+/// The same of 32 bits: less than 2^33.
+#[inline(always)]
+fn owed_32(old: [u8; 4], new: [u8; 4]) -> u64 {
+    u64::from(!u32::from_ne_bytes(old)) + u64::from(u32::from_ne_bytes(new))
+}
+
+/// The same sum in less than 2^33, so that others can be added.
+#[inline(always)]
+fn narrowed(sum: u64) -> u64 {
+    (sum >> 32) + (sum & 0xffff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::build::{ip, tcp, udp};
+
+    const OURS: Mac = Mac([6; 6]);
+    const NEXT: Mac = Mac([8; 6]);
+
+    /// The packet of a case between two ends, its hops given, in an envelope.
+    fn built<A: Into<std::net::IpAddr>>(
+        (from, to): (A, A),
+        (from_port, to_port): (u16, u16),
+        ttl: u8,
+        body: &(bool, bool, Vec<u8>),
+    ) -> crate::build::Packet {
+        let (is_tcp, summed, data) = body;
+        let packet = ip(from, to).ttl(ttl);
+        match (is_tcp, summed) {
+            (true, _) => packet.with(tcp(from_port, to_port).ack().payload(data.clone())),
+            (false, true) => packet.with(udp(from_port, to_port).payload(data.clone())),
+            (false, false) => packet.with(udp(from_port, to_port).unsummed().payload(data.clone())),
+        }
+    }
+
+    /// One's complement has two zeros: the frame without the checksums that were verified.
+    fn normal(frame: &[u8], header: usize, is_tcp: bool) -> Vec<u8> {
+        let mut frame = frame.to_vec();
+        if header == 20 {
+            let ip = crate::ipv4::Packet::parse(&frame[ETHERNET..]).expect("built");
+            assert!(ip.verify_checksum());
+            frame[24..26].fill(0);
+        }
+        let at = ETHERNET + header + if is_tcp { 16 } else { 6 };
+        if frame[at..at + 2] == [0xff, 0xff] {
+            frame[at..at + 2].fill(0);
+        }
+        frame
+    }
+
+    fn body() -> impl Strategy<Value = (bool, bool, Vec<u8>)> {
+        (
+            any::<bool>(),
+            any::<bool>(),
+            prop::collection::vec(any::<u8>(), 0..30),
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn new_ends_are_as_if_built_so(
+            old in any::<([u8; 4], [u8; 4], u16, u16)>(),
+            new in any::<([u8; 4], [u8; 4], u16, u16)>(),
+            ttl in 2u8..,
+            body in body(),
+        ) {
+            let mut frame = built((old.0, old.1), (old.2, old.3), ttl, &body)
+                .ether(Mac::ZERO, Mac::ZERO).bytes();
+            let want = built((new.0, new.1), (new.2, new.3), ttl - 1, &body)
+                .ether(OURS, NEXT).bytes();
+            let ends = Ends {
+                src: u32::from_be_bytes(new.0),
+                dst: u32::from_be_bytes(new.1),
+                src_port: new.2,
+                dst_port: new.3,
+            };
+            prop_assert_eq!(readdress(&mut frame, OURS, NEXT, ends), Some(want.len()));
+            prop_assert_eq!(normal(&frame, 20, body.0), normal(&want, 20, body.0));
+        }
+
+        #[test]
+        fn the_same_in_v6(
+            old in any::<([u8; 16], [u8; 16], u16, u16)>(),
+            new in any::<([u8; 16], [u8; 16], u16, u16)>(),
+            ttl in 2u8..,
+            body in body(),
+        ) {
+            let mut frame = built((old.0, old.1), (old.2, old.3), ttl, &body)
+                .ether(Mac::ZERO, Mac::ZERO).bytes();
+            let mut passed = frame.clone();
+            let same = built((old.0, old.1), (old.2, old.3), ttl - 1, &body)
+                .ether(OURS, NEXT).bytes();
+            prop_assert_eq!(pass_v6(&mut passed, OURS, NEXT), Some(same.len()));
+            prop_assert_eq!(passed, same);
+            let want = built((new.0, new.1), (new.2, new.3), ttl - 1, &body)
+                .ether(OURS, NEXT).bytes();
+            let ends = Ends {
+                src: u128::from_be_bytes(new.0),
+                dst: u128::from_be_bytes(new.1),
+                src_port: new.2,
+                dst_port: new.3,
+            };
+            prop_assert_eq!(readdress_v6(&mut frame, OURS, NEXT, ends), Some(want.len()));
+            prop_assert_eq!(normal(&frame, 40, body.0), normal(&want, 40, body.0));
+        }
+    }
+
+    #[test]
+    fn without_hops_nothing_changes() {
+        let body = (true, true, vec![]);
+        let ends = |src, dst| Ends {
+            src,
+            dst,
+            src_port: 3,
+            dst_port: 4,
+        };
+        let v4 = built(([1; 4], [2; 4]), (1, 2), 1, &body)
+            .ether(OURS, NEXT)
+            .bytes();
+        let mut frame = v4.clone();
+        assert_eq!(readdress(&mut frame, NEXT, OURS, ends(1, 2)), None);
+        assert_eq!(frame, v4);
+        let v6 = built(([1; 16], [2; 16]), (1, 2), 1, &body)
+            .ether(OURS, NEXT)
+            .bytes();
+        let mut frame = v6.clone();
+        let ends = Ends {
+            src: 1,
+            dst: 2,
+            src_port: 3,
+            dst_port: 4,
+        };
+        assert_eq!(readdress_v6(&mut frame, NEXT, OURS, ends), None);
+        assert_eq!(pass_v6(&mut frame, NEXT, OURS), None);
+        assert_eq!(frame, v6);
+    }
+}
