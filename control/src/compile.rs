@@ -20,8 +20,8 @@ use dataplane::sched::thresholds::Limits;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec};
 use dataplane::services::marks::Network;
 use dataplane::services::{
-    Access, Asks, Blocks, Candidate, Hop, HopId, Key, NatReal, NatReals, Persistence, Real, RealId,
-    Route, Routes, Service, ServiceId, Snapshot, Standing, Target,
+    Access, Asks, Blocks, Candidate, Hop, HopId, Key, NatReal, Persistence, Real, RealId, Route,
+    Routes, Service, ServiceId, Snapshot, Standing, Target,
 };
 use proto::listing::{Rates, Totals};
 use wire::ethernet::Mac;
@@ -216,8 +216,8 @@ pub struct Compiler {
     pass: Option<Pass>,
     /// NAT real servers, those in the trash included.
     nat_reals: BTreeSet<(NatReal, ServiceId)>,
-    /// Whether the snapshot's table of them is behind.
-    nat_reals_changed: bool,
+    /// Those of which the snapshot's table is behind.
+    nat_changes: BTreeSet<NatReal>,
     /// Services with connections made under older fields, and the snapshot that changed them.
     changing: HashMap<Listen, u64>,
     /// Services whose change waits until connections under some older fields have ended.
@@ -276,6 +276,19 @@ impl Compiler {
         true
     }
 
+    /// What goes to this neighbour: how many real servers' packets, whether a route's, and
+    /// whether those of clients that only packets asked for.
+    pub fn users(&self, neighbour: &Neighbour) -> (usize, bool, bool) {
+        let all = self
+            .hops
+            .get(&Some(*neighbour))
+            .map_or(0, |next| next.users);
+        let gateway = self.gateways.contains_key(neighbour);
+        let client = self.met.contains_key(neighbour);
+        let others = usize::from(gateway) + usize::from(client);
+        (all.saturating_sub(others), gateway, client)
+    }
+
     /// Whether packets find the way to this neighbour by themselves: through a real server or
     /// a route, or because it was met.
     pub fn leads_to(&self, neighbour: &Neighbour) -> bool {
@@ -285,15 +298,24 @@ impl Compiler {
     /// Brings the tables up to date that are made of many objects: to be called before a
     /// snapshot is published.
     pub fn settle(&mut self, topology: &Topology) {
-        if std::mem::take(&mut self.nat_reals_changed) {
-            let all = self.nat_reals.iter().copied().collect();
-            self.snapshot.nat_reals = NatReals::new(all);
-        }
+        self.settle_nat();
         if std::mem::take(&mut self.routes_changed) {
             let routes: Vec<_> = topology.routes().iter().map(|p| self.path(p)).collect();
             let met = self.met.iter().map(|(&(_, address), &hop)| (address, hop));
             let routes = Routes::new(&routes, met.collect());
             self.snapshot.routes = routes.with_made_up_neighbours(topology.make_up());
+        }
+    }
+
+    /// Brings the table of NAT real servers up to date, where it changed.
+    pub fn settle_nat(&mut self) {
+        let all = ServiceId(0)..=ServiceId(u32::MAX);
+        for real in std::mem::take(&mut self.nat_changes) {
+            let services = self
+                .nat_reals
+                .range((real, *all.start())..=(real, *all.end()));
+            let services = services.map(|&(_, service)| service).collect();
+            self.snapshot.nat_reals.set(real, services);
         }
     }
 
@@ -676,7 +698,9 @@ impl Compiler {
     /// Replies from a NAT real server belong to this service from now on.
     fn expect_replies(&mut self, listen: &Listen, service: ServiceId, endpoint: &Endpoint) {
         for reply in replies(listen, endpoint) {
-            self.nat_reals_changed |= self.nat_reals.insert((reply, service));
+            if self.nat_reals.insert((reply, service)) {
+                self.nat_changes.insert(reply);
+            }
         }
     }
 
@@ -754,7 +778,9 @@ impl Compiler {
         }
         if let Some(service) = self.services.find(listen).map(ServiceId) {
             for reply in replies(listen, endpoint) {
-                self.nat_reals_changed |= self.nat_reals.remove(&(reply, service));
+                if self.nat_reals.remove(&(reply, service)) {
+                    self.nat_changes.insert(reply);
+                }
             }
         }
         self.snapshot.reals.clear(slot);

@@ -29,6 +29,7 @@ use crate::compile::{Compiler, is_local};
 use crate::connections::{Connections, Portion, View, Walks};
 use crate::defence::{Capacity, shortage};
 use crate::link::Packet;
+use crate::links::{self, Links, NeighbourRow};
 use crate::locals::Locals;
 use crate::model::{ApplyError, Change, Model, ServiceEntry};
 use crate::neigh::{Action, Instant, Neighbours, State};
@@ -309,6 +310,10 @@ impl Engine {
             Command::List(options) => self.list(options, request.format),
             Command::Save { numeric } => self.save(*numeric, request.format),
             Command::SaveFile { json } => self.save_file(*json),
+            Command::Neighbours { json } => {
+                let links = self.links(now);
+                self.said(if *json { links.json() } else { links.text() })
+            }
             Command::ListLocalAddresses(listen) => {
                 self.local_addresses(listen.as_ref(), request.format)
             }
@@ -449,6 +454,30 @@ impl Engine {
             return self.said(text + "\n");
         }
         self.said(config::toml::write(&self.as_file()))
+    }
+
+    /// Who is where on our links.
+    fn links(&self, now: Instant) -> Links {
+        let row = |(neighbour, state): (Neighbour, State)| {
+            let (real_servers, gateway, client) = self.compiler.users(&neighbour);
+            let confirmed = self.neighbours.confirmed_at(&neighbour);
+            NeighbourRow {
+                address: neighbour.1.to_string(),
+                mac: state.mac().map(|mac| mac.to_string()),
+                port: links::port_name(&self.topology, neighbour.0),
+                state: state.name(),
+                age_s: confirmed.map(|at| now.saturating_sub(at) / 1000),
+                held_frames: self.waiting.held(&neighbour),
+                real_servers,
+                gateway,
+                // Asked for by a packet, and not there yet.
+                client: client || self.waiting.has_met(&neighbour),
+            }
+        };
+        Links {
+            neighbours: self.neighbours.iter().map(row).collect(),
+            conflicts: links::conflicts(self, now),
+        }
     }
 
     fn data(&self, listing: Listing) -> Answer {

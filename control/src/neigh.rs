@@ -14,6 +14,7 @@ use wire::arp::{Arp, Operation};
 use wire::ethernet::Mac;
 use wire::ndp::{Kind, Message};
 
+use crate::conflict::Conflicts;
 use crate::link::Packet;
 use crate::topology::{Neighbour, Topology};
 
@@ -145,6 +146,7 @@ struct Entry {
     users: usize,
     due: Option<Instant>,
     doubted_at: Option<Instant>,
+    confirmed_at: Option<Instant>,
 }
 
 /// Something to do at a certain time.
@@ -161,6 +163,7 @@ pub struct Neighbours {
     due: BTreeSet<(Instant, Job)>,
     announcing: HashMap<Neighbour, (Instant, u32)>,
     actions: VecDeque<Action>,
+    conflicts: Conflicts,
     /// Thousandths of a packet that may be sent now.
     allowance: u64,
     filled: Instant,
@@ -173,6 +176,7 @@ impl Default for Neighbours {
             due: BTreeSet::new(),
             announcing: HashMap::new(),
             actions: VecDeque::new(),
+            conflicts: Conflicts::default(),
             allowance: SENDS_AT_ONCE * 1000,
             filled: 0,
         }
@@ -193,6 +197,7 @@ impl Neighbours {
                     users,
                     due,
                     doubted_at,
+                    confirmed_at: None,
                 },
             );
         }
@@ -210,6 +215,7 @@ impl Neighbours {
             users: 1,
             due: None,
             doubted_at: None,
+            confirmed_at: None,
         };
         self.entries.insert(neighbour, entry);
         self.schedule(neighbour, Some(now));
@@ -239,6 +245,7 @@ impl Neighbours {
         if let Some((at, left)) = self.announcing.remove(&(port, address)) {
             self.due.remove(&(at, Job::Announce(port, address, left)));
         }
+        self.conflicts.forget(&(port, address));
     }
 
     fn announce_at(&mut self, port: PortId, address: IpAddr, left: u32, at: Instant) {
@@ -263,9 +270,7 @@ impl Neighbours {
             return;
         }
         if !said.of.is_unspecified() && ours(said.of) {
-            let (address, mac) = (said.of, said.mac);
-            self.actions
-                .push_back(Action::Conflict { port, address, mac });
+            self.defend((port, said.of), said.mac, our_mac, now);
             return;
         }
         if packet.is_question() && ours(packet.target()) {
@@ -273,6 +278,18 @@ impl Neighbours {
             self.actions.push_back(Action::Send { port, to, packet });
         }
         self.heard((port, said.of), said.mac, said.answers_us, now);
+    }
+
+    /// Somebody claims an address of ours: the others are told that it is ours, and the
+    /// operator that there are two of us.
+    fn defend(&mut self, who: Neighbour, mac: Mac, our_mac: Mac, now: Instant) {
+        if self.conflicts.claimed(who, mac, now) {
+            let (port, address) = who;
+            let conflict = Action::Conflict { port, address, mac };
+            self.actions.push_back(conflict);
+            let (to, packet) = announcement(our_mac, address);
+            self.send(port, to, packet);
+        }
     }
 
     /// What a packet says of a neighbour.
@@ -306,6 +323,7 @@ impl Neighbours {
         };
         let news = entry.state.mac() != Some(mac);
         entry.state = State::Reachable { mac };
+        entry.confirmed_at = Some(now);
         self.schedule(neighbour, Some(now + REACHABLE_MS));
         if news {
             let mac = Some(mac);
@@ -326,9 +344,20 @@ impl Neighbours {
         }
     }
 
+    /// Addresses of ours that others claim.
+    pub fn conflicts(&self) -> &Conflicts {
+        &self.conflicts
+    }
+
+    /// When a neighbour answered last.
+    pub fn confirmed_at(&self, neighbour: &Neighbour) -> Option<Instant> {
+        self.entries.get(neighbour)?.confirmed_at
+    }
+
     /// Does what is due, as far as the rate allows; what it doesn't allow waits.
     pub fn tick(&mut self, topology: &Topology, now: Instant) {
         self.refill(now);
+        self.conflicts.expire(now);
         while self.allowance >= 1000
             && let Some(&(at, job)) = self.due.first()
             && at <= now
@@ -825,7 +854,7 @@ mod tests {
             ("a held VIP",            ask(VIP),                          "!new"),
             ("somebody else",         ask(Ipv4Addr::new(10, 1, 0, 77)),  ""),
             ("a probe for our VIP",   Arp::probe(NEW, VIP),              "!new"),
-            ("who claims our VIP",    Arp::announcement(NEW, VIP),       "conflict"),
+            ("who claims our VIP",    Arp::announcement(NEW, VIP),       "conflict ?>all"),
             ("from our own MAC",      Arp::request(OURS, THEM, VIP),     ""),
             ("from a group's MAC",    Arp::request(Mac::BROADCAST, THEM, VIP), ""),
             ("a reply for our VIP",   Arp { target_ip: VIP, ..reply(NEW) },    ""),
@@ -978,10 +1007,22 @@ mod tests {
         hear6(&mut all, NEW, Message::solicitation(NEW, THEM6, THEM6), 0);
         assert_eq!(sent6(&mut all), []);
         hear6(&mut all, NEW, Message::announcement(NEW, VIP6, false), 0);
-        assert_eq!(happened(&mut all), "conflict");
+        let told = Message::announcement(OURS, VIP6, false);
+        assert_eq!(
+            sent6(&mut all),
+            [(everybody, told)],
+            "ours, and that is that"
+        );
+        assert_eq!(all.conflicts().iter().count(), 1);
+        hear6(
+            &mut all,
+            NEW,
+            Message::announcement(NEW, VIP6, false),
+            9_999,
+        );
+        assert_eq!(sent6(&mut all), [], "not all the time");
         all.announce(LAN, VIP6.into(), 0);
         all.tick(&two_ports(), 0);
-        let told = Message::announcement(OURS, VIP6, false);
         assert_eq!(sent6(&mut all), [(everybody, told)]);
     }
 }

@@ -15,6 +15,7 @@ use dataplane::verdict::{Counters, PuntClass};
 use mio::{Events, Poll, Token};
 use proto::message::Request;
 use wire::arp::Operation;
+use wire::ethernet::Mac;
 
 use crate::account::TICK_MS;
 use crate::client::Peer;
@@ -22,6 +23,7 @@ use crate::connections::{Connections, Portion};
 use crate::engine::{Engine, LoadError};
 use crate::kernel::Kernel;
 use crate::link::{Heard, Packet};
+use crate::links;
 use crate::neigh::Action;
 use crate::server::{Answer, Answers, Server};
 use crate::signals::{Signals, Wish};
@@ -46,8 +48,9 @@ const TAP_AT_ONCE: usize = 64;
 const SHARE_EVERY_MS: u64 = 10;
 /// Between two looks at what rarely changes.
 const HOUSEKEEPING_MS: u64 = 1_000;
-/// Between two messages about addresses that others claim.
-const CONFLICT_EVERY_MS: u64 = 10_000;
+/// Messages about addresses that others claim, in as many milliseconds.
+const CONFLICTS_LOGGED: u32 = 20;
+const CONFLICTS_EVERY_MS: u64 = 10_000;
 
 /// What control is made of.
 pub struct Parts<'a> {
@@ -109,6 +112,7 @@ pub struct Control {
     housekeeping_at: u64,
     estimate_at: u64,
     conflict_at: u64,
+    conflicts_logged: u32,
 }
 
 impl Control {
@@ -154,6 +158,7 @@ impl Control {
             housekeeping_at: 0,
             estimate_at: TICK_MS,
             conflict_at: 0,
+            conflicts_logged: 0,
         };
         Ok((control, readers))
     }
@@ -415,11 +420,33 @@ impl Control {
                     self.frames_lost += 1;
                 }
             }
-            Action::Conflict { address, mac, .. } if now >= self.conflict_at => {
-                self.conflict_at = now + CONFLICT_EVERY_MS;
-                tracing::warn!("{mac} claims our address {address}");
+            Action::Conflict { port, address, mac } => {
+                self.conflict((port, address), mac, now);
             }
-            Action::Conflict { .. } | Action::Learned { .. } => {}
+            Action::Learned { .. } => {}
+        }
+    }
+}
+
+impl Control {
+    /// Two have one address, which breaks connections at random: an alarm, but not a flood of
+    /// them if somebody claims all that we have.
+    fn conflict(&mut self, (port, address): (PortId, std::net::IpAddr), mac: Mac, now: u64) {
+        if now >= self.conflict_at {
+            self.conflict_at = now + CONFLICTS_EVERY_MS;
+            self.conflicts_logged = 0;
+        }
+        self.conflicts_logged += 1;
+        let port = port_name(&self.engine, port);
+        match self.conflicts_logged {
+            1..=CONFLICTS_LOGGED => tracing::error!(
+                port,
+                "address conflict: {mac} says that {address} is his; it is ours, and announced again"
+            ),
+            n if n == CONFLICTS_LOGGED + 1 => {
+                tracing::error!("address conflicts: there are more; `sluice neigh` shows them");
+            }
+            _ => {}
         }
     }
 }
@@ -500,6 +527,7 @@ impl StatusView<'_> {
             ports: self.ports(engine.topology()),
             vips: vips(engine),
             neighbours: neighbours(engine),
+            conflicts: links::conflicts(engine, self.now),
         }
     }
 

@@ -142,6 +142,8 @@ pub struct Status {
     pub vips: Vec<VipStatus>,
     /// The neighbours.
     pub neighbours: Vec<NeighbourStatus>,
+    /// Addresses of ours that others claim.
+    pub conflicts: Vec<crate::links::ConflictRow>,
 }
 
 impl Status {
@@ -189,7 +191,8 @@ impl Status {
             .try_for_each(|worker| worker.write(to))?;
         self.ports.iter().try_for_each(|port| port.write(to))?;
         self.vips.iter().try_for_each(|vip| vip.write(to))?;
-        self.neighbours.iter().try_for_each(|n| n.write(to))
+        self.neighbours.iter().try_for_each(|n| n.write(to))?;
+        self.conflicts.iter().try_for_each(|row| row.write(to))
     }
 }
 

@@ -119,6 +119,11 @@ impl Waiting {
         gone.into()
     }
 
+    /// Frames that wait for `neighbour`.
+    pub fn held(&self, neighbour: &Neighbour) -> usize {
+        self.frames.get(neighbour).map_or(0, VecDeque::len)
+    }
+
     /// Frames that waited in vain, or found no room to.
     pub fn lost(&self) -> u64 {
         self.lost

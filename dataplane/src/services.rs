@@ -8,6 +8,7 @@
 mod access;
 mod index;
 pub mod marks;
+mod nat;
 mod routes;
 
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ use crate::walk::Walk;
 pub use access::Access;
 pub use index::{By, FTP, Key, ServiceIndex};
 pub use marks::Marks;
+pub use nat::{NatReal, NatReals};
 pub use routes::{MakeUp, Route, Routes, Target, Towards};
 
 /// A service's slot. Control reuses a slot only when no worker has a connection on it.
@@ -272,43 +274,6 @@ pub enum Unmatched {
     Reject,
     /// Given to the kernel.
     Kernel,
-}
-
-/// The services that have a NAT real server, by that server's protocol, address and port: the
-/// only ones whose reply may be waiting on another worker.
-#[derive(Clone, Debug, Default)]
-pub struct NatReals(Arc<[(NatReal, ServiceId)]>);
-
-/// Protocol, address and port of a NAT real server; port 0 of a service on all ports.
-pub type NatReal = (u8, IpAddr, u16);
-
-impl NatReals {
-    /// Takes them in any order; a real server may belong to several services.
-    pub fn new(mut all: Vec<(NatReal, ServiceId)>) -> Self {
-        all.sort_unstable();
-        Self(all.into())
-    }
-
-    /// The services that have this real server, on this port or on any: a service on all
-    /// ports asks its real servers for the port that the client asked for.
-    pub fn find(
-        &self,
-        protocol: u8,
-        address: IpAddr,
-        port: u16,
-    ) -> impl Iterator<Item = ServiceId> {
-        let any = (port != 0).then_some(0);
-        let ports = std::iter::once(port).chain(any);
-        ports.flat_map(move |port| self.exactly((protocol, address, port)))
-    }
-
-    fn exactly(&self, wanted: NatReal) -> impl Iterator<Item = ServiceId> {
-        let start = self.0.partition_point(|&(real, _)| real < wanted);
-        let same = self.0[start..]
-            .iter()
-            .take_while(move |&&(real, _)| real == wanted);
-        same.map(|&(_, service)| service)
-    }
 }
 
 /// The addresses that are ours, sorted for a binary search.

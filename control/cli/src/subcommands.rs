@@ -17,6 +17,7 @@ use crate::{replay, trace};
 pub(crate) const HELP: &str = "
 Beside ipvsadm's grammar
   sluice status [--json]  workers, ports, neighbours, counters
+  sluice neigh [--json]   who is where on our links, and address conflicts
   sluice sysctl [NAME[=VALUE]] [--json]
                           IPVS's tunables, shown or set
   sluice check FILE       whether a configuration is good
@@ -33,7 +34,7 @@ Beside ipvsadm's grammar
 ";
 
 /// Words that will be subcommands.
-const NOT_BUILT: &[&str] = &["proc", "neigh"];
+const NOT_BUILT: &[&str] = &["proc"];
 
 /// Sluice's subcommands; ipvsadm's grammar is read elsewhere.
 #[derive(Debug, Parser)]
@@ -101,6 +102,12 @@ enum Chosen {
     /// `+` only the file has it, `-` only the running state, `~` both, but not alike; `!` a
     /// command did it, and a reload would leave it. Exits with 0 if there is no difference, else 1.
     Diff(FileWords),
+    /// Shows who is where on our links: MAC, state, age, frames that wait, who sends there.
+    Neigh {
+        /// As JSON, for programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints the running state as a configuration.
     Save {
         /// The services as JSON, for programs.
@@ -203,6 +210,7 @@ pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
             let (asked, text) = file.read()?;
             send(&invocation, &Command::Diff(asked), &text, &Numeric)
         }
+        Chosen::Neigh { json } => send(&invocation, &Command::Neighbours { json }, "", &Numeric),
         Chosen::Save { json } => send(&invocation, &Command::SaveFile { json }, "", &Numeric),
         Chosen::Replay(words) => Ok(replay::run(words)),
         Chosen::Trace(words) => trace::run(words, &invocation),

@@ -25,7 +25,6 @@ pub(super) const OBJECTS: usize = 256;
 
 /// What is being done.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it at a time")]
 pub(super) enum Job {
     /// A file is being read.
     Reading(Reading),
@@ -40,7 +39,7 @@ pub(super) enum Job {
 /// What became of a step.
 #[expect(
     clippy::large_enum_variant,
-    reason = "one is made in a step and taken apart at once"
+    reason = "one at a time, and taken apart at once"
 )]
 pub(super) enum Step {
     /// There is more to do.
@@ -255,6 +254,7 @@ impl Engine {
             self.compile(&listen, next);
         }
         self.follow_wants(now);
+        self.compiler.settle_nat();
         if !it.left.is_empty() {
             return Step::More(Job::Compiling(it));
         }

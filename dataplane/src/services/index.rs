@@ -87,43 +87,123 @@ impl Key {
     }
 }
 
-/// The index. Cloning shares the pages.
+/// Values by [`Key`]. Cloning shares the pages.
 #[derive(Clone, Debug)]
-pub struct ServiceIndex {
-    slots: Pages<(Key, ServiceId)>,
+pub(super) struct Table<V> {
+    slots: Pages<(Key, V)>,
     /// A power of two.
     capacity: u32,
     len: u32,
-    marks: u32,
-    ftp: u32,
-    all_ports: u32,
 }
 
-impl Default for ServiceIndex {
+impl<V> Default for Table<V> {
     fn default() -> Self {
         Self {
             slots: Pages::default(),
             capacity: 64,
             len: 0,
-            marks: 0,
-            ftp: 0,
-            all_ports: 0,
         }
     }
+}
+
+impl<V> Table<V> {
+    /// The value of exactly this key.
+    #[inline]
+    pub(super) fn get(&self, key: &Key) -> Option<&V> {
+        let mut at = self.home(key);
+        loop {
+            match self.slots.get(at) {
+                Some((found, value)) if found == key => return Some(value),
+                Some(_) => at = self.after(at),
+                None => return None,
+            }
+        }
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the mask cuts further")]
+    fn home(&self, key: &Key) -> u32 {
+        (key.hash() as u32) & (self.capacity - 1)
+    }
+
+    #[inline]
+    fn after(&self, at: u32) -> u32 {
+        (at + 1) & (self.capacity - 1)
+    }
+}
+
+impl<V: Clone> Table<V> {
+    /// Adds a key, or gives it another value; `false` if it was there already.
+    pub(super) fn insert(&mut self, key: Key, value: V) -> bool {
+        if (self.len + 1) * 2 > self.capacity {
+            self.grow();
+        }
+        let new = self.place(key, value);
+        self.len += u32::from(new);
+        new
+    }
+
+    /// Removes a key and closes the gap it leaves; `false` if it was not there.
+    pub(super) fn remove(&mut self, key: &Key) -> bool {
+        let mut gap = self.home(key);
+        loop {
+            match self.slots.get(gap) {
+                Some((found, _)) if found == key => break,
+                Some(_) => gap = self.after(gap),
+                None => return false,
+            }
+        }
+        self.len -= 1;
+        let mut at = self.after(gap);
+        while let Some((moved, value)) = self.slots.get(at).cloned() {
+            let from_home = |slot: u32| slot.wrapping_sub(self.home(&moved)) & (self.capacity - 1);
+            if from_home(gap) < from_home(at) {
+                self.slots.set(gap, (moved, value));
+                gap = at;
+            }
+            at = self.after(at);
+        }
+        self.slots.clear(gap);
+        true
+    }
+
+    /// Puts the key into its first free place; `false` if it was there already.
+    fn place(&mut self, key: Key, value: V) -> bool {
+        let mut at = self.home(&key);
+        while let Some((found, _)) = self.slots.get(at) {
+            if *found == key {
+                self.slots.set(at, (key, value));
+                return false;
+            }
+            at = self.after(at);
+        }
+        self.slots.set(at, (key, value));
+        true
+    }
+
+    fn grow(&mut self) {
+        let old = std::mem::take(&mut self.slots);
+        self.capacity *= 2;
+        for (_, (key, value)) in old.iter() {
+            self.place(*key, value.clone());
+        }
+    }
+}
+
+/// The index. Cloning shares the pages.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceIndex {
+    table: Table<ServiceId>,
+    marks: u32,
+    ftp: u32,
+    all_ports: u32,
 }
 
 impl ServiceIndex {
     /// The service with exactly this key.
     #[inline]
     pub fn get(&self, key: &Key) -> Option<ServiceId> {
-        let mut at = self.home(key);
-        loop {
-            match self.slots.get(at) {
-                Some((found, id)) if found == key => return Some(*id),
-                Some(_) => at = self.after(at),
-                None => return None,
-            }
-        }
+        self.table.get(key).copied()
     }
 
     /// The service that takes a packet (reference B.1): its mark's, then that of the exact
@@ -180,64 +260,30 @@ impl ServiceIndex {
 
     /// Services in it.
     pub fn len(&self) -> u32 {
-        self.len
+        self.table.len
     }
 
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.table.len == 0
     }
 
     /// Adds a key, or points it to another service.
     pub fn insert(&mut self, key: Key, id: ServiceId) {
-        if (self.len + 1) * 2 > self.capacity {
-            self.grow();
-        }
-        if self.place(key, id) {
+        if self.table.insert(key, id) {
             self.count(&key, 1);
         }
     }
 
-    /// Removes a key and closes the gap it leaves.
+    /// Removes a key.
     pub fn remove(&mut self, key: &Key) {
-        let mut gap = self.home(key);
-        loop {
-            match self.slots.get(gap) {
-                Some((found, _)) if found == key => break,
-                Some(_) => gap = self.after(gap),
-                None => return,
-            }
+        if self.table.remove(key) {
+            self.count(key, u32::MAX);
         }
-        self.count(key, u32::MAX);
-        let mut at = self.after(gap);
-        while let Some(&(moved, id)) = self.slots.get(at) {
-            let from_home = |slot: u32| slot.wrapping_sub(self.home(&moved)) & (self.capacity - 1);
-            if from_home(gap) < from_home(at) {
-                self.slots.set(gap, (moved, id));
-                gap = at;
-            }
-            at = self.after(at);
-        }
-        self.slots.clear(gap);
-    }
-
-    /// Puts the key into its first free place; `false` if it was there already.
-    fn place(&mut self, key: Key, id: ServiceId) -> bool {
-        let mut at = self.home(&key);
-        while let Some((found, _)) = self.slots.get(at) {
-            if *found == key {
-                self.slots.set(at, (key, id));
-                return false;
-            }
-            at = self.after(at);
-        }
-        self.slots.set(at, (key, id));
-        true
     }
 
     /// Adds `n` (1 or, wrapping, -1) to the counts that `key` belongs to.
     fn count(&mut self, key: &Key, n: u32) {
-        self.len = self.len.wrapping_add(n);
         if key.is_mark() {
             self.marks = self.marks.wrapping_add(n);
         }
@@ -247,25 +293,6 @@ impl ServiceIndex {
         if key.takes_all_ports() {
             self.all_ports = self.all_ports.wrapping_add(n);
         }
-    }
-
-    fn grow(&mut self) {
-        let old = std::mem::take(&mut self.slots);
-        self.capacity *= 2;
-        for (_, &(key, id)) in old.iter() {
-            self.place(key, id);
-        }
-    }
-
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the mask cuts further")]
-    fn home(&self, key: &Key) -> u32 {
-        (key.hash() as u32) & (self.capacity - 1)
-    }
-
-    #[inline]
-    fn after(&self, at: u32) -> u32 {
-        (at + 1) & (self.capacity - 1)
     }
 }
 
