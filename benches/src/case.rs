@@ -132,6 +132,10 @@ impl Case {
 impl Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let family = self.family.number();
-        write!(f, "{}{family}-{}", self.mode.name(), self.direction.name())
+        f.pad(&format!(
+            "{}{family}-{}",
+            self.mode.name(),
+            self.direction.name()
+        ))
     }
 }

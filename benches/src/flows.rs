@@ -123,7 +123,19 @@ impl Ends {
         }
     }
 
-    fn reversed(self) -> Self {
+    /// Them without what is the same of all addresses of a kind: whole in IPv4.
+    pub fn low(self) -> wire::plain::Ends<u32> {
+        wire::plain::Ends {
+            src: self.from.0.low(),
+            dst: self.to.0.low(),
+            src_port: self.from.1,
+            dst_port: self.to.1,
+        }
+    }
+
+    /// What goes the other way.
+    #[must_use]
+    pub fn reversed(self) -> Self {
         Self {
             from: self.to,
             to: self.from,

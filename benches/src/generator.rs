@@ -4,12 +4,15 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use dataplane::port::{BURST, Burst, Frame, Port};
+use wire::plain::Ends;
 use wire::segment::Segment;
 use wire::tcp::Flags;
-use wire::{EtherType, checksum, ethernet, ipv4, ipv6};
+use wire::{EtherType, Mac, checksum, ethernet, ipv4, ipv6};
 
-use crate::case::{Case, Direction, Family, Mode};
-use crate::flows::{Ends, Learned, Template, expected_forward, expected_reverse};
+use crate::case::{Case, Direction, Family};
+use crate::flows::{
+    self, GATEWAY, Learned, Template, expected_forward, expected_reverse, real_mac,
+};
 use crate::frame::BenchFrame;
 
 /// Distinct buffers under way: a few hot ones would flatter.
@@ -50,6 +53,8 @@ pub struct Generator {
     templates: [Template; 3],
     learned: Vec<Learned>,
     next: Next,
+    /// The flows whose first packets are under way.
+    opening: Option<Range<u32>>,
     random: u64,
     /// What is under way, while each answer is checked.
     checking: Option<VecDeque<Drawn>>,
@@ -61,8 +66,8 @@ impl Generator {
     /// A generator of segments of `flows` flows, at most 2^28.
     pub fn new(case: Case, flows: u32) -> Self {
         let template = |ends, flags| Template::new(case.family, ends, flags);
-        let client = Ends::of_client(0);
-        let real = Ends::of_real(case.mode, 0, Learned::default());
+        let client = flows::Ends::of_client(0);
+        let real = flows::Ends::of_real(case.mode, 0, Learned::default());
         Self {
             case,
             flows,
@@ -74,6 +79,7 @@ impl Generator {
             ],
             learned: vec![Learned::default(); flows as usize],
             next: Next::Random,
+            opening: None,
             random: 1,
             checking: None,
             sent: 0,
@@ -130,7 +136,7 @@ impl Generator {
         let template = &self.templates[segments as usize];
         let count = flows.len();
         for (flow, mut frame) in flows.zip(self.free.drain(..count)) {
-            template.write(&mut frame, Ends::of_client(flow));
+            template.write(&mut frame, flows::Ends::of_client(flow));
             burst.push(frame);
         }
     }
@@ -164,9 +170,9 @@ impl Generator {
         let [_, forward, backward] = &self.templates;
         if reverse {
             let learned = self.learned[flow as usize];
-            backward.write(frame, Ends::of_real(self.case.mode, flow, learned));
+            backward.write(frame, flows::Ends::of_real(self.case.mode, flow, learned));
         } else {
-            forward.write(frame, Ends::of_client(flow));
+            forward.write(frame, flows::Ends::of_client(flow));
         }
     }
 
@@ -249,11 +255,12 @@ impl Port for Generator {
 
     #[inline(never)]
     fn rx_burst(&mut self, burst: &mut Burst<BenchFrame>) -> usize {
+        self.opening = None;
         match std::mem::replace(&mut self.next, Next::Random) {
             Next::Random => self.random(burst),
             Next::Each(flows, segments) => {
                 self.each(burst, flows.clone(), segments);
-                self.next = Next::Each(flows, segments);
+                self.opening = (segments == Segments::Syn).then_some(flows);
             }
         }
         burst.len()
@@ -263,9 +270,7 @@ impl Port for Generator {
     fn tx_burst(&mut self, burst: &mut Burst<BenchFrame>) -> usize {
         let sent = burst.len();
         self.sent += sent as u64;
-        if let Next::Each(flows, segments) = std::mem::replace(&mut self.next, Next::Random)
-            && segments == Segments::Syn
-        {
+        if let Some(flows) = self.opening.take() {
             self.learn(flows, burst);
         }
         if self.checking.is_some() {
@@ -286,8 +291,30 @@ impl Generator {
         self.case
     }
 
-    /// Whether local addresses and ports matter to what is checked.
-    pub fn is_fullnat(&self) -> bool {
-        self.case.mode == Mode::FullNat
+    /// How many flows there are.
+    pub fn flows(&self) -> u32 {
+        self.flows
+    }
+
+    /// Another of the same flows, which has learned the same.
+    #[must_use]
+    pub fn alike(&self) -> Self {
+        Self {
+            learned: self.learned.clone(),
+            ..Self::new(self.case, self.flows)
+        }
+    }
+
+    /// What becomes of a flow's packets in IPv4, from each side that they come from: the ends
+    /// before, those after, and the next hop.
+    pub fn ways(&self, flow: u32) -> impl Iterator<Item = (Ends<u32>, Ends<u32>, Mac)> {
+        let (mode, learned) = (self.case.mode, self.learned[flow as usize]);
+        let client = flows::Ends::of_client(flow);
+        let real = flows::Ends::of_real(mode, flow, learned);
+        let ends = |of: flows::Ends| of.low();
+        let forward = (ends(client), ends(real.reversed()), real_mac(learned.real));
+        let back = (ends(real), ends(client.reversed()), GATEWAY);
+        let back = mode.is_two_way().then_some(back);
+        std::iter::once(forward).chain(back)
     }
 }

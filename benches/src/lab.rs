@@ -13,7 +13,7 @@ use dataplane::published::Publisher;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec, mh};
 use dataplane::services::{
     Addresses, Blocks, Candidate, Hop, HopId, Key, NatReals, Owned, PortView, Real, RealId, Route,
-    Routes, Service, ServiceId, Snapshot, Standing, Target, Unmatched,
+    Routes, Service, ServiceId, Snapshot, Target, Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -188,6 +188,7 @@ fn snapshot(case: Case) -> Snapshot {
         any_mac: false,
         mac: OUR_MAC,
         mtu: 1500,
+        to_sender: false,
         groups: [].into(),
     }]
     .into();
@@ -204,7 +205,7 @@ fn real(case: Case, n: u8) -> Real {
     Real {
         address,
         port: PORT,
-        standing: Standing::Plain,
+        standing: dataplane::services::Standing::Settled,
         quiescent: false,
         forwarder: match case.mode {
             Mode::Dr => Forwarder::Dr { hop },
@@ -214,6 +215,7 @@ fn real(case: Case, n: u8) -> Real {
                 hop,
                 tunnel: tunnel(case.family, n),
                 envelope: Envelope::Ipip,
+                narrower: 0,
             },
         },
         limits: Default::default(),

@@ -9,12 +9,14 @@
 
 pub mod case;
 pub mod clock;
+pub mod floor;
 pub mod flows;
 pub mod frame;
 pub mod generator;
 pub mod lab;
 
 pub use case::{Case, Direction, Family, Mode};
+pub use floor::Floor;
 pub use frame::BenchFrame;
 pub use generator::{BUFFERS, Generator, Segments};
 pub use lab::Lab;

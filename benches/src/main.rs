@@ -1,39 +1,96 @@
-//! `bench`: what `scripts/bench` runs.
+//! `bench`: what `scripts/bench` runs. One module for each group of figures.
 #![forbid(unsafe_code)]
 
+mod core;
+mod gate;
+mod machine;
+mod memory;
+mod new;
+mod page;
+mod report;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches::{Case, Family, Lab};
+use crate::report::Report;
 
-/// Flows and turns of a count.
-const FLOWS: u32 = 1000;
-const TURNS: u32 = 256;
+/// What is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// Less of everything: two minutes.
+    pub(crate) quick: bool,
+    json: Option<PathBuf>,
+    html: Option<PathBuf>,
+    /// Groups to measure; all, if none is named.
+    groups: Vec<String>,
+}
+
+const USAGE: &str = "usage: bench [--quick] [--json FILE] [--html FILE] [GROUP...]
+       bench gate [--record] FILE
+       bench count CASE";
+
+/// A group of figures: the word that names begin with, and what measures it.
+type Group = (&'static str, fn(&Options, &mut Report));
+
+const GROUPS: [Group; 3] = [
+    ("core", core::measure),
+    ("new", new::measure),
+    ("memory", memory::measure),
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match args[..] {
-        ["cases"] => Case::all(&Family::ALL)
-            .iter()
-            .for_each(|case| println!("{case}")),
-        ["count", name] => return count(name),
-        _ => {
-            eprintln!("usage: bench cases | count CASE");
-            return ExitCode::from(64);
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["count", name] => gate::count(name),
+        ["gate", file] => gate::compare(file.as_ref()),
+        ["gate", "--record", file] => gate::record(file.as_ref()),
+        ["memory", "--of", family, connections] => memory::probe(family, connections),
+        _ => options(&args).and_then(|options| run(&options)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("bench: {message}");
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
 }
 
-/// Turns for callgrind to count; says how many packets they are.
-fn count(name: &str) -> ExitCode {
-    let Some(case) = Case::named(name) else {
-        eprintln!("bench: no case is called {name}");
-        return ExitCode::from(64);
+fn options(args: &[String]) -> Result<Options, String> {
+    let mut options = Options::default();
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let mut file = || rest.next().map(PathBuf::from).ok_or(USAGE.to_owned());
+        match arg.as_str() {
+            "--quick" => options.quick = true,
+            "--json" => options.json = Some(file()?),
+            "--html" => options.html = Some(file()?),
+            group if GROUPS.iter().any(|(name, _)| *name == group) => {
+                options.groups.push(group.to_owned());
+            }
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    Ok(options)
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    let mut report = Report::begin(machine::describe());
+    for (name, measure) in GROUPS {
+        let wanted = |group: &String| group == name;
+        if options.groups.is_empty() || options.groups.iter().any(wanted) {
+            measure(options, &mut report);
+        }
+    }
+    let write = |file: &PathBuf, text: String| {
+        std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
     };
-    let mut lab = Lab::established(case, FLOWS);
-    lab.check(64);
-    lab.counted(TURNS);
-    println!("{} packets", TURNS * 32);
-    ExitCode::SUCCESS
+    if let Some(file) = &options.json {
+        write(file, report.json())?;
+    }
+    if let Some(file) = &options.html {
+        write(file, page::html(&report))?;
+    }
+    Ok(())
 }

@@ -82,7 +82,7 @@ pub enum Feature {
 }
 
 /// The tunables that do something.
-const SYSCTLS: [&str; 12] = [
+const SYSCTLS: [&str; 13] = [
     "am_droprate",
     "amemthresh",
     "conn_reuse_mode",
@@ -95,6 +95,7 @@ const SYSCTLS: [&str; 12] = [
     "nat_icmp_send",
     "pmtu_disc",
     "sloppy_tcp",
+    "tcp_reset",
 ];
 
 impl Feature {

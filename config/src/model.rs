@@ -810,10 +810,22 @@ pub struct Port {
     pub mac: Option<MacAddress>,
     /// Largest IP packet, 68..=9198 octets.
     pub mtu: u16,
+    /// Where replies of connections that begin here go.
+    pub return_to: ReturnTo,
     /// Buffers in the port's pool; absent: computed from the queues.
     pub mbufs: Option<u32>,
     /// Room in each buffer, in octets; absent: enough for the MTU.
     pub mbuf_size: Option<u16>,
+}
+
+/// Where the replies of NAT and FULLNAT connections go that begin at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReturnTo {
+    /// Where the routes say.
+    #[default]
+    Route,
+    /// Out of that port again, to the MAC that the client's packets come from.
+    Sender,
 }
 
 /// `[[route]]`.

@@ -1,8 +1,8 @@
 //! How the file spells what is not a number or an address: the values of its keys.
 
 use crate::model::{
-    ClientAddress, Held, Hugepages, Idle, Mode, Persistence, SchedulerFlags, SchedulerKind,
-    SorryServer, Steering, Tunnel, TunnelChecksum, Unmatched,
+    ClientAddress, Held, Hugepages, Idle, Mode, Persistence, ReturnTo, SchedulerFlags,
+    SchedulerKind, SorryServer, Steering, Tunnel, TunnelChecksum, Unmatched,
 };
 
 /// The scheduler with its flags behind it: `sh, sh-port`.
@@ -52,6 +52,14 @@ pub fn persistence(persistence: Option<&Persistence>) -> String {
         words += &format!(", engine {engine}");
     }
     words
+}
+
+/// The value of a port's `return`.
+pub fn return_to(return_to: ReturnTo) -> &'static str {
+    match return_to {
+        ReturnTo::Route => "route",
+        ReturnTo::Sender => "sender",
+    }
 }
 
 /// The value of `client_address`.

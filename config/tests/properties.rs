@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use config::model::{
     ClientAddress, Config, Control, Dataplane, Endpoint, Family, Held, Hugepages, Idle, Listen,
     MacAddress, MarkRule, Mode, Neighbour, Persistence, PersistenceMask, Port, Prefix, Protocol,
-    Real, Route, SchedulerFlags, SchedulerKind, Service, SorryServer, Steering, Timeouts, Tunnel,
-    TunnelChecksum, Unmatched, Vip,
+    Real, ReturnTo, Route, SchedulerFlags, SchedulerKind, Service, SorryServer, Steering, Timeouts,
+    Tunnel, TunnelChecksum, Unmatched, Vip,
 };
 use config::toml::{read, read_bytes, write};
 use proptest::collection::vec;
@@ -198,6 +198,7 @@ fn port() -> impl Strategy<Value = Port> {
             }],
             mac,
             mtu,
+            return_to: [ReturnTo::Route, ReturnTo::Sender][usize::from(mtu % 2)],
             mbufs,
             mbuf_size,
         },

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
+use std::time::Instant;
 
 use mio::net::UnixStream;
 use proto::message::{self, Framing, MessageError, Reply, Request};
@@ -44,9 +45,13 @@ pub(crate) struct Client {
     pub(crate) peer: Peer,
     pub(crate) waiting: Option<Waiting>,
     /// The listing of connections that it is being sent.
-    pub(crate) listing: Option<(Framing, Connections)>,
+    pub(crate) listing: Option<(Framing, Box<Connections>)>,
     /// Whether that had more to send when it was looked at last.
     pub(crate) moving: bool,
+    /// When the request that is being answered was read.
+    pub(crate) asked: Option<Instant>,
+    /// How long the last answer took, in nanoseconds, until somebody takes that down.
+    pub(crate) took: Option<u64>,
     /// How the answer goes that is being worked on.
     pub(crate) working: Option<Framing>,
     /// When it last sent or took something, in milliseconds.
@@ -74,6 +79,8 @@ impl Client {
             waiting: None,
             listing: None,
             moving: false,
+            asked: None,
+            took: None,
             working: None,
             input: Vec::new(),
             scanned: 0,
@@ -197,6 +204,8 @@ impl Client {
 
     /// Puts a reply behind what is still to be sent.
     pub(crate) fn reply(&mut self, framing: Framing, reply: Reply) {
+        let asked = self.asked.take();
+        self.took = asked.and_then(|at| u64::try_from(at.elapsed().as_nanos()).ok());
         let parts = message::encode_reply(framing, reply);
         self.output
             .extend(parts.into_iter().map(String::into_bytes));

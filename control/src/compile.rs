@@ -12,6 +12,7 @@ use config::model::{
     self, Endpoint, Listen, Mode, PersistenceMask, Prefix, Protocol, SchedulerFlags, SchedulerKind,
     Tunnel, TunnelChecksum,
 };
+use dataplane::fwd::icmp::AboutTunnel;
 use dataplane::fwd::{self, Envelope, Forwarder};
 use dataplane::owner::{Fields, FieldsSlot, Owners, TooManyFields, Traits};
 use dataplane::sched::mh::Size;
@@ -30,6 +31,7 @@ use crate::account::{self, Account, Accounts};
 use crate::arena::{Arena, Taken};
 use crate::model::{RealEntry, ServiceEntry};
 use crate::neigh::Instant;
+use crate::paths::{Paths, Told};
 use crate::stats::{self, RealNumbers};
 use crate::sums::{Sums, goes_by_connections};
 use crate::topology::{By, Neighbour, Path, Topology};
@@ -230,6 +232,10 @@ pub struct Compiler {
     routes_changed: bool,
     /// Whose counts are shared between the workers.
     sums: Sums,
+    /// What is known of the paths to tunnels' ends.
+    paths: Paths,
+    /// Real servers with connections made in another mode, and the snapshot that edited them.
+    edited: HashMap<RealId, u64>,
 }
 
 impl Compiler {
@@ -403,6 +409,20 @@ impl Compiler {
         sum
     }
 
+    /// What each worker counted since the start.
+    pub fn counted_by_worker(&self) -> Vec<Totals> {
+        let blocks = self.snapshot.blocks.iter();
+        let sum = |blocks: &Blocks| {
+            let mut sum = Totals::default();
+            for slot in 0..self.services.size() {
+                let one = std::slice::from_ref(blocks);
+                stats::add(&mut sum, &stats::service_totals(one, ServiceId(slot)));
+            }
+            sum
+        };
+        blocks.map(sum).collect()
+    }
+
     /// Counters begin anew (`-Z`): those of a service and its real servers, or all.
     pub fn zero(&mut self, listen: Option<&Listen>) {
         let all: Vec<Listen> = match listen {
@@ -509,7 +529,7 @@ impl Compiler {
         let asks = asks(&entry.settings);
         let mut new = Vec::with_capacity(entry.reals.len());
         for real in entry.present() {
-            let slot = self.take_real(listen, id, &real.real, &asks, topology);
+            let slot = self.take_real(listen, id, &real.real, &asks, topology, generation);
             let by_count = goes_by_connections(entry.settings.scheduler);
             let limited = real.real.upper > 0;
             self.sums.want(slot, by_count || limited);
@@ -544,7 +564,10 @@ impl Compiler {
         let reals = self.made.get(&settings.listen).into_iter().flatten();
         for &(_, RealId(at)) in reals {
             let real = self.snapshot.reals.get(at).copied();
-            if let Some(real) = real.filter(|real| real.standing != Standing::Removed) {
+            // An edited one's connections ask anyway.
+            let asks_little =
+                |real: &Real| real.is_available() && real.standing != Standing::Edited;
+            if let Some(real) = real.filter(asks_little) {
                 let standing = asks.standing(real.quiescent);
                 self.snapshot.reals.set(at, Real { standing, ..real });
             }
@@ -633,6 +656,7 @@ impl Compiler {
         real: &config::model::Real,
         asks: &Asks,
         topology: &Topology,
+        generation: u64,
     ) -> RealId {
         let taken = self.reals.take(&(*listen, real.endpoint));
         let id = RealId(taken.slot());
@@ -644,21 +668,27 @@ impl Compiler {
         let (forwarder, is_reachable) = self.forwarder(real, topology);
         let (upper, lower) = (real.upper, real.lower);
         let quiescent = real.weight == 0;
+        let before = self.snapshot.reals.get(id.0).copied();
+        if let Some(before) = before {
+            self.keep_former(id, &before.forwarder, &forwarder, generation);
+        }
+        let standing = match is_reachable {
+            false => Standing::Removed,
+            true if self.edited.contains_key(&id) => Standing::Edited,
+            true => asks.standing(quiescent),
+        };
         let compiled = Real {
             address: real.endpoint.address,
             port: real.endpoint.port,
-            standing: if is_reachable {
-                asks.standing(quiescent)
-            } else {
-                Standing::Removed
-            },
+            standing,
             quiescent,
             forwarder,
             limits: Limits { upper, lower },
         };
-        let before = self.snapshot.reals.get(id.0).copied();
+        if let Forwarder::Tun { .. } = forwarder {
+            self.paths.add(real.endpoint.address, id);
+        }
         if let Some(before) = before {
-            self.release_hop_of(&before);
             if before == compiled {
                 return id;
             }
@@ -672,6 +702,159 @@ impl Compiler {
         }
         self.snapshot.reals.set(id.0, compiled);
         id
+    }
+
+    /// Lets a real server's forwarder go, which another one follows. Where that is of another
+    /// mode, older connections keep the one that they were made with, as IPVS's do.
+    fn keep_former(&mut self, id: RealId, before: &Forwarder, after: &Forwarder, generation: u64) {
+        if before.method() == after.method() {
+            return self.release_hop_of(before);
+        }
+        let formers = self.snapshot.formers.get(id.0);
+        let mut formers = formers.map_or_else(Vec::new, |formers| formers.to_vec());
+        if let Some(at) = formers.iter().position(|it| it.method() == after.method()) {
+            self.release_hop_of(&formers.remove(at));
+        }
+        formers.push(*before);
+        self.snapshot.formers.set(id.0, formers.into());
+        self.edited.insert(id, generation);
+    }
+
+    /// Forgets how a real server's older connections went: there are none.
+    fn forget_formers(&mut self, id: RealId) {
+        self.edited.remove(&id);
+        let formers = self.snapshot.formers.get(id.0).cloned();
+        self.snapshot.formers.clear(id.0);
+        for former in formers.iter().flat_map(|formers| formers.iter()) {
+            self.release_hop_of(former);
+        }
+    }
+
+    /// Real servers whose connections all went the same way at one moment are as any others
+    /// again; says whether there are some. `seen` is the oldest generation that some worker
+    /// runs with.
+    pub fn settle_edited(&mut self, seen: u64) -> bool {
+        let blocks = &self.snapshot.blocks;
+        let is_due = |&(&id, &since): &(&RealId, &u64)| {
+            since <= seen && stats::real_numbers(blocks, id).is_idle()
+        };
+        let due: Vec<RealId> = self
+            .edited
+            .iter()
+            .filter(is_due)
+            .map(|(&id, _)| id)
+            .collect();
+        for &id in &due {
+            self.forget_formers(id);
+            if let Some(&real) = self.snapshot.reals.get(id.0)
+                && real.standing == Standing::Edited
+            {
+                let standing = self.asks_of(id).standing(real.quiescent);
+                self.snapshot.reals.set(id.0, Real { standing, ..real });
+            }
+        }
+        !due.is_empty()
+    }
+
+    /// What packets of a real server's clients have to ask its service.
+    fn asks_of(&self, id: RealId) -> Asks {
+        let service = self
+            .reals
+            .key(id.0)
+            .and_then(|(listen, _)| self.services.find(listen));
+        let service = service.and_then(|slot| self.snapshot.services.get(slot));
+        service
+            .map(|service| service.asks.clone())
+            .unwrap_or_default()
+    }
+
+    /// What is known of the paths to tunnels' ends.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// An ICMP error about a tunnel came in. If it says how wide the path is, the
+    /// real servers whose tunnels go there are told, if it is less than was known. `None` if no
+    /// tunnel goes there; else whether the snapshot changed.
+    pub fn narrow(
+        &mut self,
+        about: &AboutTunnel<'_>,
+        topology: &Topology,
+        now: Instant,
+    ) -> Option<bool> {
+        let reals = &self.snapshot.reals;
+        let ours = |id: &RealId| match reals.get(id.0)?.forwarder {
+            Forwarder::Tun {
+                hop,
+                tunnel,
+                envelope,
+                ..
+            } => about.is_through(&tunnel, envelope).then_some(hop),
+            _ => None,
+        };
+        let hop = self.paths.reals(&about.destination).find_map(ours)?;
+        let link = self.link_mtu(hop, topology);
+        let Some(mtu) = about.mtu.filter(|&mtu| mtu < link) else {
+            return Some(false);
+        };
+        let told = self.paths.tell(about.destination, mtu, now);
+        if told == Told::Nothing {
+            return Some(false);
+        }
+        self.follow_path(about.destination, topology);
+        Some(true)
+    }
+
+    /// Forgets what is too old to be believed of paths; says whether the snapshot changed.
+    pub fn widen(&mut self, topology: &Topology, now: Instant) -> bool {
+        let gone = self.paths.expire(now);
+        gone.iter().for_each(|&end| self.follow_path(end, topology));
+        !gone.is_empty()
+    }
+
+    /// Tells every real server whose tunnel ends there how wide the path is.
+    fn follow_path(&mut self, end: IpAddr, topology: &Topology) {
+        let reals: Vec<RealId> = self.paths.reals(&end).copied().collect();
+        for id in reals {
+            if let Some(&real) = self.snapshot.reals.get(id.0) {
+                let forwarder = self.along_path(real.forwarder, end, topology);
+                self.snapshot.reals.set(id.0, Real { forwarder, ..real });
+            }
+            if let Some(formers) = self.snapshot.formers.get(id.0).cloned() {
+                let formers = formers.iter().map(|&it| self.along_path(it, end, topology));
+                let formers: Arc<[Forwarder]> = formers.collect();
+                self.snapshot.formers.set(id.0, formers);
+            }
+        }
+    }
+
+    fn along_path(&self, forwarder: Forwarder, end: IpAddr, topology: &Topology) -> Forwarder {
+        match forwarder {
+            Forwarder::Tun {
+                hop,
+                tunnel,
+                envelope,
+                ..
+            } => Forwarder::Tun {
+                hop,
+                tunnel,
+                envelope,
+                narrower: self.narrower(hop, end, topology),
+            },
+            other => other,
+        }
+    }
+
+    /// Octets by which the path to `end` is narrower than the link that it begins with.
+    fn narrower(&self, hop: HopId, end: IpAddr, topology: &Topology) -> u16 {
+        let link = self.link_mtu(hop, topology);
+        link.saturating_sub(self.paths.mtu(&end).unwrap_or(link))
+    }
+
+    fn link_mtu(&self, hop: HopId, topology: &Topology) -> u16 {
+        let port = self.snapshot.hops.get(hop.0).map(|hop| hop.port);
+        let setup = port.and_then(|port| topology.port(port));
+        setup.map_or(0, |setup| setup.mtu)
     }
 
     /// How packets get to a real server, and whether they do: the model lets in only what is
@@ -689,7 +872,10 @@ impl Compiler {
             Mode::Nat => (Forwarder::Nat { hop }, true),
             Mode::FullNat => (Forwarder::FullNat { hop }, true),
             Mode::Tun(tunnel) => match ends(address, topology) {
-                Some(ends) => (through(hop, ends, tunnel), true),
+                Some(ends) => {
+                    let narrower = self.narrower(hop, address, topology);
+                    (through(hop, ends, tunnel, narrower), true)
+                }
                 None => (Forwarder::Dr { hop }, false),
             },
         }
@@ -774,8 +960,10 @@ impl Compiler {
 
     fn forget_real(&mut self, slot: u32, listen: &Listen, endpoint: &Endpoint) {
         if let Some(&real) = self.snapshot.reals.get(slot) {
-            self.release_hop_of(&real);
+            self.release_hop_of(&real.forwarder);
         }
+        self.forget_formers(RealId(slot));
+        self.paths.remove(&endpoint.address, RealId(slot));
         if let Some(service) = self.services.find(listen).map(ServiceId) {
             for reply in replies(listen, endpoint) {
                 if self.nat_reals.remove(&(reply, service)) {
@@ -821,8 +1009,8 @@ impl Compiler {
         slot
     }
 
-    fn release_hop_of(&mut self, real: &Real) {
-        if let Some(hop) = real.forwarder.hop() {
+    fn release_hop_of(&mut self, forwarder: &Forwarder) {
+        if let Some(hop) = forwarder.hop() {
             self.release_hop(hop);
         }
     }
@@ -903,7 +1091,7 @@ fn ends(end: IpAddr, topology: &Topology) -> Option<fwd::Tunnel> {
 }
 
 /// The forwarder through a tunnel.
-fn through(hop: HopId, ends: fwd::Tunnel, tunnel: Tunnel) -> Forwarder {
+fn through(hop: HopId, ends: fwd::Tunnel, tunnel: Tunnel, narrower: u16) -> Forwarder {
     let envelope = match tunnel {
         Tunnel::Ipip => Envelope::Ipip,
         Tunnel::Gre { checksum } => Envelope::Gre {
@@ -922,6 +1110,7 @@ fn through(hop: HopId, ends: fwd::Tunnel, tunnel: Tunnel) -> Forwarder {
         hop,
         tunnel: ends,
         envelope,
+        narrower,
     }
 }
 
@@ -1091,10 +1280,7 @@ mod tests {
         both.count(slot, 2);
         both.delete(1);
         let removed = both.compiler.snapshot().reals.get(slot.0).copied();
-        assert_eq!(
-            removed.expect("kept for its connections").standing,
-            Standing::Removed
-        );
+        assert!(!removed.expect("kept for its connections").is_available());
         both.compiler.sweep(100, u64::MAX);
         both.add(real(2, 1));
         assert_ne!(both.slot(2), slot, "it has connections");

@@ -18,6 +18,7 @@ use proto::layout;
 use proto::listing::{Listing, ListingConnection};
 use proto::message::{Format, Reply};
 use proto::names::Numeric;
+use proto::proc;
 use wire::Protocol;
 
 use crate::neigh::Instant;
@@ -127,6 +128,8 @@ impl Source {
 pub enum View {
     /// As `-Lc` does.
     List(ListOptions),
+    /// As the kernel does in `/proc/net/ip_vs_conn`.
+    Proc,
 }
 
 /// A listing that is on its way to a client.
@@ -162,10 +165,12 @@ impl Connections {
 
     /// What stands before the first connection.
     pub fn title(&self) -> Reply {
-        let View::List(options) = &self.view;
-        match self.format {
-            Format::Text => self.reply(layout::connections_title(options), None),
-            Format::Data => self.reply(String::new(), Some(Listing::default())),
+        match (&self.view, self.format) {
+            (View::List(options), Format::Text) => {
+                self.reply(layout::connections_title(options), None)
+            }
+            (View::List(_), Format::Data) => self.reply(String::new(), Some(Listing::default())),
+            (View::Proc, _) => self.reply(proc::CONNECTIONS_TITLE.to_owned(), None),
         }
     }
 
@@ -186,10 +191,12 @@ impl Connections {
 
     fn shown(&self, rows: &[Exported], reals: &Pages<Real>) -> Reply {
         let rows: Vec<_> = rows.iter().map(|one| row(one, reals)).collect();
-        let View::List(options) = &self.view;
-        match self.format {
-            Format::Text => self.reply(layout::connections(&rows, options, &Numeric), None),
-            Format::Data => {
+        match (&self.view, self.format) {
+            (View::Proc, _) => self.reply(proc::connections(&rows), None),
+            (View::List(options), Format::Text) => {
+                self.reply(layout::connections(&rows, options, &Numeric), None)
+            }
+            (View::List(_), Format::Data) => {
                 let data = Listing {
                     connections: rows,
                     ..Listing::default()

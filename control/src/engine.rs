@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use config::model::{Config, Endpoint, Listen, MarkRule, Mode, Prefix, Real};
+use dataplane::fwd::icmp;
 use dataplane::port::PortId;
 use dataplane::published::{Publisher, Reader};
 use dataplane::services::marks::{Network, Rule};
@@ -20,17 +21,20 @@ use proto::grammar;
 use proto::listing::{Listing, ListingReal, ListingService};
 use proto::message::{Format, Framing, Reply, Request};
 use proto::names::Numeric;
-use proto::{help, layout};
+use proto::proc::ProcFile;
+use proto::{help, layout, proc};
 use wire::ethernet::Mac;
 use wire::ndp::solicited_node;
 
 use crate::client::Peer;
 use crate::compile::{Compiler, is_local};
 use crate::connections::{Connections, Portion, View, Walks};
+use crate::cut;
 use crate::defence::{Capacity, shortage};
 use crate::link::Packet;
 use crate::links::{self, Links, NeighbourRow};
 use crate::locals::Locals;
+use crate::log::Log;
 use crate::model::{ApplyError, Change, Model, ServiceEntry};
 use crate::neigh::{Action, Instant, Neighbours, State};
 use crate::reload::Way;
@@ -65,6 +69,8 @@ pub struct Engine {
     /// Whether the groups that ports listen to may be others.
     groups_changed: bool,
     waiting: Waiting,
+    /// What the IPv6 packets that were cut last are known by.
+    fragment_id: u32,
     /// Frames that have their neighbour's MAC now.
     ready: Vec<(PortId, Vec<u8>)>,
     tunables: Tunables,
@@ -76,6 +82,8 @@ pub struct Engine {
     job: Option<Job>,
     /// Of each worker's tables.
     capacity: Capacity,
+    /// Who logs.
+    log: Option<Box<dyn Log>>,
     /// Walks over the connections that somebody reads.
     walks: Walks,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
@@ -122,9 +130,11 @@ impl Engine {
             addresses_changed: true,
             groups_changed: false,
             waiting: Waiting::default(),
+            fragment_id: 0,
             ready: Vec::new(),
             tunables: Tunables::of(config),
             walks: Walks::default(),
+            log: None,
             zeroes: Vec::new(),
             loaded: Arc::new(config.clone()),
             file: None,
@@ -322,6 +332,8 @@ impl Engine {
             }
             Command::Help => self.said(help::help(PROGRAM)),
             Command::Version => self.said(help::version(PROGRAM)),
+            Command::Proc(file) => self.proc(*file, now),
+            Command::Log(filter) => self.log(peer, filter.as_deref()),
             Command::Status { json } => self.said(status(self, *json)),
             Command::Sysctl { ask, json } => self.sysctl(peer, ask, *json, &request.argv, now),
             change => self.change(peer, change, &request.argv, now),
@@ -390,8 +402,48 @@ impl Engine {
         Answer {
             reply: listing.title(),
             after: None,
-            listing: Some(listing),
+            listing: Some(Box::new(listing)),
         }
+    }
+
+    /// What the kernel would show.
+    fn proc(&mut self, file: ProcFile, now: Instant) -> Answer {
+        let (totals, rates) = self.compiler.account_of_all();
+        let text = match file {
+            ProcFile::Connections => return self.connections(View::Proc, Format::Text, now),
+            ProcFile::Services => proc::services(&self.listing(&self.model.services())),
+            ProcFile::Stats => proc::stats(&totals, &rates),
+            ProcFile::StatsPerCpu => {
+                proc::stats_per_cpu(&self.compiler.counted_by_worker(), &totals, &rates)
+            }
+        };
+        self.said(text)
+    }
+
+    /// From now on `log` says and changes what is logged.
+    pub fn set_log(&mut self, log: Box<dyn Log>) {
+        self.log = Some(log);
+    }
+
+    fn log(&self, peer: &Peer, filter: Option<&str>) -> Answer {
+        let Some(log) = &self.log else {
+            return self.failed(&Failure::usage("log: nothing is logged here"));
+        };
+        let Some(filter) = filter else {
+            return self.said(format!("{}\n", log.filter()));
+        };
+        match log.set(filter) {
+            Err(error) => self.failed(&Failure::usage(format!("log: {filter}: {error}"))),
+            Ok(()) => {
+                audit(peer, &format!("log {filter}"), self.generation());
+                self.said(String::new())
+            }
+        }
+    }
+
+    /// How many entries each worker's tables hold: IPv4, IPv6.
+    pub fn capacity(&self) -> [u32; 2] {
+        self.capacity.0
     }
 
     /// What comes next of a listing of connections.
@@ -868,10 +920,36 @@ impl Engine {
         if known.is_some() || !self.compiler.leads_to(&neighbour) {
             self.meet(neighbour, now);
         }
-        self.waiting.hold(neighbour, frame, now);
+        for piece in self.pieces(neighbour.0, frame) {
+            self.waiting.hold(neighbour, &piece, now);
+        }
         if let Some(mac) = known {
             self.release(neighbour, mac);
         }
+    }
+
+    /// A frame as it can leave by a port: cut where it is too large for the link, or for the path
+    /// through a tunnel.
+    fn pieces(&mut self, port: PortId, frame: &[u8]) -> Vec<Vec<u8>> {
+        let link = self.topology.port(port).map_or(u16::MAX, |setup| setup.mtu);
+        let path = cut::destination(frame).and_then(|end| self.compiler.paths().mtu(&end));
+        let mtu = path.map_or(link, |path| path.min(link));
+        self.fragment_id = self.fragment_id.wrapping_add(1);
+        cut::pieces(frame, mtu, self.fragment_id)
+    }
+
+    /// An ICMP error about the outer header of some tunnel came in: if it is one of ours, its
+    /// real server's path may be narrower from now on. Says whether it is.
+    pub fn tunnel_failed(&mut self, frame: &[u8], now: Instant) -> bool {
+        let Some(about) = icmp::about_any_tunnel(frame) else {
+            return false;
+        };
+        let changed = self.compiler.narrow(&about, &self.topology, now);
+        if let (Some(true), Some(mtu)) = (changed, about.mtu) {
+            tracing::info!("path to real server {}: {mtu} octets", about.destination);
+            self.unpublished = true;
+        }
+        changed.is_some()
     }
 
     /// Asks for a neighbour that no route or real server names.
@@ -933,6 +1011,8 @@ impl Engine {
         self.publisher.reclaim();
         let seen = self.publisher.slowest();
         self.compiler.sweep(SWEEP, seen);
+        self.unpublished |= self.compiler.settle_edited(seen);
+        self.unpublished |= self.compiler.widen(&self.topology, now);
         let (ready, changed) = self.compiler.forget_fields(seen);
         self.dirty.extend(ready);
         self.unpublished |= changed;
@@ -992,6 +1072,7 @@ fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapsho
         any_mac: setup.any_mac,
         mac: setup.mac,
         mtu: setup.mtu,
+        to_sender: setup.to_sender,
         groups: [].into(),
     };
     Snapshot {

@@ -1,8 +1,10 @@
 //! The control thread: one loop over clients, kernel interfaces, punted frames, signals and
 //! timers. Nothing in it waits for anybody, and a turn is short.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,8 +24,10 @@ use crate::client::Peer;
 use crate::connections::{Connections, Portion};
 use crate::engine::{Engine, LoadError};
 use crate::kernel::Kernel;
+use crate::latency::Latencies;
 use crate::link::{Heard, Packet};
 use crate::links;
+use crate::log::Log;
 use crate::neigh::Action;
 use crate::server::{Answer, Answers, Server};
 use crate::signals::{Signals, Wish};
@@ -163,6 +167,11 @@ impl Control {
         Ok((control, readers))
     }
 
+    /// From now on `log` says and changes what is logged.
+    pub fn set_log(&mut self, log: Box<dyn Log>) {
+        self.engine.set_log(log);
+    }
+
     /// Runs until it was told to stop and the time to forward on is over.
     ///
     /// # Errors
@@ -298,6 +307,7 @@ impl Control {
                     }
                     false
                 }
+                PuntClass::Tunnel => !engine.tunnel_failed(frame, now),
                 _ => true,
             };
             if for_kernel && !kernel.write(port, frame) {
@@ -333,6 +343,7 @@ impl Control {
             now,
             longest_us: self.longest_us,
             frames_lost: self.frames_lost,
+            commands: self.server.latencies(),
         };
         let busy = self.engine.is_working();
         let mut desk = Desk {
@@ -372,7 +383,7 @@ impl Control {
         self.more |= self.engine.estimate();
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING_MS;
-            self.workers.iter_mut().for_each(WorkerView::sample);
+            self.workers.iter_mut().for_each(|view| view.sample(now));
             self.engine.sweep(now);
             let tables = self.workers.iter().map(WorkerView::entries);
             self.engine.watch_tables(tables);
@@ -503,6 +514,7 @@ struct StatusView<'a> {
     now: u64,
     longest_us: u64,
     frames_lost: u64,
+    commands: Rc<RefCell<Latencies>>,
 }
 
 impl StatusView<'_> {
@@ -523,7 +535,10 @@ impl StatusView<'_> {
             control_longest_turn_us: self.longest_us,
             control_frames_lost: self.frames_lost,
             control_frames_unresolved: engine.frames_unresolved(),
-            workers: workers.map(|(id, view)| view.status(id)).collect(),
+            commands: self.commands.borrow().latency(),
+            workers: workers
+                .map(|(id, view)| view.status(id, engine.capacity()))
+                .collect(),
             ports: self.ports(engine.topology()),
             vips: vips(engine),
             neighbours: neighbours(engine),

@@ -4,8 +4,11 @@
 //! sent it and takes an [`Answer`]. An answer to a change is held until every worker runs
 //! with it, or for a second.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
+use std::rc::Rc;
+use std::time::Instant;
 
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
@@ -15,6 +18,7 @@ use proto::message::{Framing, MAX_JSON_LINE, MAX_TEXT_LINE, MessageError, Reply,
 
 use crate::client::{Client, LISTING_AHEAD, Peer, Waiting};
 use crate::connections::{Connections, Portion};
+use crate::latency::Latencies;
 use crate::socket::Socket;
 
 /// Clients at once; one more, and the one that has been silent longest goes.
@@ -36,7 +40,7 @@ pub struct Answer {
     /// Not to be sent before every worker runs with this generation.
     pub after: Option<u64>,
     /// The connections that follow the reply, which is only their title then.
-    pub listing: Option<Connections>,
+    pub listing: Option<Box<Connections>>,
 }
 
 /// Who answers.
@@ -65,6 +69,8 @@ pub struct Server {
     next: usize,
     /// Where the round over the clients goes on.
     turn: usize,
+    /// How long commands took.
+    latencies: Rc<RefCell<Latencies>>,
 }
 
 impl Server {
@@ -83,6 +89,7 @@ impl Server {
             first_token,
             next: first_token + 1,
             turn: 0,
+            latencies: Rc::default(),
         })
     }
 
@@ -173,6 +180,7 @@ impl Server {
                 self.clients.remove(&token);
             }
         }
+        self.take_down();
         while self.clients.values().map(Client::pending).sum::<usize>() > MAX_PENDING {
             self.drop_slowest();
         }
@@ -235,6 +243,17 @@ impl Server {
         self.clients.values().any(waits)
     }
 
+    /// How long commands took, from the request read to the answer ready.
+    pub fn latencies(&self) -> Rc<RefCell<Latencies>> {
+        self.latencies.clone()
+    }
+
+    fn take_down(&mut self) {
+        let mut latencies = self.latencies.borrow_mut();
+        let took = self.clients.values_mut().filter_map(|it| it.took.take());
+        took.for_each(|nanos| latencies.record(nanos, 1));
+    }
+
     /// Clients connected now.
     pub fn clients(&self) -> usize {
         self.clients.len()
@@ -268,6 +287,7 @@ fn serve(client: &mut Client, now: u64, answers: &mut impl Answers) -> io::Resul
         }
         Some(Ok(request)) => {
             let framing = request.framing;
+            client.asked = Some(Instant::now());
             match answers.answer(&client.peer, request) {
                 None => client.working = Some(framing),
                 Some(answer) => give(client, framing, answer, now),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use dataplane::verdict::Counters;
 use serde::Serialize;
 
+use crate::latency::{Latencies, Latency};
+
 /// What a device says of itself when asked. Control knows no DPDK: the daemon gives one of
 /// these for each port.
 pub trait PortInfo {
@@ -49,7 +51,7 @@ pub struct PortStatus {
 }
 
 /// A worker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WorkerStatus {
     /// Its number.
     pub id: usize,
@@ -59,8 +61,23 @@ pub struct WorkerStatus {
     pub connections: u64,
     /// Share of its cycles of the last second in which it had something to do, in percent.
     pub load_percent: u64,
+    /// How long the turns took that found something to do.
+    pub turns: Latency,
+    /// Its IPv4 table.
+    pub table_v4: TableStatus,
+    /// Its IPv6 table.
+    pub table_v6: TableStatus,
     /// Everything it counts, by name; what is 0 is left out.
     pub counters: Vec<(&'static str, u64)>,
+}
+
+/// How full a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct TableStatus {
+    /// Connections and templates in it.
+    pub entries: u32,
+    /// What it has room for.
+    pub capacity: u32,
 }
 
 impl WorkerStatus {
@@ -109,7 +126,7 @@ pub struct SumsStatus {
 }
 
 /// All of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     /// The program's version.
     pub version: &'static str,
@@ -134,6 +151,8 @@ pub struct Status {
     pub control_frames_lost: u64,
     /// Frames whose next hop did not answer in time.
     pub control_frames_unresolved: u64,
+    /// How long commands took, from the request read to the answer written.
+    pub commands: Latency,
     /// The workers.
     pub workers: Vec<WorkerStatus>,
     /// The ports.
@@ -186,6 +205,9 @@ impl Status {
             "control: longest turn {} us, {} frames lost, {} for a neighbour that didn't answer",
             self.control_longest_turn_us, self.control_frames_lost, self.control_frames_unresolved
         )?;
+        if self.commands.count > 0 {
+            writeln!(to, "{} commands: {}", self.commands.count, self.commands)?;
+        }
         self.workers
             .iter()
             .try_for_each(|worker| worker.write(to))?;
@@ -208,6 +230,15 @@ impl WorkerStatus {
             self.counter("rx"),
             self.counter("transmit")
         )?;
+        let [v4, v6] = [self.table_v4, self.table_v6];
+        writeln!(
+            to,
+            "  table {} of {}, IPv6 {} of {}",
+            v4.entries, v4.capacity, v6.entries, v6.capacity
+        )?;
+        if self.turns.count > 0 {
+            writeln!(to, "  turns: {}", self.turns)?;
+        }
         let shown = |name: &str| name.starts_with("drop-") || name.starts_with("punt-");
         let rows = self.counters.iter().filter(|(name, _)| shown(name));
         for (name, value) in rows {
@@ -292,6 +323,10 @@ pub struct WorkerView {
     counters: Arc<Counters>,
     before: (u64, u64),
     load_percent: u64,
+    /// When it was sampled first, in milliseconds, and its cycles then.
+    first: Option<(u64, u64)>,
+    /// Nanoseconds since then, and the cycles that went by.
+    clock: (u64, u64),
 }
 
 impl WorkerView {
@@ -302,15 +337,20 @@ impl WorkerView {
             counters,
             before: (0, 0),
             load_percent: 0,
+            first: None,
+            clock: (0, 0),
         }
     }
 
-    /// A second went by.
-    pub fn sample(&mut self) {
+    /// A second went by; it is `now_ms` since the start.
+    pub fn sample(&mut self, now_ms: u64) {
         let now = (self.counters.busy_cycles.get(), self.counters.cycles.get());
         let busy = now.0.wrapping_sub(self.before.0);
         let all = now.1.wrapping_sub(self.before.1);
         self.before = now;
+        let (at, cycles) = *self.first.get_or_insert((now_ms, now.1));
+        let nanos = now_ms.saturating_sub(at).saturating_mul(1_000_000);
+        self.clock = (nanos, now.1.wrapping_sub(cycles));
         self.load_percent = (busy.saturating_mul(100) / all.max(1)).min(100);
     }
 
@@ -319,8 +359,29 @@ impl WorkerView {
         [0, 1].map(|family| self.counters.entries[family].get())
     }
 
-    /// The worker as it is now.
-    pub fn status(&self, id: usize) -> WorkerStatus {
+    fn table(&self, at: usize, capacity: [u32; 2]) -> TableStatus {
+        TableStatus {
+            entries: self.counters.entries[at].get(),
+            capacity: capacity[at],
+        }
+    }
+
+    /// How long turns took. The worker counts cycles; a worker's cycles and our clock since the
+    /// first sample say how long one is.
+    fn turns(&self) -> Latency {
+        let (nanos, cycles) = self.clock;
+        let mut turns = Latencies::default();
+        if cycles > 0 {
+            for (taken, count) in self.counters.turn_cycles.counts() {
+                let nanos = u128::from(taken) * u128::from(nanos) / u128::from(cycles);
+                turns.record(u64::try_from(nanos).unwrap_or(u64::MAX), count);
+            }
+        }
+        turns.latency()
+    }
+
+    /// The worker as it is now; its tables have room for `capacity` entries of each family.
+    pub fn status(&self, id: usize, capacity: [u32; 2]) -> WorkerStatus {
         let (made, ended) = (
             &self.counters.connections_made,
             &self.counters.connections_ended,
@@ -331,6 +392,9 @@ impl WorkerView {
             core: self.core,
             connections: made.get().wrapping_sub(ended.get()),
             load_percent: self.load_percent,
+            turns: self.turns(),
+            table_v4: self.table(0, capacity),
+            table_v6: self.table(1, capacity),
             counters: counters.collect(),
         }
     }
@@ -339,6 +403,19 @@ impl WorkerView {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_turns_cycles_are_told_as_time() {
+        let counters = Arc::new(Counters::default());
+        let mut view = WorkerView::new(0, counters.clone());
+        view.sample(1_000);
+        counters.cycles.add(3_000_000_000);
+        counters.turn_cycles.record(3_000_000);
+        view.sample(2_000);
+        let turns = view.status(0, [1, 1]).turns;
+        assert_eq!(turns.count, 1);
+        assert!((turns.p50_us - 1_000.0).abs() < 125.0, "{turns:?}");
+    }
 
     #[test]
     fn durations() {
@@ -360,8 +437,8 @@ mod tests {
         for (busy, all, want) in [(50, 100, 50), (0, 100, 0), (25, 100, 25), (0, 0, 0)] {
             counters.busy_cycles.add(busy);
             counters.cycles.add(all);
-            view.sample();
-            assert_eq!(view.status(0).load_percent, want);
+            view.sample(0);
+            assert_eq!(view.status(0, [1, 1]).load_percent, want);
         }
     }
 
@@ -372,10 +449,11 @@ mod tests {
         counters.connections_made.add(5);
         counters.connections_ended.add(2);
         counters.drop[dataplane::verdict::Reason::NoService as usize].add(4);
-        let status = WorkerView::new(3, counters).status(1);
+        let status = WorkerView::new(3, counters).status(1, [10, 5]);
         let mut text = String::new();
         status.write(&mut text).expect("a String takes everything");
-        let want = "worker 1 on core 3: 3 connections, load 0%, rx 9, tx 0\n  drop-no-service 4\n";
+        let want = "worker 1 on core 3: 3 connections, load 0%, rx 9, tx 0\n  \
+                    table 0 of 10, IPv6 0 of 5\n  drop-no-service 4\n";
         assert_eq!(text, want);
     }
 }

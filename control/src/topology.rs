@@ -21,6 +21,9 @@ pub struct PortSetup {
     pub any_mac: bool,
     /// Largest IP packet, in octets.
     pub mtu: u16,
+    /// Whether replies of connections that begin here go back to whoever sent the client's
+    /// packets.
+    pub to_sender: bool,
     /// The director's own addresses with their subnets.
     pub addresses: Vec<Prefix>,
 }
@@ -240,6 +243,7 @@ pub(crate) mod tests {
             mac: Mac([2, 0, 0, 0, 0, last]),
             any_mac: false,
             mtu: 1500,
+            to_sender: false,
             addresses: addresses
                 .iter()
                 .map(|text| text.parse().expect("a prefix"))

@@ -152,6 +152,7 @@ fn parts(socket: Socket, connections: u32) -> (Control, Worker<MemoryPort>) {
         mac: MAC,
         any_mac: false,
         mtu: 1500,
+        to_sender: false,
         addresses: vec![Prefix {
             address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
             length: 24,
@@ -302,6 +303,30 @@ fn numbers_are_kept_across_edits_and_begin_anew_with_zero() {
         "  -> 192.0.2.21:53                Route   9      0          2000      "
     );
     assert_eq!(director.ask("-L --daemon"), ["exit 0"]);
+    let services = director.ask("proc ip_vs");
+    let want = [
+        "UDP  C000020A:0035 wrr  ",
+        "  -> C0000215:0035      Route   9      0          2000      ",
+    ];
+    assert_eq!(services[3..5], want);
+    let all = director.ask("proc ip_vs_stats");
+    let seen = "     7D0      7D0        0             DAC0                0";
+    assert_eq!(all[2], seen, "-Z of one service leaves everybody's alone");
+    assert_eq!(
+        director.ask("proc ip_vs_stats_percpu")[2],
+        format!("  0 {seen}")
+    );
+    assert_eq!(director.ask("-Z"), ["exit 0"]);
+    let none = "       0        0        0                0                0";
+    assert_eq!(director.ask("proc ip_vs_stats")[2], none);
+    let connections = director.ask("proc ip_vs_conn");
+    assert_eq!(connections.len(), 2_002);
+    let row = "UDP C6336400 0400 C000020A 0035 C0000215 0035 UDP             300";
+    assert_eq!(connections[1], row);
+    assert_eq!(
+        director.ask("proc ip_vs_app").last().map(String::as_str),
+        Some("exit 2")
+    );
 }
 
 /// Ten clients ask for everything and take nothing; commands and another listing go on.

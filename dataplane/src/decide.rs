@@ -21,13 +21,13 @@ mod watch;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use wire::ethernet::Mac;
+use wire::ethernet::{self, Mac};
 use wire::{Protocol, tcp as segment};
 
 use crate::conn::tcp::{self, Direction, Event};
 use crate::conn::{Entry, Flags, Found, Key, Side, Slot};
 use crate::fragments::Transport;
-use crate::fwd::{self, Forwarder, Link};
+use crate::fwd::{self, Family, Forwarder, Link};
 use crate::local::LocalPorts;
 use crate::observe;
 use crate::owner::{Steering, Step};
@@ -35,7 +35,7 @@ use crate::parse::{Packet, Parsed, Parses, Shape};
 use crate::port::{Frame, PortId, WorkerId};
 use crate::reply::{Kind, Reply};
 use crate::services::{
-    Blocks, ConnReuse, Hop, Real, RealBlock, ServiceId, Snapshot, Standing, Towards,
+    Blocks, ConnReuse, Hop, Real, RealBlock, RealId, ServiceId, Snapshot, Standing, Towards,
 };
 use crate::state::{State, Stored, account_end, recount};
 use crate::time::Millis;
@@ -78,6 +78,10 @@ pub enum Aside {
     Reply(Reply),
     /// To be cut for a link of this MTU in octets.
     Cut(u16),
+    /// A RST that answers it.
+    Reset,
+    /// What it says of a tunnel, told to the client whose packet was in there.
+    Retell(Kind),
 }
 
 /// Where a frame comes from.
@@ -123,7 +127,7 @@ pub fn decide<F: Frame>(
     }
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
     /// TCP or UDP: the one place where a packet meets the connections.
     #[inline(always)]
     fn flow<A: Stored, F: Frame>(
@@ -147,7 +151,7 @@ impl Context<'_> {
             },
         };
         let passed = match side {
-            Side::Client => self.inbound(frame, packet, slot),
+            Side::Client => self.inbound(frame, packet, slot, origin.port),
             Side::Real => self.outbound(frame, packet, slot),
         };
         match passed {
@@ -206,7 +210,7 @@ impl Context<'_> {
         self.end::<A>(slot);
         match self.miss(frame, packet, origin) {
             Ok(slot) => {
-                let passed = self.inbound(frame, packet, slot);
+                let passed = self.inbound(frame, packet, slot, origin.port);
                 passed.unwrap_or_else(|refusal| self.refused(refusal, &packet.key))
             }
             Err(verdict) => verdict,
@@ -247,18 +251,20 @@ impl Context<'_> {
         frame: &mut F,
         packet: &Packet<A>,
         slot: Slot,
+        port: PortId,
     ) -> Result<Verdict, Refusal> {
         let entry = A::table(self.state).entry(slot);
-        let (real_id, service) = (entry.real_id, entry.service);
+        let (real_id, service, flags) = (entry.real_id, entry.service, entry.flags);
         frame.observe(observe::Event::of(entry, Side::Client));
         let real = self
             .snapshot
             .reals
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
-        if real.standing != Standing::Plain {
-            self.watch(packet, slot, real)?;
-        }
+        let forwarder = match real.standing {
+            Standing::Settled => &real.forwarder,
+            _ => self.forwarder_to_real(packet, slot, real)?,
+        };
         let block = self
             .blocks
             .reals
@@ -273,19 +279,78 @@ impl Context<'_> {
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.inbound(packet.shape.length);
         }
-        let Some(hop) = real.forwarder.hop() else {
+        if flags.has(Flags::TO_SENDER) {
+            self.note_sender::<A>(slot, port, frame.bytes());
+        }
+        let Some(hop) = forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
         let hop = Towards::Hop(hop);
-        let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
+        let way = way::<A>(self.snapshot, packet.shape, hop, forwarder.overhead())?;
         frame.observe(way.event(hop));
         if packet.flags.syn() {
-            self.clamp::<A, F>(frame, service, &real.forwarder, way.mtu);
+            self.clamp::<A, F>(frame, service, forwarder, way.mtu);
         }
-        let outer = self.outer(&real.forwarder);
+        let outer = self.outer(forwarder, way.cut);
         let entry = A::table(self.state).entry(slot);
-        real.forwarder.to_real(frame, entry, way.link, outer)?;
-        Ok(self.by(&way))
+        forwarder.to_real(frame, entry, way.link, outer)?;
+        Ok(self.by(&way, forwarder))
+    }
+
+    /// How a client's packet gets to a real server that is not, or not only, as it was when the
+    /// connection was made, or whose service asks something of every packet.
+    #[cold]
+    #[inline(never)]
+    fn forwarder_to_real<'s, A: Stored>(
+        &mut self,
+        packet: &Packet<A>,
+        slot: Slot,
+        real: &'s Real,
+    ) -> Result<&'s Forwarder, Refusal>
+    where
+        'a: 's,
+    {
+        self.watch(packet, slot, real)?;
+        let entry = A::table(self.state).entry(slot);
+        let (id, method) = (entry.real_id, entry.flags.method());
+        Ok(self.snapshot.forwarder_of(id, real, method))
+    }
+
+    /// The same for a real server's packet: those of removed ones still pass, unless we are as if
+    /// we were not there.
+    #[cold]
+    #[inline(never)]
+    fn forwarder_to_client<'s>(
+        &self,
+        id: RealId,
+        real: &'s Real,
+        flags: Flags,
+    ) -> Result<&'s Forwarder, Refusal>
+    where
+        'a: 's,
+    {
+        if !real.is_available() && self.snapshot.index.is_empty() {
+            return Err(Reason::RealRemoved.into());
+        }
+        Ok(self.snapshot.forwarder_of(id, real, flags.method()))
+    }
+
+    /// Notes where a client's packet came from.
+    #[cold]
+    #[inline(never)]
+    fn note_sender<A: Stored>(&mut self, slot: Slot, port: PortId, frame: &[u8]) {
+        if let Ok(ethernet) = ethernet::Frame::parse(frame) {
+            let senders = &mut A::table(self.state).senders;
+            senders.note(slot, port, ethernet.src());
+        }
+    }
+
+    /// The way back to where a client's packets come from.
+    #[cold]
+    #[inline(never)]
+    fn back_to_sender<A: Stored>(&mut self, slot: Slot) -> Option<Towards> {
+        let sender = A::table(self.state).senders.get(slot);
+        sender.map(|(port, mac)| Towards::At(port, mac))
     }
 
     /// Takes a real server's packet back through its connection.
@@ -298,15 +363,17 @@ impl Context<'_> {
     ) -> Result<Verdict, Refusal> {
         let entry = A::table(self.state).entry(slot);
         let (real_id, service, client) = (entry.real_id, entry.service, entry.client.to_ip());
+        let flags = entry.flags;
         frame.observe(observe::Event::of(entry, Side::Real));
         let real = self
             .snapshot
             .reals
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
-        if real.standing == Standing::Removed && self.snapshot.index.is_empty() {
-            return Err(Reason::RealRemoved.into());
-        }
+        let forwarder = match real.standing {
+            Standing::Settled => &real.forwarder,
+            _ => self.forwarder_to_client(real_id, real, flags)?,
+        };
         let block = self
             .blocks
             .reals
@@ -321,12 +388,18 @@ impl Context<'_> {
         if let Some(own) = self.blocks.services.get(service.0) {
             own.traffic.outbound(packet.shape.length);
         }
-        let hop = self.towards(client, flow_of(&packet.key))?;
-        let way = way(self.snapshot, packet.shape, hop, 0)?;
+        let back = match flags.has(Flags::TO_SENDER) {
+            true => self.back_to_sender::<A>(slot),
+            false => None,
+        };
+        let hop = match back {
+            Some(sender) => sender,
+            None => self.towards(client, flow_of(&packet.key))?,
+        };
+        let way = way::<A>(self.snapshot, packet.shape, hop, 0)?;
         frame.observe(way.event(hop));
-        real.forwarder
-            .to_client(frame, A::table(self.state).entry(slot), way.link)?;
-        Ok(self.by(&way))
+        forwarder.to_client(frame, A::table(self.state).entry(slot), way.link)?;
+        Ok(self.by(&way, forwarder))
     }
 
     /// Moves the connection's state on and restarts its time.
@@ -395,25 +468,21 @@ impl Context<'_> {
         }
     }
 
-    /// Sends the rewritten packet, in pieces where the link wants it. Control cuts nothing: one
-    /// that would have to wait for a neighbour and be cut as well is lost.
+    /// Sends the rewritten packet, in pieces where the link or the path wants it.
     #[inline]
-    fn by(&mut self, way: &Way) -> Verdict {
+    fn by(&mut self, way: &Way, forwarder: &Forwarder) -> Verdict {
         if way.cut {
-            if let Verdict::Resolve(_) = way.verdict {
-                return Verdict::Drop(Reason::CannotFragment);
-            }
-            self.aside = Some(Aside::Cut(way.mtu));
+            self.aside = Some(Aside::Cut(way.mtu - forwarder.narrower()));
         }
         way.verdict
     }
 
-    /// What a tunnel needs beside the packet.
+    /// What a tunnel needs beside the packet. What has to be cut outside may be.
     #[inline]
-    fn outer(&mut self, forwarder: &Forwarder) -> fwd::Outer {
+    fn outer(&mut self, forwarder: &Forwarder, cut: bool) -> fwd::Outer {
         let pmtu_disc = self.snapshot.settings.pmtu_disc;
         match forwarder {
-            Forwarder::Tun { .. } => self.state.outer(pmtu_disc),
+            Forwarder::Tun { .. } => self.state.outer(pmtu_disc && !cut),
             _ => fwd::Outer { id: 0, pmtu_disc },
         }
     }
@@ -506,14 +575,19 @@ impl Way {
 /// The way there, after the checks that every mode needs: hops left, and room in the link for
 /// the packet and `overhead` more octets.
 #[inline(always)]
-fn way(snapshot: &Snapshot, shape: Shape, towards: Towards, overhead: u16) -> Result<Way, Refusal> {
+fn way<A: Family>(
+    snapshot: &Snapshot,
+    shape: Shape,
+    towards: Towards,
+    overhead: u16,
+) -> Result<Way, Refusal> {
     if shape.ttl <= 1 {
         return Err(Refusal(Reason::TtlExceeded, Some(Kind::TimeExceeded)));
     }
     let resolved = match towards {
         Towards::Hop(hop) => snapshot.hops.get(hop.0).copied(),
         Towards::Unknown(_) => None,
-        Towards::MadeUp(port, mac) => made_up(snapshot, port, mac),
+        Towards::At(port, mac) => at(snapshot, port, mac),
     };
     let resolved = resolved.and_then(|hop| Some((hop, hop.destination?)));
     let (hop, next) = match resolved {
@@ -526,7 +600,7 @@ fn way(snapshot: &Snapshot, shape: Shape, towards: Towards, overhead: u16) -> Re
         .ok_or(Reason::NoPort)?;
     let room = view.mtu.saturating_sub(overhead);
     let cut = shape.length > u32::from(room);
-    if cut && shape.dont_fragment {
+    if cut && shape.dont_fragment && !is_cut_outside::<A>(snapshot, shape, room, overhead) {
         return Err(too_large(room));
     }
     Ok(Way {
@@ -543,8 +617,9 @@ fn way(snapshot: &Snapshot, shape: Shape, towards: Towards, overhead: u16) -> Re
     })
 }
 
+/// A next hop that is known by its MAC alone.
 #[cold]
-fn made_up(snapshot: &Snapshot, port: PortId, mac: Mac) -> Option<Hop> {
+pub(crate) fn at(snapshot: &Snapshot, port: PortId, mac: Mac) -> Option<Hop> {
     let view = snapshot.ports.get(usize::from(port.0))?;
     Some(Hop {
         port,
@@ -565,7 +640,7 @@ fn unresolved(snapshot: &Snapshot, towards: Towards) -> Result<Hop, Reason> {
             let hop = snapshot.hops.get(hop.0).ok_or(Reason::NoNeighbour)?;
             Ok(*hop)
         }
-        Towards::Unknown(port) | Towards::MadeUp(port, _) => {
+        Towards::Unknown(port) | Towards::At(port, _) => {
             let view = snapshot.ports.get(usize::from(port.0));
             let source = view.ok_or(Reason::NoPort)?.mac;
             let destination = None;
@@ -625,18 +700,20 @@ fn event(flags: segment::Flags) -> Option<Event> {
     }
 }
 
+/// Whether a packet in a tunnel that may not be cut itself goes all the same, in an outer packet
+/// that is: IPv4 where path MTUs are not discovered (reference B.9), IPv6 where every link would
+/// have taken it (RFC 2473 section 7.1, RFC 4213 section 3.2.1).
+#[cold]
+fn is_cut_outside<A: Family>(snapshot: &Snapshot, shape: Shape, room: u16, overhead: u16) -> bool {
+    let small = shape.length <= u32::from(A::LEAST_MTU);
+    let is_v4 = A::ICMP == Protocol::ICMP;
+    overhead > 0 && (small || is_v4 && !snapshot.settings.pmtu_disc) && room > 0
+}
+
 #[cold]
 fn too_large(mtu: u16) -> Refusal {
     Refusal(
         Reason::NeedsFragmentation,
         Some(Kind::FragmentationNeeded { mtu }),
     )
-}
-
-/// The service's real server that a connection is on, if both are still there.
-fn real_of<A>(snapshot: &Snapshot, entry: &Entry<A>) -> Result<Real, Refusal> {
-    Ok(*snapshot
-        .reals
-        .get(entry.real_id.0)
-        .ok_or(Reason::RealRemoved)?)
 }

@@ -9,6 +9,7 @@ pub mod bucket;
 pub mod conn;
 pub mod counter;
 pub mod decide;
+pub mod durations;
 pub mod exchange;
 pub mod fragments;
 pub mod fwd;

@@ -1,5 +1,5 @@
-//! Packets of our own making: ICMP errors about a packet that goes nowhere, the reset of a
-//! connection that is over, and the answer to an echo request for a VIP.
+//! Packets of our own making: ICMP errors about a packet that goes nowhere, the RST for a segment
+//! of no connection, and the answer to an echo request for a VIP.
 //!
 //! An error about a client's packet comes from the VIP, so that the client knows whom it was
 //! about, and goes back the way the packet came: by the same port, to the MAC that sent it.
@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use wire::ethernet::{self, EtherType};
-use wire::{Protocol, icmpv4, icmpv6, ipv4, ipv6, tcp};
+use wire::{Protocol, checksum, icmpv4, icmpv6, ipv4, ipv6, tcp};
 
 use crate::fwd::Link;
 use crate::port::Frame;
@@ -17,7 +17,7 @@ const TTL: u8 = 64;
 /// The least MTU of an IPv6 link in octets: nobody is told of a smaller one (RFC 8200 section 5).
 const LEAST_V6_MTU: u16 = 1280;
 
-/// An ICMP error, or a reset, to make.
+/// An ICMP error to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// What it says.
@@ -26,7 +26,7 @@ pub struct Reply {
     pub source: IpAddr,
 }
 
-/// What the sender of a packet is told: by ICMP (RFC 792, RFC 4443), or by TCP.
+/// What an ICMP error says (RFC 792, RFC 4443).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Port unreachable: 3/3, in IPv6 1/4.
@@ -40,8 +40,6 @@ pub enum Kind {
     },
     /// Time to live or hop limit exceeded in transit: 11/0, in IPv6 3/0.
     TimeExceeded,
-    /// A TCP reset: the packet's connection is over.
-    Reset,
     /// Fragmentation needed and DF set, 3/4 (RFC 1191 section 4); packet too big, 2/0.
     FragmentationNeeded {
         /// The largest packet that would pass, in octets.
@@ -50,28 +48,26 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn v4(self) -> Option<icmpv4::Problem> {
+    fn v4(self) -> icmpv4::Problem {
         use icmpv4::{Problem, unreachable};
-        Some(match self {
-            Self::Reset => return None,
+        match self {
             Self::PortUnreachable => Problem::unreachable(unreachable::PORT),
             Self::HostUnreachable => Problem::unreachable(unreachable::HOST),
             Self::Unreachable { code } => Problem::unreachable(code),
             Self::TimeExceeded => Problem::time_exceeded(),
             Self::FragmentationNeeded { mtu } => Problem::fragmentation_needed(mtu),
-        })
+        }
     }
 
-    fn v6(self) -> Option<icmpv6::Problem> {
+    fn v6(self) -> icmpv6::Problem {
         use icmpv6::{Problem, unreachable};
-        Some(match self {
-            Self::Reset => return None,
+        match self {
             Self::PortUnreachable => Problem::unreachable(unreachable::PORT),
             Self::HostUnreachable => Problem::unreachable(unreachable::ADDRESS),
             Self::Unreachable { code } => Problem::unreachable(code),
             Self::TimeExceeded => Problem::time_exceeded(),
             Self::FragmentationNeeded { mtu } => Problem::too_big(mtu.max(LEAST_V6_MTU).into()),
-        })
+        }
     }
 }
 
@@ -113,74 +109,110 @@ impl Reply {
         true
     }
 
-    /// Writes what is said as an IP packet; how long it became.
+    /// Writes the error as an IP packet; how long it became.
     fn emit(&self, about: &[u8], out: &mut [u8]) -> Option<usize> {
         match self.source {
             IpAddr::V4(source) => {
-                let Some(problem) = self.kind.v4() else {
-                    return reset_v4(about, out);
-                };
                 let about = ipv4::Packet::parse_quoted(about).ok()?;
-                problem.emit(out, source, &about)
+                self.kind.v4().emit(out, source, &about)
             }
             IpAddr::V6(source) => {
-                let Some(problem) = self.kind.v6() else {
-                    return reset_v6(about, out);
-                };
                 let about = ipv6::Packet::parse_quoted(about).ok()?;
-                problem.emit(out, source, &about)
+                self.kind.v6().emit(out, source, &about)
             }
         }
     }
 }
 
-/// Writes the reset that answers a TCP segment, from whom that was for; how long it became.
-fn reset_v4(about: &[u8], out: &mut [u8]) -> Option<usize> {
-    let about = ipv4::Packet::parse(about).ok()?;
-    if about.is_fragment() || about.protocol() != Protocol::TCP {
+/// Writes the RST that answers the TCP segment in the frame `about` into the empty frame `made`,
+/// back the way it came (RFC 9293 section 3.5.2); `false` if there is none to be: it is a RST
+/// itself, a fragment, not whole, or not from one host to another.
+pub fn reset<F: Frame>(about: &[u8], made: &mut F) -> bool {
+    let Ok(ethernet) = ethernet::Frame::parse(about) else {
+        return false;
+    };
+    let written = match ethernet.ethertype() {
+        EtherType::IPV4 => reset_v4(ethernet.payload()),
+        EtherType::IPV6 => reset_v6(ethernet.payload()),
+        _ => None,
+    };
+    let Some(packet) = written.filter(|_| !ethernet.dst().is_multicast()) else {
+        return false;
+    };
+    if !made.append(ethernet::LEN + packet.len()) {
+        return false;
+    }
+    let Some((head, room)) = made.bytes_mut().split_first_chunk_mut() else {
+        return false;
+    };
+    ethernet::emit(head, ethernet.dst(), ethernet.src(), ethernet.ethertype());
+    room.copy_from_slice(&packet);
+    true
+}
+
+/// A RST as a packet.
+type Reset = arrayvec::ArrayVec<u8, { ipv6::LEN + tcp::LEN }>;
+
+/// Octets of a RST's segment.
+const RESET_LEN: u16 = 20;
+
+const _: () = assert!(tcp::LEN == RESET_LEN as usize);
+
+fn reset_v4(about: &[u8]) -> Option<Reset> {
+    let ip = ipv4::Packet::parse(about).ok()?;
+    if ip.is_fragment() || ip.protocol() != Protocol::TCP {
         return None;
     }
-    let reset = tcp::Header::reset(&tcp::Packet::parse(about.payload()).ok()?)?;
-    let (src, dst) = (about.dst(), about.src());
-    let (head, rest) = out.split_first_chunk_mut()?;
-    reset.emit(rest.first_chunk_mut()?, src.into(), dst.into());
-    ipv4::Header {
-        src,
-        dst,
+    let header = ipv4::Header {
+        src: ip.dst(),
+        dst: ip.src(),
         protocol: Protocol::TCP,
         ttl: TTL,
         tos: 0,
         id: 0,
         dont_fragment: true,
-        payload_len: u16::try_from(tcp::LEN).ok()?,
-    }
-    .emit(head);
-    Some(ipv4::LEN + tcp::LEN)
+        payload_len: RESET_LEN,
+    };
+    let mut head = [0; ipv4::LEN];
+    header.emit(&mut head);
+    reset_of(&head, ip.payload(), ip.src().into(), ip.dst().into())
 }
 
-/// As [`reset_v4`].
-fn reset_v6(about: &[u8], out: &mut [u8]) -> Option<usize> {
-    let about = ipv6::Packet::parse(about).ok()?;
-    let upper = about.upper().ok()?;
+fn reset_v6(about: &[u8]) -> Option<Reset> {
+    let ip = ipv6::Packet::parse(about).ok()?;
+    let upper = ip.upper().ok()?;
     if upper.fragment.is_some() || upper.protocol != Protocol::TCP {
         return None;
     }
-    let segment = tcp::Packet::parse(about.upper_payload(&upper)).ok()?;
-    let reset = tcp::Header::reset(&segment)?;
-    let (src, dst) = (about.dst(), about.src());
-    let (head, rest) = out.split_first_chunk_mut()?;
-    reset.emit(rest.first_chunk_mut()?, src.into(), dst.into());
-    ipv6::Header {
-        src,
-        dst,
+    let header = ipv6::Header {
+        src: ip.dst(),
+        dst: ip.src(),
         next_header: Protocol::TCP,
         hop_limit: TTL,
         traffic_class: 0,
         flow_label: 0,
-        payload_len: u16::try_from(tcp::LEN).ok()?,
+        payload_len: RESET_LEN,
+    };
+    let mut head = [0; ipv6::LEN];
+    header.emit(&mut head);
+    let segment = ip.upper_payload(&upper);
+    reset_of(&head, segment, ip.src().into(), ip.dst().into())
+}
+
+/// A RST with this IP header, about a `segment` from `src` to `dst` that arrived intact.
+fn reset_of(head: &[u8], segment: &[u8], src: IpAddr, dst: IpAddr) -> Option<Reset> {
+    let length = u32::try_from(segment.len()).ok()?;
+    let sum = checksum::pseudo(src, dst, Protocol::TCP, length).add_bytes(segment);
+    if sum.finish() != 0 {
+        return None;
     }
-    .emit(head);
-    Some(ipv6::LEN + tcp::LEN)
+    let header = tcp::Header::reset(&tcp::Packet::parse(segment).ok()?)?;
+    let mut written = [0; tcp::LEN];
+    header.emit(&mut written, dst, src);
+    let mut packet = Reset::new();
+    packet.try_extend_from_slice(head).ok()?;
+    packet.try_extend_from_slice(&written).ok()?;
+    Some(packet)
 }
 
 /// Turns an ICMP echo request of either family into its answer, in place; `false`, and no

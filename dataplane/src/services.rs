@@ -19,6 +19,7 @@ use wire::ethernet::Mac;
 
 use crate::conn::timeout::Timeouts;
 use crate::counter::{Counter, Gauge, Word};
+use crate::fwd::{Forwarder, Method};
 use crate::local::LocalAddresses;
 use crate::owner::{Fields, MAX_FIELDS, Owners};
 use crate::pages::{Cells, Pages};
@@ -57,6 +58,9 @@ pub struct Snapshot {
     pub services: Pages<Arc<Service>>,
     /// Real servers by [`RealId`]; removed ones stay while connections are on them.
     pub reals: Pages<Real>,
+    /// By [`RealId`], where that is [`Standing::Edited`]: how packets of its older connections
+    /// get there, one of each method.
+    pub formers: Pages<Arc<[Forwarder]>>,
     /// Next hops by [`HopId`].
     pub hops: Pages<Hop>,
     /// Whose MAC a next hop's is, by [`HopId`]: only asked for while that is not known.
@@ -167,7 +171,7 @@ impl Asks {
         if by_weight || self.established_ms.is_some() || !self.access.is_open() {
             Standing::Watched
         } else {
-            Standing::Plain
+            Standing::Settled
         }
     }
 }
@@ -201,27 +205,52 @@ pub struct Real {
     pub address: IpAddr,
     /// Its port.
     pub port: u16,
-    /// Whether it still belongs to a service, and to one that asks for more than that.
+    /// Whether it still belongs to a service, all its connections go one way, and the service asks
+    /// nothing of every packet.
     pub standing: Standing,
     /// Whether its weight is 0, so that no scheduler chooses it.
     pub quiescent: bool,
-    /// How packets get there.
-    pub forwarder: crate::fwd::Forwarder,
+    /// How packets of new connections get there.
+    pub forwarder: Forwarder,
     /// When it takes no new connections.
     pub limits: Limits,
 }
 
-/// What a client's packet of a real server's connection has to ask. All of it is one byte, so
-/// that a packet of a plain service asks nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How things stand with a real server. A packet of a connection asks only whether this is
+/// [`Standing::Settled`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Standing {
-    /// Nothing.
-    Plain,
-    /// Its service: that has lists, a timeout of its own, or ends connections with their real
-    /// servers.
+    /// All its connections go by its forwarder, and its service asks nothing.
+    #[default]
+    Settled,
+    /// All its connections go by its forwarder, but its service has something to ask every packet
+    /// of a client's: see [`Asks`].
     Watched,
-    /// The real server was removed: packets are dropped.
+    /// It had another mode, which its older connections keep as long as they last, as IPVS's
+    /// do: theirs are among [`Snapshot::formers`]. What its service asks is asked, too.
+    Edited,
+    /// It belongs to no service any more: packets of its connections are dropped.
     Removed,
+}
+
+impl Real {
+    /// Whether it still belongs to a service.
+    pub fn is_available(&self) -> bool {
+        self.standing != Standing::Removed
+    }
+}
+
+impl Snapshot {
+    /// How packets of a connection that was made by `method` get to its real server: as they
+    /// did when it was made.
+    pub fn forwarder_of<'a>(&'a self, id: RealId, real: &'a Real, method: Method) -> &'a Forwarder {
+        let formers = self.formers.get(id.0).map_or(&[][..], |formers| formers);
+        let former = formers.iter().find(|former| former.method() == method);
+        match former {
+            Some(former) if real.forwarder.method() != method => former,
+            _ => &real.forwarder,
+        }
+    }
 }
 
 /// Where a packet goes next.
@@ -245,6 +274,9 @@ pub struct PortView {
     pub any_mac: bool,
     /// Largest IP packet, in octets.
     pub mtu: u16,
+    /// Whether replies of connections that begin here leave by this port too, to the MAC that
+    /// the client's packets come from, whatever the routes say.
+    pub to_sender: bool,
     /// Multicast groups whose frames are punted (VRRP, OSPF, what the kernel joined); sorted.
     pub groups: Arc<[Mac]>,
 }
@@ -371,6 +403,9 @@ pub struct Settings {
     /// Whether a NAT real server is told that nobody knows the connection of its packet
     /// (`nat_icmp_send`).
     pub nat_icmp_send: bool,
+    /// Whether a TCP segment that may not open a connection is answered with a RST
+    /// (`tcp_reset`).
+    pub tcp_reset: bool,
     /// Whether a flood's traces are swept out of the table (`drop_entry = 3`).
     pub drop_entry: bool,
     /// Every how many packets that would open a connection one is dropped (`drop_packet = 3`:
@@ -410,6 +445,7 @@ impl Default for Settings {
             conn_reuse: ConnReuse::mode(1),
             sloppy_tcp: false,
             nat_icmp_send: false,
+            tcp_reset: false,
             drop_entry: false,
             drop_packet: None,
         }
@@ -427,7 +463,7 @@ pub struct PuntLimits {
 impl Default for PuntLimits {
     fn default() -> Self {
         Self {
-            per_second: [10_000, 1_000, 20_000, 100_000, 20_000, 2_000, 2_000],
+            per_second: [10_000, 1_000, 20_000, 100_000, 20_000, 2_000, 1_000, 2_000],
         }
     }
 }

@@ -5,6 +5,7 @@
 //! Frames of our own making (ICMP errors, say) count apart: `made = made_sent + made_dropped`.
 
 use crate::counter::{Counter, Gauge};
+use crate::durations::Durations;
 use crate::owner::Step;
 use crate::port::{PortId, WorkerId};
 use crate::services::Towards;
@@ -40,19 +41,22 @@ pub enum PuntClass {
     Unmatched,
     /// Rewritten and waiting for the next hop's MAC: control asks for it, then sends.
     Unresolved,
+    /// ICMP errors about a tunnel's outer header.
+    Tunnel,
     /// Everything else that came to our MAC, broadcast or multicast.
     Other,
 }
 
 impl PuntClass {
     /// Every class, the most urgent first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Neighbour,
         Self::Vrrp,
         Self::Routing,
         Self::Local,
         Self::Unmatched,
         Self::Unresolved,
+        Self::Tunnel,
         Self::Other,
     ];
 
@@ -69,6 +73,9 @@ impl PuntClass {
             Self::Unresolved => {
                 "Rewritten; it is sent as soon as control has found the next hop's MAC."
             }
+            Self::Tunnel => {
+                "An ICMP error about a tunnel: control lowers its path's MTU, if it is ours."
+            }
             Self::Other => "For nobody that we know: the kernel may want it.",
         }
     }
@@ -82,6 +89,7 @@ impl PuntClass {
             Self::Local => "punt-local",
             Self::Unmatched => "punt-unmatched",
             Self::Unresolved => "punt-unresolved",
+            Self::Tunnel => "punt-tunnel",
             Self::Other => "punt-other",
         }
     }
@@ -192,8 +200,8 @@ reasons! {
     TtlExceeded => "drop-ttl-exceeded",
     /// Larger than the next link's MTU, and may not be fragmented.
     NeedsFragmentation => "drop-needs-fragmentation",
-    /// Larger than the next link's MTU, and can't be cut: the link has no room for a piece, or
-    /// the outer packet is IPv6.
+    /// Larger than the next link's MTU, and can't be cut: there would be too many pieces, or no
+    /// room for one.
     CannotFragment => "drop-cannot-fragment",
     /// More punts of its class than allowed.
     PuntLimit => "drop-punt-limit",
@@ -251,12 +259,14 @@ pub struct Counters {
     pub entries: [Gauge; 2],
     /// Turns of the loop.
     pub turns: Counter,
-    /// Turns that found a frame.
+    /// Turns that found something to do.
     pub busy_turns: Counter,
-    /// Processor cycles spent in turns that found a frame.
+    /// Processor cycles spent in turns that found something to do.
     pub busy_cycles: Counter,
     /// Processor cycles since the start.
     pub cycles: Counter,
+    /// How many cycles each turn took that found something to do.
+    pub turn_cycles: Durations,
 }
 
 impl Default for Counters {
@@ -286,6 +296,7 @@ impl Default for Counters {
             busy_turns: zero(),
             busy_cycles: zero(),
             cycles: zero(),
+            turn_cycles: Durations::default(),
         }
     }
 }

@@ -17,10 +17,11 @@ use wire::{ipv4, ipv6};
 
 use crate::bucket::TokenBucket;
 use crate::conn::defence::Sweep;
-use crate::conn::{Hasher, Table};
-use crate::decide::{Aside, Context, Identity, Origin, decide};
+use crate::conn::{Address, Hasher, Table};
+use crate::decide::{Aside, Context, Identity, Origin, at, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
 use crate::fragments::{Fate, Transport};
+use crate::fwd::{Link, icmp};
 use crate::gather::{Gathered, Gathering};
 use crate::handover::{Flushed, Handed, Peers};
 use crate::local::{LocalPorts, ReplyHash};
@@ -29,7 +30,7 @@ use crate::owner::{Fields, Steering, Step};
 use crate::parse::{Fragment, Parsed, Parses, Whole};
 use crate::port::{BURST, Burst, Frame, Port, PortId, WorkerId};
 use crate::published::Reader;
-use crate::reply::Reply;
+use crate::reply::{self, Kind, Reply};
 use crate::sched;
 use crate::services::{HopId, PortView, PuntLimits, Snapshot, Towards};
 use crate::state::State;
@@ -41,7 +42,7 @@ use crate::walk::Walk;
 const EXPIRE_PER_TURN: u32 = 64;
 /// Frames that one turn sends for control.
 const INJECT_PER_TURN: usize = BURST;
-/// ICMP errors a second that one worker makes (RFC 1812 §4.3.2.8).
+/// ICMP errors a second that one worker makes (RFC 1812 §4.3.2.8), and resets.
 const REPLIES_PER_SECOND: u32 = 1000;
 
 /// What a worker is made of.
@@ -91,6 +92,8 @@ pub struct Worker<P: Port> {
     state: State,
     punts: [TokenBucket; PuntClass::ALL.len()],
     replies: TokenBucket,
+    resets: TokenBucket,
+    fragment_id: u32,
 }
 
 /// A port with what waits to be sent by it.
@@ -111,6 +114,9 @@ impl<P: Port> Worker<P> {
     pub fn new(parts: Parts<P>) -> Result<Self, PagesError> {
         let hasher = Hasher::new(parts.hash_key);
         let limits = PuntLimits::default().per_second;
+        let mut reader = parts.reader;
+        let (snapshot, _) = reader.edition();
+        let to_sender = snapshot.ports.iter().any(|port| port.to_sender);
         let lane = |port| Lane {
             port,
             out: Burst::new(),
@@ -128,7 +134,7 @@ impl<P: Port> Worker<P> {
                 ),
                 steering: parts.steering,
             },
-            reader: parts.reader,
+            reader,
             exchange: parts.exchange,
             peers: parts.peers,
             counters: parts.counters,
@@ -138,8 +144,14 @@ impl<P: Port> Worker<P> {
             origins: ArrayVec::new(),
             parses: Parses::default(),
             state: State {
-                v4: Table::new(parts.connections, parts.pages, hasher, parts.now)?,
-                v6: Table::new(parts.connections_v6, parts.pages, hasher, parts.now)?,
+                v4: table(parts.connections, parts.pages, hasher, parts.now, to_sender)?,
+                v6: table(
+                    parts.connections_v6,
+                    parts.pages,
+                    hasher,
+                    parts.now,
+                    to_sender,
+                )?,
                 sweeps: [Sweep::new(parts.now), Sweep::new(parts.now)],
                 packets_spared: 0,
                 sched: sched::Memory::new(parts.id, parts.seed, parts.now),
@@ -147,6 +159,8 @@ impl<P: Port> Worker<P> {
             },
             punts: limits.map(|per_second| TokenBucket::new(per_second, parts.now)),
             replies: TokenBucket::new(REPLIES_PER_SECOND, parts.now),
+            resets: TokenBucket::new(REPLIES_PER_SECOND, parts.now),
+            fragment_id: seeded_fragment_id(parts.seed, parts.id),
         })
     }
 
@@ -190,6 +204,8 @@ impl<P: Port> Worker<P> {
             lanes: &mut self.lanes,
             punts: &mut self.punts,
             replies: &mut self.replies,
+            resets: &mut self.resets,
+            fragment_id: &mut self.fragment_id,
             now,
         };
         let mut context = Context {
@@ -244,6 +260,7 @@ impl<P: Port> Worker<P> {
             self.counters.cycles.add(spent);
             if busy {
                 self.counters.busy_cycles.add(spent);
+                self.counters.turn_cycles.record(spent);
                 pause.reset();
                 before = after;
             } else {
@@ -252,6 +269,20 @@ impl<P: Port> Worker<P> {
                 self.counters.cycles.add(before.wrapping_sub(after));
             }
         }
+    }
+}
+
+fn table<A: Address>(
+    capacity: u32,
+    pages: Pages,
+    hasher: Hasher,
+    now: Millis,
+    to_sender: bool,
+) -> Result<Table<A>, PagesError> {
+    let table = Table::new(capacity, pages, hasher, now)?;
+    match to_sender {
+        true => table.with_senders(pages),
+        false => Ok(table),
     }
 }
 
@@ -270,21 +301,36 @@ fn walk(
     walk.is_some_and(|(walk, _)| walk.step(me, state, now))
 }
 
-/// Pieces that one packet is cut into at most: a frame of 9,198 octets on a link of 576.
-const MAX_PIECES: usize = 17;
+/// Pieces that one packet is cut into at most: one of 9,218 octets on a path of 552.
+const MAX_PIECES: usize = 18;
 
-/// How the IPv4 packet in `frame` is cut for a link of `mtu` octets; `None` if it can't be.
-fn plan(frame: &[u8], mtu: u16) -> Option<Cut> {
-    let frame = ethernet::Frame::parse(frame).ok()?;
-    let packet = ipv4::Packet::parse(frame.payload()).ok()?;
-    Cut::new(&packet, usize::from(mtu)).filter(|cut| cut.pieces() <= MAX_PIECES)
+/// How the packet in `frame` is cut for a link of `mtu` octets; `None` if it can't be.
+fn plan(frame: &[u8], mtu: u16, id: u32) -> Option<Cut> {
+    let packet = ethernet::Frame::parse(frame).ok()?.into_payload();
+    Cut::of(packet, usize::from(mtu), id).filter(|cut| cut.pieces() <= MAX_PIECES)
+}
+
+/// Makes a frame the first piece of its packet; `false`, and no change, if it has no room for
+/// that one's header.
+fn become_first<F: Frame>(frame: &mut F, plan: &Cut) -> bool {
+    let Some(envelope) = frame.bytes().first_chunk::<{ ethernet::LEN }>().copied() else {
+        return false;
+    };
+    if !frame.prepend(plan.header_len() - plan.data_at()) {
+        return false;
+    }
+    let (head, rest) = frame.bytes_mut().split_at_mut(ethernet::LEN);
+    head.copy_from_slice(&envelope);
+    rest[..plan.header_len()].copy_from_slice(&plan.header(0)[..plan.header_len()]);
+    frame.truncate(ethernet::LEN + plan.len(0));
+    true
 }
 
 /// Piece `n` of the packet in `frame`, in the empty frame `made`.
 fn piece<F: Frame>(frame: &F, plan: &Cut, n: usize, mut made: F) -> Option<F> {
     let range = plan.range(n);
     let (envelope, packet) = frame.bytes().split_at_checked(ethernet::LEN)?;
-    let data = packet.get(plan.header_len()..)?.get(range)?;
+    let data = packet.get(plan.data_at()..)?.get(range)?;
     made.append(ethernet::LEN + plan.len(n)).then_some(())?;
     let (head, rest) = made.bytes_mut().split_at_mut_checked(ethernet::LEN)?;
     head.copy_from_slice(envelope);
@@ -298,6 +344,11 @@ fn piece<F: Frame>(frame: &F, plan: &Cut, n: usize, mut made: F) -> Option<F> {
 #[expect(clippy::cast_possible_truncation, reason = "16 bits of many")]
 fn seeded_id(seed: u64, id: WorkerId) -> u16 {
     (seed >> 16) as u16 ^ id.0.rotate_right(4)
+}
+
+/// The first identification of a worker's IPv6 packets that are cut.
+fn seeded_fragment_id(seed: u64, id: WorkerId) -> u32 {
+    (seed >> 32) as u32 ^ u32::from(id.0).rotate_right(8)
 }
 
 /// The scratch memory of a burst: frames, where they come from, what they are.
@@ -318,6 +369,9 @@ struct Turn<'a, P: Port> {
     lanes: &'a mut [Lane<P>],
     punts: &'a mut [TokenBucket; PuntClass::ALL.len()],
     replies: &'a mut TokenBucket,
+    resets: &'a mut TokenBucket,
+    /// Of the next IPv6 packet of ours that is cut.
+    fragment_id: &'a mut u32,
     now: Millis,
 }
 
@@ -481,16 +535,26 @@ impl<P: Port> Turn<'_, P> {
                 self.reply(&frame, origin.port, &reply);
                 self.finish(frame, origin, verdict);
             }
+            (Some(Aside::Reset), _) => {
+                self.reset(&frame, origin.port);
+                self.finish(frame, origin, verdict);
+            }
+            (Some(Aside::Retell(kind)), _) => {
+                self.retell(&frame, kind);
+                self.finish(frame, origin, verdict);
+            }
+            // One that waits for a neighbour control cuts when it sends it.
             (Some(Aside::Cut(_)), _) => self.finish(frame, origin, verdict),
         }
     }
 
-    /// Cuts an IPv4 packet for a link of `mtu` octets. The frame becomes the first piece; the
+    /// Cuts a packet for a link of `mtu` octets. The frame becomes the first piece; the
     /// others are of our making.
     #[cold]
     #[inline(never)]
     fn send_in_pieces(&mut self, mut frame: P::Frame, origin: Origin, port: PortId, mtu: u16) {
-        let Some(plan) = plan(frame.bytes(), mtu) else {
+        *self.fragment_id = self.fragment_id.wrapping_add(1);
+        let Some(plan) = plan(frame.bytes(), mtu, *self.fragment_id) else {
             return self.finish(frame, origin, Verdict::Drop(Reason::CannotFragment));
         };
         let mut rest = ArrayVec::<P::Frame, MAX_PIECES>::new();
@@ -505,11 +569,11 @@ impl<P: Port> Turn<'_, P> {
                 None => self.counters.made_dropped.add(1),
             }
         }
-        let header = plan.header(0);
-        let to = &mut frame.bytes_mut()[ethernet::LEN..][..plan.header_len()];
-        to.copy_from_slice(&header[..plan.header_len()]);
-        frame.truncate(ethernet::LEN + plan.len(0));
-        self.finish(frame, origin, Verdict::Transmit(port));
+        let verdict = match become_first(&mut frame, &plan) {
+            true => Verdict::Transmit(port),
+            false => Verdict::Drop(Reason::CannotFragment),
+        };
+        self.finish(frame, origin, verdict);
         rest.drain(..).for_each(|piece| self.send_made(piece, port));
     }
 
@@ -650,7 +714,7 @@ impl<P: Port> Turn<'_, P> {
                 let port = self.snapshot.hops.get(hop).map(|hop| hop.port);
                 port.zip(self.snapshot.next_hops.get(hop).copied())
             }
-            Towards::Unknown(port) | Towards::MadeUp(port, _) => {
+            Towards::Unknown(port) | Towards::At(port, _) => {
                 destination(frame.bytes()).map(|address| (port, address))
             }
         };
@@ -709,6 +773,54 @@ impl<P: Port> Turn<'_, P> {
         let mtu = self.view(port)?.mtu;
         let mut made = self.lanes[usize::from(port.0)].port.alloc()?;
         reply.write(frame.bytes(), mtu, &mut made).then_some(made)
+    }
+
+    /// Answers a segment with a RST, back where it came from.
+    #[cold]
+    fn reset(&mut self, frame: &P::Frame, port: PortId) {
+        self.counters.made.add(1);
+        let may = self.resets.take(REPLIES_PER_SECOND, self.now);
+        let lane = self.lanes.get_mut(usize::from(port.0));
+        let made = lane.filter(|_| may).and_then(|lane| lane.port.alloc());
+        let made = made.and_then(|mut made| reply::reset(frame.bytes(), &mut made).then_some(made));
+        match made {
+            Some(made) => self.send_made(made, port),
+            None => self.counters.made_dropped.add(1),
+        }
+    }
+
+    /// Tells the client of the packet inside what the ICMP error in `frame` says of a tunnel.
+    #[cold]
+    fn retell(&mut self, frame: &P::Frame, kind: Kind) {
+        self.counters.made.add(1);
+        match self.make_retold(frame.bytes(), kind) {
+            Some((made, port)) => self.send_made(made, port),
+            None => self.counters.made_dropped.add(1),
+        }
+    }
+
+    /// From the VIP, by the way to the client; `None` too where that waits for a neighbour.
+    fn make_retold(&mut self, frame: &[u8], kind: Kind) -> Option<(P::Frame, PortId)> {
+        let about = icmp::about_any_tunnel(frame)?;
+        let (client, source) = icmp::quoted_ends(about.inner)?;
+        if !self.replies.take(REPLIES_PER_SECOND, self.now) {
+            return None;
+        }
+        let hop = match self.snapshot.routes.find(client, 0)? {
+            Towards::Hop(HopId(hop)) => *self.snapshot.hops.get(hop)?,
+            Towards::At(port, mac) => at(self.snapshot, port, mac)?,
+            Towards::Unknown(_) => return None,
+        };
+        let link = Link {
+            ours: hop.source,
+            next: hop.destination?,
+        };
+        let mtu = self.view(hop.port)?.mtu;
+        let lane = self.lanes.get_mut(usize::from(hop.port.0))?;
+        let mut made = lane.port.alloc()?;
+        let reply = Reply { kind, source };
+        let written = reply.write_to(about.inner, link, mtu, &mut made);
+        written.then_some((made, hop.port))
     }
 
     fn count_handed(&self, Flushed { sent, refused }: Flushed) {

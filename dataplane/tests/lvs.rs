@@ -289,7 +289,7 @@ fn a_real_server_comes_back_to_its_connections() {
     lab.change_real(0, |real| real.standing = Standing::Removed);
     let ack = segment(CLIENT, 1, 80, ACK);
     assert_eq!(goes(&mut lab, &ack), "drop-real-removed");
-    lab.change_real(0, |real| real.standing = Standing::Plain);
+    lab.change_real(0, |real| real.standing = Standing::Settled);
     assert_eq!(goes(&mut lab, &ack), "1");
     assert_eq!(lab.real_block(0).traffic.packets_in.get(), 2);
 }
@@ -845,13 +845,7 @@ fn play(lab: &mut Lab, [web, dns]: [ServiceId; 2], step: &Step) {
                 service.revision += 1;
             });
         }
-        Step::Remove(gone) => lab.change_real(1, |real| {
-            real.standing = if gone {
-                Standing::Removed
-            } else {
-                Standing::Plain
-            };
-        }),
+        Step::Remove(gone) => lab.change_real(1, |real| real.standing = standing(gone)),
         Step::Persist(ms) => {
             for id in [web, dns] {
                 lab.change_service(id, |service| {
@@ -1087,7 +1081,7 @@ fn udp_knows_no_established() {
 
 #[test]
 fn a_connection_ends_with_its_real_server_where_the_service_says_so() {
-    for standing in [Standing::Plain, Standing::Removed] {
+    for standing in [Standing::Settled, Standing::Removed] {
         let (mut lab, id) = lab("rr", &[(1, 1), (2, 1)]);
         ask(&mut lab, id, |asks| asks.expire_quiescent = true);
         assert_eq!(opens(&mut lab, CLIENT, 1), "2");
@@ -1118,5 +1112,12 @@ fn a_connection_ends_with_its_real_server_where_the_service_says_so() {
             "1",
             "the other's lives"
         );
+    }
+}
+
+fn standing(gone: bool) -> Standing {
+    match gone {
+        true => Standing::Removed,
+        false => Standing::Settled,
     }
 }

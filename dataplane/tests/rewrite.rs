@@ -58,6 +58,7 @@ const IN4: Forwarder = Forwarder::Tun {
         destination: REAL,
     },
     envelope: Envelope::Ipip,
+    narrower: 0,
 };
 const IN6: Forwarder = Forwarder::Tun {
     hop: HOP,
@@ -66,6 +67,7 @@ const IN6: Forwarder = Forwarder::Tun {
         destination: REAL6,
     },
     envelope: Envelope::Ipip,
+    narrower: 0,
 };
 const MODES: [Forwarder; 6] = [DR, NAT, FULL, IN4, IN6, Forwarder::Local];
 
@@ -205,6 +207,7 @@ fn enveloped(mode: Forwarder, envelope: Envelope) -> Forwarder {
             hop,
             tunnel,
             envelope,
+            narrower: 0,
         },
         other => other,
     }
@@ -666,7 +669,7 @@ fn errors_about_a_tunnels_header() {
         assert_eq!([found.source, found.destination], ends, "{name}");
         assert_eq!((found.mtu, found.inner, found.kind), (mtu, &inner[..], kind), "{name}");
     }
-    let data = rx(&ip(ROUTER, DIP).with(icmp(3, 4).quoting(&ip(DIP, REAL).with(udp(1, 2)))));
+    let data = rx(&ip(ROUTER, DIP).with(icmp(3, 4).quoting(&ip(DIP, REAL).with(tcp(1, 2)))));
     assert_eq!(translated::about_tunnel::<u32>(&data), None);
 }
 
@@ -986,5 +989,38 @@ proptest! {
     fn noise(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
         anything(&bytes, &v4(NAT));
         anything(&bytes, &v6(NAT));
+    }
+}
+
+/// An error is about the tunnel that it quotes, and about no other between the same ends.
+#[test]
+#[rustfmt::skip]
+fn errors_about_gre_and_gue() {
+    const GRE: Envelope = Envelope::Gre { summed: false };
+    const GRE_SUM: Envelope = Envelope::Gre { summed: true };
+    let gue = |port: u16, checksum| Envelope::Gue { port: port.into(), checksum };
+    let gue_sum = gue(6080, Checksum::Sum);
+    let remote = gue(6080, Checksum::Remote);
+    let cases = [
+        ("ipip",         Envelope::Ipip, 20, Some(GRE)),
+        ("gre",          GRE,            24, Some(Envelope::Ipip)),
+        ("gre, summed",  GRE_SUM,        28, Some(gue_sum)),
+        ("gue",          gue_sum,        32, Some(gue(6081, Checksum::Sum))),
+        ("gue, remote",  remote,         40, None),
+    ];
+    let given = ip(CLIENT, VIP).df().with(tcp(CPORT, 80).syn());
+    for (name, envelope, overhead, other) in cases {
+        let mode = enveloped(IN4, envelope);
+        let mut sent = frame(&rx(&given));
+        assert_eq!(to_real(mode, &mut sent, OUTER), Ok(()), "{name}");
+        let message = icmp(3, 4).rest(1400).payload(&sent.bytes()[14..]);
+        let error = rx(&ip(ROUTER, DIP).with(message));
+        let about = translated::about_any_tunnel(&error).expect(name);
+        assert_eq!(about.kind, Kind::FragmentationNeeded { mtu: 1400 - overhead }, "{name}");
+        let Forwarder::Tun { tunnel, .. } = mode else { panic!("{name}") };
+        assert!(about.is_through(&tunnel, envelope), "{name}");
+        assert!(other.is_none_or(|other| !about.is_through(&tunnel, other)), "{name}");
+        let flow = translated::quoted_flow::<u32>(about.inner).map(|(key, df)| (key.source_port, df));
+        assert_eq!(flow, Some((CPORT, true)), "{name}");
     }
 }

@@ -293,6 +293,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("and its ICMP",           rx(&ip(CLIENT, vip3).with(icmp(3, 1))),                 "punt-unmatched"),
         ("somebody's address",     rx(&ip(CLIENT, [198, 51, 100, 1]).with(tcp(1, 80).syn())), "punt-other"),
         ("broadcast",              ip(CLIENT, VIP).with(udp(1, 80)).ether(GATEWAY_MAC, Mac::BROADCAST).bytes(), "punt-other"),
+        ("a tunnel's error",       to_dip(ip(CLIENT, DIP).with(icmp(3, 4).rest(1400).quoting(&ip(DIP, real_ip(1)).with(syn(1))))), "punt-tunnel"),
         ("LLDP to us",             ether(GATEWAY_MAC, WAN_MAC).raw(EtherType(0x88cc), vec![0; 40]).bytes(), "punt-other"),
     ]
 }

@@ -8,7 +8,7 @@ use super::table::{Placed, Table, Value};
 use super::value;
 use crate::built::{self, Feature};
 use crate::model::{
-    Held, MarkRule, Neighbour, Port, Prefix, Protocol, Route, Unmatched, Vip, digits,
+    Held, MarkRule, Neighbour, Port, Prefix, Protocol, ReturnTo, Route, Unmatched, Vip, digits,
 };
 
 pub(super) const PORT: &[&str] = &[
@@ -17,6 +17,7 @@ pub(super) const PORT: &[&str] = &[
     "addresses",
     "mac",
     "mtu",
+    "return",
     "mbufs",
     "mbuf_size",
     "parent",
@@ -59,6 +60,7 @@ fn port<'d>(table: Table<'d>, report: &mut Report<'_>) -> Option<Placed<'d, Port
             .get("mtu")
             .and_then(|v| v.integer(report, 68..=9198))
             .unwrap_or(DEFAULT_MTU),
+        return_to: return_to(&table, report),
         mbufs: table
             .get("mbufs")
             .and_then(|v| v.integer(report, 64..=1 << 24)),
@@ -71,6 +73,13 @@ fn port<'d>(table: Table<'d>, report: &mut Report<'_>) -> Option<Placed<'d, Port
         report.uses(table.at("addresses"), feature);
     }
     Some(Placed { value: port, table })
+}
+
+fn return_to(table: &Table<'_>, report: &mut Report<'_>) -> ReturnTo {
+    let known = [("route", ReturnTo::Route), ("sender", ReturnTo::Sender)];
+    let asked = table.get("return");
+    let asked = asked.and_then(|v| v.choice(report, &known));
+    asked.unwrap_or_default()
 }
 
 fn addresses(table: &Table<'_>, report: &mut Report<'_>) -> Vec<Prefix> {

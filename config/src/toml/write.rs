@@ -126,6 +126,7 @@ fn write_port(out: &mut Text, port: &Port) {
     out.texts("addresses", &port.addresses);
     out.text_if("mac", port.mac);
     out.plain("mtu", port.mtu);
+    out.text("return", words::return_to(port.return_to));
     out.plain_if("mbufs", port.mbufs);
     out.plain_if("mbuf_size", port.mbuf_size);
 }

@@ -18,6 +18,9 @@ pub(crate) const HELP: &str = "
 Beside ipvsadm's grammar
   sluice status [--json]  workers, ports, neighbours, counters
   sluice neigh [--json]   who is where on our links, and address conflicts
+  sluice proc FILE        what the kernel shows in /proc/net: ip_vs, ip_vs_conn,
+                          ip_vs_stats, ip_vs_stats_percpu
+  sluice log [FILTER]     what sluiced logs, shown or set
   sluice sysctl [NAME[=VALUE]] [--json]
                           IPVS's tunables, shown or set
   sluice check FILE       whether a configuration is good
@@ -32,9 +35,6 @@ Beside ipvsadm's grammar
   sluice --socket PATH ...  where sluiced listens (also SLUICE_SOCKET;
                           /run/sluice/sluice.sock)
 ";
-
-/// Words that will be subcommands.
-const NOT_BUILT: &[&str] = &["proc"];
 
 /// Sluice's subcommands; ipvsadm's grammar is read elsewhere.
 #[derive(Debug, Parser)]
@@ -60,6 +60,19 @@ enum Chosen {
         /// As JSON, for programs.
         #[arg(long)]
         json: bool,
+    },
+    /// Shows what the kernel's IPVS shows in its files of /proc/net.
+    Proc {
+        /// ip_vs, ip_vs_conn, ip_vs_stats or ip_vs_stats_percpu
+        #[arg(value_name = "FILE")]
+        file: String,
+    },
+    /// Shows or sets what sluiced logs.
+    ///
+    /// Setting it needs root, and lasts until the daemon ends: its option --log is for longer.
+    Log {
+        /// error, warn, info, debug, trace, off, or tracing's filters (control=debug,info)
+        filter: Option<String>,
     },
     /// Shows or sets IPVS's tunables while the daemon runs.
     ///
@@ -169,13 +182,8 @@ pub(crate) fn asked(argv: &[String]) -> bool {
 /// Carries out a subcommand; gives the exit code.
 ///
 /// # Errors
-/// No daemon, or a subcommand that is not built yet.
+/// No daemon, or what the subcommand says.
 pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
-    if let Some(word) = invocation.argv.first()
-        && NOT_BUILT.contains(&word.as_str())
-    {
-        return Err(Failure::usage(format!("sluice: {word}: not built yet")));
-    }
     let words = std::iter::once("sluice").chain(invocation.argv.iter().map(String::as_str));
     let line = match Line::try_parse_from(words) {
         Ok(line) => line,
@@ -188,6 +196,8 @@ pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
     };
     match line.subcommand {
         Chosen::Status { json } => send(&invocation, &Command::Status { json }, "", &Numeric),
+        Chosen::Proc { file } => send(&invocation, &Command::Proc(file.parse()?), "", &Numeric),
+        Chosen::Log { filter } => send(&invocation, &Command::Log(filter), "", &Numeric),
         Chosen::Sysctl { setting, json } => {
             let ask = setting.map_or(Ok(Ask::All), |setting| setting.parse())?;
             send(&invocation, &Command::Sysctl { ask, json }, "", &Numeric)
@@ -237,18 +247,5 @@ mod tests {
     #[test]
     fn the_parser_is_sound() {
         Line::command().debug_assert();
-    }
-
-    #[test]
-    fn what_is_built_is_not_refused() {
-        let built = Line::command();
-        let built: Vec<_> = built
-            .get_subcommands()
-            .map(clap::Command::get_name)
-            .collect();
-        assert!(
-            NOT_BUILT.iter().all(|word| !built.contains(word)),
-            "{built:?}"
-        );
     }
 }

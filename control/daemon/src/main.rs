@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use control::signals::Signals;
 
 use crate::exit::Exit;
+use crate::start::Host;
 
 fn main() -> ExitCode {
     // Before any other thread: one that doesn't block them would be ended by them.
@@ -26,9 +27,12 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(code) => return code,
     };
-    log::start(args.log.as_deref());
+    let log = log::start(args.log.as_deref());
     log::speak_of_panics();
-    let run = || start::run(&args.config, signals.map_err(Exit::internal)?);
+    let run = || {
+        let signals = signals.map_err(Exit::internal)?;
+        start::run(&args.config, Host { signals, log })
+    };
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {

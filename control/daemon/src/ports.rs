@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use config::model::{Config, Hugepages, Port};
+use config::model::{Config, Hugepages, Port, ReturnTo};
 use control::status::{DeviceReport, PortInfo};
 use control::topology::{PortSetup, Topology};
 use dataplane::exchange::RING;
@@ -107,6 +107,7 @@ impl Ports {
             name: port.name.clone(),
             mac: Mac(device.mac()),
             mtu: device.mtu().effective.min(port.mtu),
+            to_sender: port.return_to == ReturnTo::Sender,
             addresses: port.addresses.clone(),
         };
         let ports = config.ports.iter().zip(&self.devices).map(setup).collect();

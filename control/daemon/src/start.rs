@@ -16,6 +16,7 @@ use dataplane::owner::Steering;
 
 use crate::cores;
 use crate::exit::Exit;
+use crate::log::Filter;
 use crate::ports::Ports;
 use crate::workers::{Share, Workers, random};
 
@@ -25,13 +26,19 @@ const STEERING_TABLE: usize = 128;
 /// Who may change things.
 const ROOT: u32 = 0;
 
+/// What the process brings with it.
+pub(crate) struct Host {
+    pub(crate) signals: Signals,
+    pub(crate) log: Filter,
+}
+
 /// Runs the daemon until it is told to stop.
-pub(crate) fn run(file: &Path, signals: Signals) -> Result<(), Exit> {
+pub(crate) fn run(file: &Path, host: Host) -> Result<(), Exit> {
     let config = read(file)?;
     let path = Path::new(&config.control.socket);
     let socket = Socket::claim(path, config.control.group.as_deref()).map_err(socket_exit)?;
     if config.ports.is_empty() {
-        return without_ports(&config, file, socket, signals);
+        return without_ports(&config, file, socket, host);
     }
     check_cores(&config)?;
     for path in dpdk::leftovers::remove() {
@@ -42,7 +49,7 @@ pub(crate) fn run(file: &Path, signals: Signals) -> Result<(), Exit> {
     }
     let steering = Arc::new(steering(&config)?);
     let ports = Ports::open(&config, &steering)?;
-    let ran = with_ports((&config, file), &ports, &steering, socket, signals);
+    let ran = with_ports((&config, file), &ports, &steering, socket, host);
     ports.close();
     ran.map(drop) // kernel interfaces, then the socket
 }
@@ -92,12 +99,7 @@ fn steering(config: &Config) -> Result<Steering, Exit> {
 }
 
 /// Control alone: nothing of DPDK is touched, and no right is needed.
-fn without_ports(
-    config: &Config,
-    file: &Path,
-    socket: Socket,
-    signals: Signals,
-) -> Result<(), Exit> {
+fn without_ports(config: &Config, file: &Path, socket: Socket, host: Host) -> Result<(), Exit> {
     let parts = Parts {
         config,
         file: Some(file),
@@ -107,10 +109,11 @@ fn without_ports(
         exchange: None,
         workers: Vec::new(),
         devices: Vec::new(),
-        signals: Some(signals),
+        signals: Some(host.signals),
         administrator: ROOT,
     };
     let (mut control, _) = Control::new(parts).map_err(start_exit)?;
+    control.set_log(Box::new(host.log));
     tracing::info!("ready, with no ports: no packet will come in");
     control.run().map_err(Exit::internal)
 }
@@ -122,7 +125,7 @@ fn with_ports(
     ports: &Ports,
     steering: &Arc<Steering>,
     socket: Socket,
-    signals: Signals,
+    host: Host,
 ) -> Result<Control, Exit> {
     let topology = ports.topology(config);
     let kernel = Kernel::make(&topology).map_err(Exit::device)?;
@@ -141,10 +144,11 @@ fn with_ports(
         exchange: Some(ring),
         workers: workers.clone(),
         devices: ports.info(),
-        signals: Some(signals),
+        signals: Some(host.signals),
         administrator: ROOT,
     };
     let (mut control, readers) = Control::new(parts).map_err(start_exit)?;
+    control.set_log(Box::new(host.log));
     let rings = ends.into_iter().zip(mesh(count));
     let mut shares = Vec::new();
     let each = workers.into_iter().zip(readers).zip(rings);

@@ -37,6 +37,7 @@ fn view(choice: u8) -> PortView {
     PortView {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         any_mac: choice & 1 == 0,
+        to_sender: choice & 8 != 0,
         mtu: [1500, 68, 576, 9198][usize::from(choice >> 1 & 3)],
         groups: [Mac([1, 0, 0x5e, 0, 0, 0x12])].into(),
     }
@@ -48,6 +49,7 @@ fn ways(view: &PortView, flags: u8, bytes: &[u8]) {
         frame.flags = RxFlags(flags);
         let mut parses = Parses::default();
         parses.push(&frame, Some(view), None);
+        only_the_way_differs(&mut parses);
         (frame.bytes().len(), parses)
     };
     let (_, parses) = parse(flags);
@@ -63,12 +65,10 @@ fn ways(view: &PortView, flags: u8, bytes: &[u8]) {
 }
 
 fn views(bytes: &mut [u8]) {
-    let plain = Plain::<u32>::parse(bytes);
-    let mut passed = bytes.to_vec();
-    let end = plain::pass(&mut passed, Mac::ZERO, Mac::BROADCAST);
-    if let (Some(plain), Some(end)) = (plain, end) {
-        assert_eq!(end, ethernet::LEN + usize::from(plain.total_len));
-    }
+    let passed = plain::pass(&mut bytes.to_vec(), Mac::ZERO, Mac::BROADCAST);
+    one_hop(Plain::<u32>::parse(bytes), passed);
+    let passed = plain::pass_v6(&mut bytes.to_vec(), Mac::ZERO, Mac::BROADCAST);
+    one_hop(Plain::<u128>::parse(bytes), passed);
     let Ok(mut frame) = ethernet::Frame::parse(bytes) else {
         return;
     };
@@ -83,6 +83,25 @@ fn views(bytes: &mut [u8]) {
     }
     v4(payload);
     v6(payload);
+}
+
+/// A packet may remember which way it was read.
+fn only_the_way_differs(parses: &mut Parses) {
+    for parsed in &mut parses.frames {
+        if let Parsed::V4(packet) = parsed {
+            packet.plain = false;
+        }
+    }
+    for packet in &mut parses.v6 {
+        packet.plain = false;
+    }
+}
+
+/// A plain packet that goes one hop further ends where it said.
+fn one_hop<A>(plain: Option<Plain<A>>, end: Option<usize>) {
+    if let (Some(plain), Some(end)) = (plain, end) {
+        assert_eq!(end, ethernet::LEN + usize::from(plain.total_len));
+    }
 }
 
 fn arp(bytes: &[u8]) {

@@ -2,7 +2,7 @@
 //! read again, and run.
 
 use config::message::Errors;
-use config::model::{Config, Port};
+use config::model::{Config, Port, ReturnTo};
 use config::toml::{self, Loaded};
 use control::engine::Engine;
 use control::topology::{PortSetup, Topology};
@@ -44,6 +44,7 @@ fn topology(config: &Config) -> Topology {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         any_mac: port.mac.is_none(),
         mtu: port.mtu,
+        to_sender: port.return_to == ReturnTo::Sender,
         addresses: port.addresses.clone(),
     };
     Topology::new(config.ports.iter().map(setup).collect(), config)

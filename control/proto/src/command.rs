@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use config::model::{Endpoint, Listen, Prefix, Real, Service};
 
 use crate::packet::Packet;
+use crate::proc::ProcFile;
 
 /// What a call asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +102,10 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// `proc FILE`: what the kernel would show in that file of `/proc/net`.
+    Proc(ProcFile),
+    /// `log [FILTER]`: what is logged, shown or set.
+    Log(Option<String>),
     /// `trace`: what would become of a packet; changes nothing.
     Trace {
         /// The packet.
@@ -174,6 +179,8 @@ impl Command {
                 | Self::Help
                 | Self::Version
                 | Self::Status { .. }
+                | Self::Proc(_)
+                | Self::Log(None)
                 | Self::Trace { .. }
                 | Self::Diff(_)
                 | Self::SaveFile { .. }

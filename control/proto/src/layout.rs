@@ -156,7 +156,7 @@ fn push(text: &mut String, what: std::fmt::Arguments<'_>) {
 }
 
 /// The services in listing order.
-fn sorted(listing: &Listing) -> Vec<&ListingService> {
+pub(crate) fn sorted(listing: &Listing) -> Vec<&ListingService> {
     let mut services: Vec<_> = listing.services.iter().collect();
     services.sort_by_key(|service| service.listen.sort_key());
     services
@@ -416,7 +416,7 @@ fn real_row(name: &str, real: &ListingReal, view: View, exact: bool) -> String {
     format!("  -> {name:<28}{row}\n")
 }
 
-fn forward(real: &ListingReal) -> &'static str {
+pub(crate) fn forward(real: &ListingReal) -> &'static str {
     match real.mode {
         _ if real.local => "Local",
         Mode::Dr => "Route",

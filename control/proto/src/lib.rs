@@ -21,6 +21,7 @@ pub mod names;
 mod options;
 pub mod packet;
 mod popt;
+pub mod proc;
 pub mod restore;
 mod subcommand;
 mod text;

@@ -14,6 +14,8 @@ pub(crate) fn parse(argv: &[String]) -> Option<Result<Command, Failure>> {
     let (word, rest) = argv.split_first()?;
     Some(match word.as_str() {
         "status" => json(word, rest).map(|json| Command::Status { json }),
+        "proc" => proc(word, rest),
+        "log" => log(word, rest),
         "save" => json(word, rest).map(|json| Command::SaveFile { json }),
         "neigh" => json(word, rest).map(|json| Command::Neighbours { json }),
         "reload" => reload(word, rest).map(Command::Reload),
@@ -22,6 +24,24 @@ pub(crate) fn parse(argv: &[String]) -> Option<Result<Command, Failure>> {
         "diff" => reload(word, rest).and_then(diff),
         _ => return None,
     })
+}
+
+/// `FILE`.
+fn proc(word: &str, rest: &[String]) -> Result<Command, Failure> {
+    match rest {
+        [file] => file.parse().map(Command::Proc),
+        [] => Err(Failure::usage("proc: which file?")),
+        [_, other, ..] => Err(unexpected(word, other)),
+    }
+}
+
+/// `[FILTER]`.
+fn log(word: &str, rest: &[String]) -> Result<Command, Failure> {
+    match rest {
+        [] => Ok(Command::Log(None)),
+        [filter] => Ok(Command::Log(Some(filter.clone()))),
+        [_, other, ..] => Err(unexpected(word, other)),
+    }
 }
 
 /// `trace [--json] PACKET`, the packet in one word or in many.

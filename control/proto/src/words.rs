@@ -55,6 +55,8 @@ impl Command {
             Self::ListAccess { list, listen } => with(list_access(*list), listen.as_ref()),
             Self::Help => "-h".to_owned(),
             Self::Version => "-v".to_owned(),
+            Self::Proc(file) => format!("proc {}", file.name()),
+            Self::Log(filter) => format!("log {}", filter.as_deref().unwrap_or_default()),
             Self::Status { json } => format!("status{}", switch(*json, " --json")),
             Self::Trace { packet, json } => {
                 format!("trace{} {packet}", switch(*json, " --json"))

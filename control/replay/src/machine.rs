@@ -11,7 +11,7 @@ use dataplane::exchange::{ControlEnd, Exchange, exchange};
 use dataplane::handover::mesh;
 use dataplane::owner::Steering;
 use dataplane::port::{PortId, WorkerId};
-use dataplane::verdict::Counters;
+use dataplane::verdict::{Counters, PuntClass};
 use dataplane::worker::{Parts, Worker};
 use proto::command::Command;
 use proto::errors::EXIT_USAGE;
@@ -138,6 +138,7 @@ impl Machine {
             self.settle(self.tick);
             self.engine.sweep(self.tick);
             self.watch_tables();
+            self.engine.publish_news(self.tick);
             self.tick += TICK;
             self.estimate_until(self.tick);
         }
@@ -194,6 +195,7 @@ impl Machine {
         }
         self.engine.sweep(target);
         self.watch_tables();
+        self.engine.publish_news(target);
         self.tick += ((target - self.tick) / TICK + 1) * TICK;
         self.estimate_until(target);
     }
@@ -261,19 +263,19 @@ impl Machine {
         self.resolve(sent);
     }
 
-    /// Finds the neighbours that frames wait for, and sends those. Nobody listens to what else
-    /// was punted.
+    /// Finds the neighbours that frames wait for, and sends those, and hears what is said of
+    /// tunnels. Nobody listens to what else was punted.
     fn resolve(&mut self, sent: &mut Vec<Sent>) {
         let (engine, now) = (&mut self.engine, self.now);
         self.punted.receive(usize::MAX, &mut |arrived| {
             if let Some(next) = arrived.next {
                 engine.hold(next, arrived.bytes, now);
             }
+            if arrived.class == PuntClass::Tunnel {
+                engine.tunnel_failed(arrived.bytes, now);
+            }
         });
         let ready = self.engine.take_ready();
-        if ready.is_empty() {
-            return;
-        }
         self.engine.publish_news(now);
         for (port, frame) in ready {
             // The first worker sends what control wants sent; its ring is empty here.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use config::model::{Config, Port};
+use config::model::{Config, Port, ReturnTo};
 use control::topology::{PortSetup, Topology};
 use wire::ethernet::Mac;
 
@@ -21,6 +21,7 @@ fn setup(k: u16, port: &Port) -> PortSetup {
         mac: port.mac.map_or(made_up, |mac| Mac(mac.0)),
         any_mac: port.mac.is_none(),
         mtu: port.mtu,
+        to_sender: port.return_to == ReturnTo::Sender,
         addresses: port.addresses.clone(),
     }
 }

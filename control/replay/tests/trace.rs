@@ -311,6 +311,32 @@ fn connections_that_end_first() {
 }
 
 #[test]
+fn an_established_connection() {
+    let mut bench = Bench::new(&(PORTS.to_owned() + &service("tcp 192.0.2.10:80", "rr", 1)));
+    let ack = || rx(&ip(CLIENT, VIP).with(tcp(1, 80).ack()));
+    bench.input("wan", &[(0, rx(&syn(1))), (MS, ack()), (9 * SECOND, ack())]);
+    let whole = json(&traced(&bench, Which::Captured(2)));
+    let want = [
+        "packet",
+        "parse",
+        "connection",
+        "state",
+        "route",
+        "rewrite",
+        "verdict",
+        "sent",
+    ];
+    assert_eq!(steps(&whole), want);
+    assert_eq!(step(&whole, "connection")["left"], 891);
+    let state = step(&whole, "state");
+    assert_eq!(
+        (&state["after"], &state["timeout"]),
+        (&"ESTABLISHED".into(), &900.into())
+    );
+    assert_eq!(step(&whole, "route")["next-hop"], "10.1.0.11");
+}
+
+#[test]
 fn a_frame_that_is_handed_over() {
     let mut bench = Bench::new(&(PORTS.to_owned() + &service("tcp 192.0.2.10:80", "rr", 2)));
     bench.options.workers = 4;

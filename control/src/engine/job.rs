@@ -37,10 +37,6 @@ pub(super) enum Job {
 }
 
 /// What became of a step.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, and taken apart at once"
-)]
 pub(super) enum Step {
     /// There is more to do.
     More(Job),
@@ -182,7 +178,7 @@ impl Engine {
         }
         let own = matches!(
             command,
-            Command::Restore { .. } | Command::Reload(_) | Command::Sysctl { .. }
+            Command::Restore { .. } | Command::Reload(_) | Command::Sysctl { .. } | Command::Log(_)
         );
         if own {
             let text = format!("{}: not allowed inside a restore", argv[0]);

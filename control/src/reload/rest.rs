@@ -152,6 +152,7 @@ impl Rest {
             addresses,
             mac,
             mtu,
+            return_to,
             mbufs,
             mbuf_size,
         } = before;
@@ -163,6 +164,9 @@ impl Rest {
         });
         self.fixed(&key("mac"), mac, &file.mac, maybe);
         self.fixed(&key("mtu"), mtu, &file.mtu, ToString::to_string);
+        self.fixed(&key("return"), return_to, &file.return_to, |&it| {
+            words::return_to(it).to_owned()
+        });
         self.fixed(&key("mbufs"), mbufs, &file.mbufs, maybe);
         self.fixed(&key("mbuf_size"), mbuf_size, &file.mbuf_size, maybe);
     }

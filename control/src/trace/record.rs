@@ -227,7 +227,14 @@ impl Recorder {
                 Step::Decided { verdict, frame }
             }
         };
-        self.steps.push(step);
+        // An established connection is told of when its packet is on its way already.
+        let way = matches!(self.steps.last(), Some(Step::Way { .. }));
+        match step {
+            Step::Connection { .. } | Step::Moved(_) if way => {
+                self.steps.insert(self.steps.len() - 1, step);
+            }
+            step => self.steps.push(step),
+        }
     }
 
     fn begin(&mut self, buffer: &Buffer) {

@@ -414,7 +414,7 @@ impl Teller<'_> {
                 )
             }
             Towards::Unknown(port) => (Some(port), None, None),
-            Towards::MadeUp(port, mac) => (Some(port), Some(mac), None),
+            Towards::At(port, mac) => (Some(port), Some(mac), None),
         };
         let port = port.map_or_else(String::new, |port| self.port(port));
         let next = address.map_or_else(|| "the neighbour itself".to_owned(), |a| a.to_string());

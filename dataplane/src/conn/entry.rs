@@ -2,55 +2,81 @@
 
 use super::key::{Address, Key};
 use super::table::{Side, Slot};
+use crate::fwd::Method;
 use crate::owner::{FieldsSlot, MAX_FIELDS};
 use crate::services::{RealId, ServiceId};
 use crate::time::Millis;
 
 /// Bits about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Flags(u8);
+pub struct Flags(u16);
 
 impl Flags {
     /// The slot holds a connection.
-    pub const LIVE: u8 = 1;
+    pub const LIVE: u16 = 1;
     /// Counted under ActiveConn, else under InActConn.
-    pub const ACTIVE: u8 = 2;
+    pub const ACTIVE: u16 = 2;
     /// Replies pass us: the connection is found from both sides.
-    pub const TWO_WAY: u8 = 4;
+    pub const TWO_WAY: u16 = 4;
     /// A persistence template ([`super::template`]), and no connection.
-    pub const TEMPLATE: u8 = 8;
+    pub const TEMPLATE: u16 = 8;
     /// A template one of whose connections was established (TCP) or answered (UDP).
-    pub const ASSURED: u8 = 16;
+    pub const ASSURED: u16 = 16;
     /// A template whose real server is not to be had any more: new connections don't find it.
-    pub const INVALID: u8 = 32;
+    pub const INVALID: u16 = 32;
+    /// Replies leave by the port and to the MAC that the client's packets come by and from
+    /// ([`super::sender`]).
+    pub const TO_SENDER: u16 = 64;
 
-    const FIELDS_SHIFT: u32 = 6;
+    const FIELDS_SHIFT: u32 = 8;
+    const METHOD_SHIFT: u32 = 10;
 
     /// Which of its service's listed fields the connection was made under.
     pub fn fields(self) -> FieldsSlot {
-        FieldsSlot(self.0 >> Self::FIELDS_SHIFT)
+        FieldsSlot(self.from(Self::FIELDS_SHIFT) & 3)
     }
 
     /// Says which of its service's listed fields the connection was made under.
     #[must_use]
     pub fn made_under(self, slot: FieldsSlot) -> Self {
-        Self(self.0 | slot.0 << Self::FIELDS_SHIFT)
+        Self(self.0 | u16::from(slot.0) << Self::FIELDS_SHIFT)
+    }
+
+    /// How the connection's packets reach their real server, whatever mode that has by now.
+    pub fn method(self) -> Method {
+        let at = self.from(Self::METHOD_SHIFT) & 7;
+        Method::ALL
+            .get(usize::from(at))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Eight bits from this one on.
+    fn from(self, bit: u32) -> u8 {
+        let [low, _] = (self.0 >> bit).to_le_bytes();
+        low
+    }
+
+    /// Says how the connection's packets reach their real server.
+    #[must_use]
+    pub fn made_as(self, method: Method) -> Self {
+        Self(self.0 | (method as u16) << Self::METHOD_SHIFT)
     }
 
     /// Exactly these bits.
-    pub fn new(bits: u8) -> Self {
+    pub fn new(bits: u16) -> Self {
         Self(bits)
     }
 
     /// Whether `bit` is set.
     #[inline]
-    pub fn has(self, bit: u8) -> bool {
+    pub fn has(self, bit: u16) -> bool {
         self.0 & bit != 0
     }
 
     /// Sets or clears `bit`.
     #[inline]
-    pub fn put(&mut self, bit: u8, on: bool) {
+    pub fn put(&mut self, bit: u16, on: bool) {
         if on { self.0 |= bit } else { self.0 &= !bit }
     }
 }
@@ -110,6 +136,10 @@ pub struct Entry<A> {
 }
 
 const _: () = assert!(MAX_FIELDS == 4, "a slot fits two bits of the flags");
+const _: () = assert!(
+    Method::ALL.len() <= 8,
+    "a method fits three bits of the flags"
+);
 const _: () = assert!(size_of::<Entry<u32>>() == 64 && size_of::<Entry<u128>>() == 128);
 
 impl<A: Address> Entry<A> {

@@ -7,9 +7,11 @@ use super::entry::{Entry, Flags};
 use super::fifo::Fifo;
 use super::index::{Guess, Index};
 use super::key::{Address, Hash, Hasher, Key};
+use super::sender::Senders;
 use super::template::REARMED_MS;
 use super::wheel::{NIL, Wheel};
 use crate::bucket::TokenBucket;
+use crate::fwd::Method;
 use crate::owner::FieldsSlot;
 use crate::services::{RealId, ServiceId};
 use crate::time::Millis;
@@ -62,8 +64,8 @@ pub struct New<A> {
     pub real: (A, u16),
     /// Who the real server is to think it talks to.
     pub local: (A, u16),
-    /// Whether replies pass us.
-    pub two_way: bool,
+    /// How its packets reach the real server; of a template meaningless.
+    pub method: Method,
     /// Where its packets go.
     pub real_id: RealId,
     /// Whose it is.
@@ -83,6 +85,8 @@ pub struct Table<A: Address> {
     index: Index,
     wheel: Wheel,
     fifo: Fifo,
+    /// Of the connections with [`Flags::TO_SENDER`].
+    pub senders: Senders,
     hasher: Hasher,
     /// Evictions that are left.
     budget: TokenBucket,
@@ -129,6 +133,7 @@ impl<A: Address> Table<A> {
             index: Index::new(2 * capacity as usize, pages)?,
             wheel: Wheel::new(now),
             fifo: Fifo::new(capacity as usize, pages)?,
+            senders: Senders::new(0, pages)?,
             hasher,
             budget: TokenBucket::new(budget(capacity), now),
             full_at: None,
@@ -137,10 +142,22 @@ impl<A: Address> Table<A> {
         })
     }
 
+    /// The same with room for where each connection's client sends from.
+    ///
+    /// # Errors
+    /// As for [`Table::new`].
+    pub fn with_senders(self, pages: Pages) -> Result<Self, PagesError> {
+        let senders = Senders::new(self.entries.len(), pages)?;
+        Ok(Self { senders, ..self })
+    }
+
     /// Octets that it takes, and on what pages.
     pub fn memory(&self) -> (usize, PageKind) {
         (
-            self.entries.mapped_bytes() + self.index.memory() + self.fifo.memory(),
+            self.entries.mapped_bytes()
+                + self.index.memory()
+                + self.fifo.memory()
+                + self.senders.memory(),
             self.entries.page_kind(),
         )
     }
@@ -243,7 +260,7 @@ impl<A: Address> Table<A> {
         if !self.index.insert(hash, slot, Side::Client) {
             return Err(Full);
         }
-        if new.two_way {
+        if entry.flags.has(Flags::TWO_WAY) {
             let back = self.hash(&entry.key(Side::Real));
             if !self.index.insert(back, slot, Side::Real) {
                 self.index.remove(hash, slot, Side::Client);
@@ -474,9 +491,11 @@ fn budget(capacity: u32) -> u32 {
 impl<A: Address> New<A> {
     /// What it will be in the table from `now` on.
     pub fn entry(&self, now: Millis) -> Entry<A> {
+        let is_template = self.control == Control::Template;
         let mut flags = Flags::new(Flags::LIVE).made_under(self.fields);
-        flags.put(Flags::TWO_WAY, self.two_way);
-        flags.put(Flags::TEMPLATE, self.control == Control::Template);
+        flags = flags.made_as(self.method);
+        flags.put(Flags::TWO_WAY, self.method.is_two_way() && !is_template);
+        flags.put(Flags::TEMPLATE, is_template);
         let control = match self.control {
             Control::By(template) => template.0 + 1,
             Control::Free | Control::Template => 0,
@@ -527,11 +546,12 @@ mod tests {
     }
 
     fn new(client: u32, timeout_ms: u32, two_way: bool) -> New<u32> {
+        let method = if two_way { Method::Nat } else { Method::Dr };
         New {
             key: key(client),
             real: (9, 8080),
             local: (client, 2),
-            two_way,
+            method,
             real_id: RealId(0),
             service: ServiceId(0),
             fields: FieldsSlot(0),

@@ -11,7 +11,7 @@ use wire::{Protocol, tcp as segment};
 use super::{Context, flow_of};
 use crate::conn::tcp::State as Tcp;
 use crate::conn::timeout::Timeouts;
-use crate::conn::{Entry, Side, Slot};
+use crate::conn::{Entry, Flags, Side, Slot};
 use crate::fwd::{Forwarder, Link};
 use crate::observe::Event;
 use crate::parse::Packet;
@@ -45,7 +45,7 @@ impl Context<'_> {
         let real = self.snapshot.reals.get(real_id)?;
         let traffic = &self.blocks.reals.get(real_id)?.traffic;
         let own = &self.blocks.services.get(service)?.traffic;
-        if real.standing != Standing::Plain {
+        if real.standing != Standing::Settled {
             return None;
         }
         let port = match side {
@@ -63,9 +63,10 @@ impl Context<'_> {
             }
         };
         let entry = A::table(self.state).entry_mut(slot);
+        frame.observe(Event::of(entry, side));
         entry.last_seen = self.now;
         entry.packets = entry.packets.saturating_add(1);
-        frame.observe(Event::of(entry, side));
+        frame.observe(Event::Moved(entry));
         Some(port)
     }
 
@@ -83,11 +84,11 @@ impl Context<'_> {
             Forwarder::Tun { hop, .. } => (hop, real.forwarder.overhead()),
             Forwarder::Local => return None,
         };
-        let (port, link) = self.open_road(hop, packet, overhead)?;
+        let (port, link) = self.open_road(frame, hop, packet, overhead)?;
         match real.forwarder {
             Forwarder::Dr { .. } => pass::<A, F>(frame, link)?,
             Forwarder::Tun { .. } => {
-                let outer = self.outer(&real.forwarder);
+                let outer = self.outer(&real.forwarder, false);
                 let entry = A::table(self.state).entry(slot);
                 real.forwarder.to_real(frame, entry, link, outer).ok()?;
             }
@@ -111,7 +112,7 @@ impl Context<'_> {
         let Towards::Hop(hop) = self.snapshot.routes.find(ends.dst.to_ip(), flow)? else {
             return None;
         };
-        let (port, link) = self.open_road(hop, packet, 0)?;
+        let (port, link) = self.open_road(frame, hop, packet, 0)?;
         readdress(frame, link, ends)?;
         Some(port)
     }
@@ -119,8 +120,9 @@ impl Context<'_> {
     /// The way there, if its MAC is known and the packet may take it whole with `overhead` more
     /// octets.
     #[inline(always)]
-    fn open_road<A>(
+    fn open_road<A, F: Frame>(
         &self,
+        frame: &mut F,
         hop: HopId,
         packet: &Packet<A>,
         overhead: u16,
@@ -134,11 +136,16 @@ impl Context<'_> {
         let view = self.snapshot.ports.get(usize::from(port.0))?;
         let room = u32::from(view.mtu.saturating_sub(overhead));
         let goes = packet.shape.length <= room && packet.shape.ttl > 1;
+        if goes {
+            let (towards, mtu) = (Towards::Hop(hop), view.mtu);
+            frame.observe(Event::Way { towards, mtu });
+        }
         goes.then_some((port, Link { ours: source, next }))
     }
 }
 
-/// Whether the packet leaves its connection's state and timeout as they are.
+/// Whether the packet leaves its connection's state and timeout as they are, and goes where the
+/// routes say.
 #[inline(always)]
 fn goes_on<A: Stored>(
     entry: &Entry<A>,
@@ -146,6 +153,9 @@ fn goes_on<A: Stored>(
     packet: &Packet<A>,
     timeouts: &Timeouts,
 ) -> bool {
+    if entry.flags.has(Flags::TO_SENDER) {
+        return false;
+    }
     if packet.key.protocol == Protocol::TCP.0 {
         let established = entry.state == Tcp::Established as u8;
         let tells = packet.flags.0 & TELLING;

@@ -13,7 +13,7 @@ use super::{Aside, Context, Origin, Refusal, way};
 use crate::conn::defence::every;
 use crate::conn::table::New;
 use crate::conn::{Control, Flags, Found, Full, Key, Side, Slot, tcp, template};
-use crate::fwd::Forwarder;
+use crate::fwd::{Forwarder, Method};
 use crate::observe::{self, Declined, Event};
 use crate::owner::{Next, Step, next_stop};
 use crate::parse::Packet;
@@ -22,8 +22,7 @@ use crate::reply::{Kind, Reply};
 use crate::sched::{self, Ask, thresholds};
 use crate::services::Towards;
 use crate::services::{
-    By, Owned, Persistence, Real, RealId, Service, ServiceBlock, ServiceId, Snapshot, Standing,
-    Unmatched,
+    By, Owned, Persistence, Real, RealId, Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
 };
 use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
@@ -82,6 +81,7 @@ impl<'a> Context<'a> {
             service,
             own,
             by,
+            port,
         };
         let slot = self.open(frame, &opening)?;
         frame.observe(Event::Opened);
@@ -208,8 +208,18 @@ impl<'a> Context<'a> {
             && A::table(self.state).was_full(now);
         match may_be.then(|| self.new_connection(frame, opening)) {
             Some(Ok(new)) => self.unkept(frame, opening, &new, Reason::NoConnection),
-            _ => Verdict::Drop(Reason::NoConnection),
+            _ => self.reset(packet),
         }
+    }
+
+    /// Drops a segment of no connection; with `tcp_reset` its sender is told. What may not be
+    /// answered (RFC 9293 section 3.5.2), the answer's maker sees.
+    fn reset<A>(&mut self, packet: &Packet<A>) -> Verdict {
+        let is_tcp = packet.key.protocol == Protocol::TCP.0;
+        if self.snapshot.settings.tcp_reset && is_tcp && !packet.later && !packet.flags.rst() {
+            self.aside = Some(Aside::Reset);
+        }
+        Verdict::Drop(Reason::NoConnection)
     }
 
     /// Sends a packet whose connection finds no place, where the next one finds the same real
@@ -221,7 +231,7 @@ impl<'a> Context<'a> {
         new: &New<A>,
         reason: Reason,
     ) -> Verdict {
-        if new.two_way || !opening.service.is_stateless() {
+        if new.method.is_two_way() || !opening.service.is_stateless() {
             return Verdict::Drop(reason);
         }
         self.counters.unkept.add(1);
@@ -277,7 +287,7 @@ impl<'a> Context<'a> {
             key: packet.key,
             real: (address, port),
             local,
-            two_way: real.forwarder.is_two_way(),
+            method: real.forwarder.method(),
             real_id,
             service: service.id,
             fields,
@@ -339,9 +349,8 @@ impl<'a> Context<'a> {
                 let real = self.snapshot.reals.get(entry.real_id.0);
                 let ends_at_0 = service.asks.expire_quiescent
                     || self.snapshot.settings.expire_quiescent_template;
-                let lost =
-                    |real: &Real| real.standing == Standing::Removed || ends_at_0 && real.quiescent;
-                if real.is_some_and(|real| !lost(real)) {
+                let stays = |real: &Real| real.is_available() && !(ends_at_0 && real.quiescent);
+                if real.is_some_and(stays) {
                     frame.observe(Event::Template(Template::Live(entry)));
                     return Some(slot);
                 }
@@ -383,7 +392,7 @@ impl<'a> Context<'a> {
             key,
             real: (address, port),
             local: (key.source, 0),
-            two_way: false,
+            method: Method::Local,
             real_id,
             service: opening.service.id,
             fields,
@@ -400,9 +409,22 @@ impl<'a> Context<'a> {
     /// Makes the connection.
     fn keep<A: Stored>(&mut self, opening: &Opening<'_, A>, new: &New<A>) -> Result<Slot, Full> {
         let slot = A::table(self.state).insert(new, self.now)?;
+        self.return_to_sender::<A>(slot, opening.port, new.method);
         self.count_new(opening, new.real_id);
         opening.own.made_under[usize::from(new.fields.0)].up();
         Ok(slot)
+    }
+
+    /// Has the connection's replies go where its packets come from, if the port wants that: the
+    /// packet that opens it is the first to be noted.
+    fn return_to_sender<A: Stored>(&mut self, slot: Slot, port: PortId, method: Method) {
+        let view = self.snapshot.ports.get(usize::from(port.0));
+        let table = A::table(self.state);
+        let wanted = view.is_some_and(|view| view.to_sender);
+        if wanted && method.is_two_way() && table.senders.are_kept() {
+            table.senders.forget(slot);
+            table.entry_mut(slot).flags.put(Flags::TO_SENDER, true);
+        }
     }
 
     fn count_new<A>(&self, opening: &Opening<'_, A>, real_id: RealId) {
@@ -452,14 +474,14 @@ impl<'a> Context<'a> {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
         let hop = Towards::Hop(hop);
-        let way = way(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
+        let way = way::<A>(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
         frame.observe(way.event(hop));
         if packet.flags.syn() {
             self.clamp::<A, F>(frame, new.service, &real.forwarder, way.mtu);
         }
-        let outer = self.outer(&real.forwarder);
+        let outer = self.outer(&real.forwarder, way.cut);
         real.forwarder.to_real(frame, &entry, way.link, outer)?;
-        Ok(self.by(&way))
+        Ok(self.by(&way, &real.forwarder))
     }
 
     /// A local address and port whose replies come to this worker.
@@ -541,6 +563,8 @@ struct Opening<'a, A> {
     service: &'a Service,
     own: &'a ServiceBlock,
     by: By,
+    /// The port that it came by.
+    port: PortId,
 }
 
 /// Why the service takes nothing from the packet's client, if it doesn't (reference C.8).

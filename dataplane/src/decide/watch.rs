@@ -1,26 +1,23 @@
 //! The second look at a client's packet: what its connection's service asks of every packet.
 //!
-//! A packet of a plain service never comes here ([`Standing::Plain`]). What a service asks is one
+//! A packet of a plain service never comes here ([`Settled`](crate::services::Standing::Settled)). What a service asks is one
 //! of: the client is on no block list, and on the allow list if there is one (reference C.8); the
 //! real server still takes new connections (`--expire-quiescent`, reference C.9); ESTABLISHED
 //! has the service's own timeout (`--conn-timeout`).
 
 use wire::Protocol;
 
-use super::{Context, Origin, Refusal};
+use super::{Aside, Context, Origin, Refusal};
 use crate::conn::{Entry, Slot, tcp};
 use crate::observe::{Ended, Event};
 use crate::parse::Packet;
 use crate::port::Frame;
-use crate::reply::Kind;
-use crate::services::{Real, Snapshot, Standing};
+use crate::services::{Real, Snapshot};
 use crate::state::Stored;
 use crate::verdict::{Reason, Verdict};
 
 impl Context<'_> {
     /// Why a client's packet may not pass by its connection in `slot`, which is on `real`.
-    #[cold]
-    #[inline(never)]
     pub(super) fn watch<A: Stored>(
         &mut self,
         packet: &Packet<A>,
@@ -33,7 +30,7 @@ impl Context<'_> {
         if let Some(reason) = asks.access.refusal(|| packet.key.source.to_ip()) {
             return Err(reason.into());
         }
-        let removed = real.standing == Standing::Removed;
+        let removed = !real.is_available();
         if asks.expire_quiescent && (removed || real.quiescent) {
             return Err(Reason::Quiescent.into());
         }
@@ -65,7 +62,8 @@ impl Context<'_> {
         let entry = A::table(self.state).entry(slot);
         frame.observe(Event::Ended(Ended::Quiescent, entry));
         self.end::<A>(slot);
-        self.refused(Refusal(Reason::Quiescent, Some(Kind::Reset)), &packet.key)
+        self.aside = (!packet.later && !packet.flags.rst()).then_some(Aside::Reset);
+        Verdict::Drop(Reason::Quiescent)
     }
 }
 

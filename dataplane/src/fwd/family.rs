@@ -15,6 +15,11 @@ use crate::verdict::Reason;
 pub trait Family: Address {
     /// Octets of a header without options.
     const HEADER: u16;
+    /// The packet that every link of the family takes, in octets (RFC 791 section 3.2, RFC 8200
+    /// section 5): where one inside a tunnel is no larger, it is for the tunnel to be cut.
+    const LEAST_MTU: u16;
+    /// The narrowest path that an ICMP error is believed to tell of, in octets.
+    const LEAST_PATH: u16;
     /// What a tunnel calls a packet of this family.
     const TUNNELLED: Protocol;
     /// The family's own ICMP.

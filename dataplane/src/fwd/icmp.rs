@@ -15,12 +15,13 @@
 
 use std::net::IpAddr;
 
+use wire::ethernet::EtherType;
 use wire::segment::Quoted;
-use wire::{Delta, Protocol, ethernet};
+use wire::{Delta, Protocol, ethernet, gre, gue, udp};
 
-use super::Link;
 use super::family::{Family, Ip, IpMut, Said};
 use super::pass::pass;
+use super::{Envelope, Link, Tunnel};
 use crate::conn::Key;
 use crate::port::Frame;
 use crate::reply::Kind;
@@ -47,16 +48,7 @@ pub struct Embedded<A> {
 /// right.
 pub fn embedded<A: Family>(frame: &[u8]) -> Option<Embedded<A>> {
     let (packet, quoted) = (carrier::<A>(frame)?, said::<A>(frame)?.quoted);
-    let ip = A::see(quoted, true).ok()?;
-    let (protocol, bytes) = ip.upper()?;
-    let segment = Quoted::parse(protocol, bytes).ok()?;
-    let key = Key {
-        source: ip.src(),
-        destination: ip.dst(),
-        source_port: segment.src_port(),
-        destination_port: segment.dst_port(),
-        protocol: protocol.0,
-    };
+    let (key, _) = quoted_flow::<A>(quoted)?;
     Some(Embedded {
         key: key.reversed(),
         length: u16::try_from(packet.total_len()).ok()?,
@@ -73,12 +65,42 @@ pub struct AboutTunnel<'a> {
     /// Whom it was for: the real server.
     pub destination: IpAddr,
     /// The path MTU towards the real server in octets, outer header included, if the error is
-    /// about that.
-    pub mtu: Option<u32>,
+    /// about that; at least what every path has ([`Family::LEAST_PATH`]).
+    pub mtu: Option<u16>,
+    /// What is between the outer header and the packet.
+    pub carrier: Carrier,
+    /// Of which protocol the packet in the tunnel is, as IPIP calls it.
+    pub protocol: Protocol,
     /// The packet in the tunnel, as much of it as is quoted; often nothing.
     pub inner: &'a [u8],
     /// What its sender is to be told, by a [`Reply`](crate::reply::Reply) about `inner`.
     pub kind: Kind,
+}
+
+impl AboutTunnel<'_> {
+    /// Whether it is about this tunnel.
+    pub fn is_through(&self, tunnel: &Tunnel, envelope: Envelope) -> bool {
+        let carrier = match envelope {
+            Envelope::Ipip => Carrier::Ipip,
+            Envelope::Gre { .. } => Carrier::Gre,
+            Envelope::Gue { port, .. } => Carrier::Gue { port: port.into() },
+        };
+        tunnel.ends() == (self.source, self.destination) && self.carrier == carrier
+    }
+}
+
+/// What is between a tunnel's outer header and the packet, as far as a quote shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Nothing.
+    Ipip,
+    /// GRE.
+    Gre,
+    /// GUE to this UDP port: so is any UDP between the same ends.
+    Gue {
+        /// The port.
+        port: u16,
+    },
 }
 
 /// The ICMP error in `frame`, of the family `A`, if it is about a tunnel's outer header. The
@@ -86,18 +108,51 @@ pub struct AboutTunnel<'a> {
 pub fn about_tunnel<A: Family>(frame: &[u8]) -> Option<AboutTunnel<'_>> {
     let said = said::<A>(frame)?;
     let ip = A::see(said.quoted, true).ok()?;
-    let (protocol, inner) = ip.upper()?;
-    if !matches!(protocol, Protocol::IPIP | Protocol::IPV6) {
-        return None;
-    }
-    let inner = &said.quoted[said.quoted.len() - inner.len()..];
+    let (protocol, carried) = ip.upper()?;
+    let carried = &said.quoted[said.quoted.len() - carried.len()..];
+    let (carrier, protocol, inner) = open(protocol, carried)?;
+    let mtu = said.mtu.map(path::<A>);
+    let overhead = said.quoted.len() - inner.len();
     Some(AboutTunnel {
         source: ip.src().to_ip(),
         destination: ip.dst().to_ip(),
-        mtu: said.mtu,
+        mtu,
+        carrier,
+        protocol,
         inner,
-        kind: retold::<A>(&said, protocol),
+        kind: match mtu {
+            Some(mtu) => Kind::FragmentationNeeded {
+                mtu: mtu.saturating_sub(u16::try_from(overhead).unwrap_or(u16::MAX)),
+            },
+            None => retold::<A>(&said, protocol),
+        },
     })
+}
+
+/// What a tunnel's outer header is followed by: the packet is empty where the quote ends before.
+fn open(protocol: Protocol, carried: &[u8]) -> Option<(Carrier, Protocol, &[u8])> {
+    match protocol {
+        Protocol::IPIP | Protocol::IPV6 => Some((Carrier::Ipip, protocol, carried)),
+        Protocol::GRE => {
+            let gre = gre::Packet::parse(carried).ok()?;
+            let inner = match gre.protocol {
+                EtherType::IPV4 => Protocol::IPIP,
+                EtherType::IPV6 => Protocol::IPV6,
+                _ => return None,
+            };
+            Some((Carrier::Gre, inner, gre.inner))
+        }
+        Protocol::UDP => {
+            let (head, rest) = carried.split_at_checked(udp::LEN)?;
+            let port = u16::from_be_bytes([head[2], head[3]]);
+            let carrier = Carrier::Gue { port };
+            Some(match gue::Packet::parse(rest) {
+                Ok(gue) => (carrier, gue.protocol, gue.inner),
+                Err(_) => (carrier, Protocol::IPIP, &[]),
+            })
+        }
+        _ => None,
+    }
 }
 
 /// What the sender of a packet is told when its tunnel of the family `A` failed: the same type
@@ -106,21 +161,45 @@ fn retold<A: Family>(said: &Said<'_>, inner: Protocol) -> Kind {
     let same = inner == A::TUNNELLED;
     let is_v4 = A::ICMP == Protocol::ICMP;
     match (is_v4, said.kind) {
-        _ if said.mtu.is_some() => Kind::FragmentationNeeded {
-            mtu: room(said.mtu, A::HEADER),
-        },
         (true, 11) | (false, 3) => Kind::TimeExceeded,
         (true, 3) | (false, 1) if same => Kind::Unreachable { code: said.code },
         _ => Kind::HostUnreachable,
     }
 }
 
-/// What an MTU leaves inside a header.
-fn room(mtu: Option<u32>, header: u16) -> u16 {
-    let mtu = mtu.unwrap_or_default();
-    u16::try_from(mtu)
-        .unwrap_or(u16::MAX)
-        .saturating_sub(header)
+/// The path MTU that an error tells of, as far as that is believed.
+fn path<A: Family>(said: u32) -> u16 {
+    u16::try_from(said).unwrap_or(u16::MAX).max(A::LEAST_PATH)
+}
+
+/// The ICMP error in `frame`, of either family, if it is about a tunnel's outer header.
+pub fn about_any_tunnel(frame: &[u8]) -> Option<AboutTunnel<'_>> {
+    about_tunnel::<u32>(frame).or_else(|| about_tunnel::<u128>(frame))
+}
+
+/// Source and destination of a quoted packet of either family.
+pub fn quoted_ends(quoted: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    fn ends<A: Family>(quoted: &[u8]) -> Option<(IpAddr, IpAddr)> {
+        let ip = A::see(quoted, true).ok()?;
+        Some((ip.src().to_ip(), ip.dst().to_ip()))
+    }
+    ends::<u32>(quoted).or_else(|| ends::<u128>(quoted))
+}
+
+/// The tuple of a quoted packet, and whether no router may fragment it; `None` where the quote
+/// ends before its ports.
+pub fn quoted_flow<A: Family>(quoted: &[u8]) -> Option<(Key<A>, bool)> {
+    let ip = A::see(quoted, true).ok()?;
+    let (protocol, bytes) = ip.upper()?;
+    let segment = Quoted::parse(protocol, bytes).ok()?;
+    let key = Key {
+        source: ip.src(),
+        destination: ip.dst(),
+        source_port: segment.src_port(),
+        destination_port: segment.dst_port(),
+        protocol: protocol.0,
+    };
+    Some((key, ip.dont_fragment()))
 }
 
 fn carrier<A: Family>(frame: &[u8]) -> Option<A::Seen<'_>> {

@@ -42,6 +42,9 @@ pub enum Forwarder {
         tunnel: Tunnel,
         /// What is between the outer header and the packet.
         envelope: Envelope,
+        /// Octets by which the path to the real server is known to be narrower than the link
+        /// that it begins with.
+        narrower: u16,
     },
     /// Destination NAT; replies pass us.
     Nat {
@@ -57,7 +60,35 @@ pub enum Forwarder {
     Local,
 }
 
-const _: () = assert!(size_of::<Forwarder>() <= 40, "a real server fits one line");
+const _: () = assert!(size_of::<Forwarder>() <= 44, "a packet reads all of it");
+
+/// Which kind of [`Forwarder`] it is: what a connection remembers, since its real server's may
+/// be another one later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum Method {
+    /// [`Forwarder::Local`].
+    #[default]
+    Local,
+    /// [`Forwarder::Dr`].
+    Dr,
+    /// [`Forwarder::Tun`].
+    Tun,
+    /// [`Forwarder::Nat`].
+    Nat,
+    /// [`Forwarder::FullNat`].
+    FullNat,
+}
+
+impl Method {
+    /// Every one, by its number.
+    pub const ALL: [Self; 5] = [Self::Local, Self::Dr, Self::Tun, Self::Nat, Self::FullNat];
+
+    /// Whether the real server's replies pass us, so that connections are found from both sides.
+    pub fn is_two_way(self) -> bool {
+        matches!(self, Self::Nat | Self::FullNat)
+    }
+}
 
 /// The two MACs of the link that a frame is sent over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,21 +122,44 @@ impl Forwarder {
         }
     }
 
-    /// Octets by which a packet grows on its way to the real server.
+    /// Octets of the link that a packet to the real server may not use: those by which it grows
+    /// on its way, and those by which the way is narrower.
     #[inline]
     pub fn overhead(&self) -> u16 {
         match self {
             Self::Tun {
-                tunnel, envelope, ..
-            } => tunnel.overhead() + envelope.room(),
+                tunnel,
+                envelope,
+                narrower,
+                ..
+            } => tunnel.overhead() + envelope.room() + narrower,
             Self::Dr { .. } | Self::Nat { .. } | Self::FullNat { .. } | Self::Local => 0,
+        }
+    }
+
+    /// Octets by which the path is known to be narrower than the link.
+    pub fn narrower(&self) -> u16 {
+        match *self {
+            Self::Tun { narrower, .. } => narrower,
+            Self::Dr { .. } | Self::Nat { .. } | Self::FullNat { .. } | Self::Local => 0,
+        }
+    }
+
+    /// Which kind it is.
+    pub fn method(&self) -> Method {
+        match self {
+            Self::Local => Method::Local,
+            Self::Dr { .. } => Method::Dr,
+            Self::Tun { .. } => Method::Tun,
+            Self::Nat { .. } => Method::Nat,
+            Self::FullNat { .. } => Method::FullNat,
         }
     }
 
     /// Whether the real server's replies pass us, so that connections are found from both sides.
     #[inline]
     pub fn is_two_way(&self) -> bool {
-        matches!(self, Self::Nat { .. } | Self::FullNat { .. })
+        self.method().is_two_way()
     }
 
     /// Rewrites a packet of the client for the real server. In [`Self::Local`] nothing changes:

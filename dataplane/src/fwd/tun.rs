@@ -8,7 +8,7 @@
 //! the inner TTL, DSCP and ECN, but ECT(0) where the inner packet met congestion before us; DF
 //! of the inner packet where path MTUs are discovered at all.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use wire::ethernet::{self, EtherType};
 use wire::{Protocol, ipv4, ipv6};
@@ -40,6 +40,20 @@ pub enum Tunnel {
 }
 
 impl Tunnel {
+    /// Where it begins and where it ends.
+    pub fn ends(&self) -> (IpAddr, IpAddr) {
+        match *self {
+            Self::V4 {
+                source,
+                destination,
+            } => (source.into(), destination.into()),
+            Self::V6 {
+                source,
+                destination,
+            } => (source.into(), destination.into()),
+        }
+    }
+
     /// Octets of the outer IP header.
     #[inline]
     pub fn overhead(&self) -> u16 {

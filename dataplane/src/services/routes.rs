@@ -35,8 +35,9 @@ pub enum Towards {
     Hop(HopId),
     /// It is a neighbour on this port whose MAC nobody asked for yet.
     Unknown(PortId),
-    /// It is a neighbour on this port, and this is its MAC: all are made up.
-    MadeUp(PortId, Mac),
+    /// It is a neighbour on this port, and this is its MAC: all are made up, or a frame of the
+    /// connection came from there.
+    At(PortId, Mac),
 }
 
 /// Says a neighbour's MAC without asking anybody.
@@ -102,7 +103,7 @@ impl Routes {
         {
             Ok(at) => Towards::Hop(self.neighbours[at].1),
             Err(_) => match self.made_up {
-                Some(mac) => Towards::MadeUp(port, mac(&address)),
+                Some(mac) => Towards::At(port, mac(&address)),
                 None => Towards::Unknown(port),
             },
         }

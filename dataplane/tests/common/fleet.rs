@@ -234,6 +234,7 @@ impl Fleet {
             any_mac: false,
             mac,
             mtu: 1500,
+            to_sender: false,
             groups: [].into(),
         };
         let mut snapshot = Snapshot {
@@ -484,6 +485,7 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
             hop,
             tunnel,
             envelope: Envelope::Ipip,
+            narrower: 0,
         },
         None if mode == Mode::Nat => Forwarder::Nat { hop },
         None if mode == Mode::FullNat => Forwarder::FullNat { hop },
@@ -497,7 +499,7 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
     let real = Real {
         address,
         port: spec.real_port(mode),
-        standing: Standing::Plain,
+        standing: Standing::Settled,
         quiescent: false,
         forwarder,
         limits: Limits {

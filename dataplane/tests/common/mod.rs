@@ -70,10 +70,24 @@ impl Lab {
 
     /// The first of so many workers.
     pub fn among(workers: u16, connections: u32) -> Self {
+        Self::made(workers, connections, empty())
+    }
+
+    /// One worker whose `wan` has replies go back to whoever sent the client's packets.
+    pub fn returning() -> Self {
+        let mut snapshot = empty();
+        let mut ports = snapshot.ports.to_vec();
+        ports[usize::from(WAN.0)].to_sender = true;
+        snapshot.ports = ports.into();
+        let mut lab = Self::made(1, 1024, snapshot);
+        lab.own(DIP, Owned::Director);
+        lab
+    }
+
+    fn made(workers: u16, connections: u32, snapshot: Snapshot) -> Self {
         let mut peers = mesh(workers);
         let recycler = Recycler::default();
         let (control, mut ends) = exchange(1, recycler.clone());
-        let snapshot = empty();
         let (publisher, mut readers) = Publisher::new(snapshot.clone(), 1);
         let counters = Arc::new(Counters::default());
         let now = Millis(u32::MAX - 1000);
@@ -186,7 +200,7 @@ impl Lab {
         let real = Real {
             address: real_ip(n).into(),
             port,
-            standing: Standing::Plain,
+            standing: Standing::Settled,
             quiescent: weight == 0,
             forwarder,
             limits: Default::default(),
@@ -290,6 +304,7 @@ fn empty() -> Snapshot {
         any_mac: false,
         mac,
         mtu: 1500,
+        to_sender: false,
         groups: groups.into(),
     };
     let mut blocks = Blocks::default();

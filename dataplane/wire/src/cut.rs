@@ -1,16 +1,18 @@
-//! Cutting an IPv4 packet for a link that is too narrow for it (RFC 791 section 3.2).
+//! Cutting a packet for a link that is too narrow for it: IPv4 (RFC 791 section 3.2), and IPv6
+//! where the packet is the cutter's own (RFC 8200 section 4.5), a tunnel's outer one say.
 //!
 //! ```text
 //!   [ header | data ........................ ]
 //!   [ header, more | data ... ] [ header, more | ... ] [ header | ... ]
 //! ```
 //!
-//! Each piece but the last carries a multiple of 8 octets. Later pieces keep the room of the
-//! options; those that are not to be copied become no-operations.
+//! Each piece but the last carries a multiple of 8 octets. In IPv4 later pieces keep the room of
+//! the options; those that are not to be copied become no-operations. In IPv6 each piece's header
+//! has a fragment header behind it.
 
-use crate::bytes::{get16, put16};
+use crate::bytes::{get16, put, put16, put32};
 use crate::checksum;
-use crate::ipv4;
+use crate::{Protocol, ipv4, ipv6};
 
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
@@ -22,14 +24,50 @@ const NO_OPERATION: u8 = 1;
 pub struct Cut {
     header: [u8; 60],
     header_len: usize,
+    /// Where the packet's data begin.
+    data_at: usize,
     data_len: usize,
     per_piece: usize,
 }
 
 impl Cut {
-    /// The plan for `packet` on a link of `mtu` octets; `None` where it fits, forbids it, or the
+    /// The plan for the packet at the start of `bytes`, of either family, as [`Cut::v4`] and
+    /// [`Cut::v6`] have it.
+    pub fn of(bytes: &[u8], mtu: usize, id: u32) -> Option<Self> {
+        match bytes.first()? >> 4 {
+            4 => Self::v4(&ipv4::Packet::parse(bytes).ok()?, mtu),
+            6 => Self::v6(&ipv6::Packet::parse(bytes).ok()?, mtu, id),
+            _ => None,
+        }
+    }
+
+    /// The plan for an IPv6 packet of our own on a link of `mtu` octets, whose pieces are known
+    /// by `id`; `None` where it fits, has extension headers already, or the link has no room.
+    pub fn v6(packet: &ipv6::Packet<&[u8]>, mtu: usize, id: u32) -> Option<Self> {
+        const HEADER: usize = ipv6::LEN + ipv6::FRAGMENT_LEN;
+        let per_piece = mtu.checked_sub(HEADER)? / 8 * 8;
+        let fits = packet.total_len() <= mtu;
+        if fits || per_piece == 0 || packet.upper().ok()?.offset != 0 {
+            return None;
+        }
+        let mut header = [0; 60];
+        let head = packet.bytes().zip(&mut header[..ipv6::LEN]);
+        head.for_each(|(from, to)| *to = *from);
+        put(&mut header, ipv6::LEN, [packet.next_header().0, 0]);
+        put(&mut header, 6, [Protocol::FRAGMENT.0]);
+        put32(&mut header, ipv6::LEN + 4, id);
+        Some(Self {
+            header,
+            header_len: HEADER,
+            data_at: ipv6::LEN,
+            data_len: packet.payload().len(),
+            per_piece,
+        })
+    }
+
+    /// The plan for an IPv4 packet on a link of `mtu` octets; `None` where it fits, forbids it, or the
     /// link has no room for a header and 8 octets.
-    pub fn new(packet: &ipv4::Packet<&[u8]>, mtu: usize) -> Option<Self> {
+    pub fn v4(packet: &ipv4::Packet<&[u8]>, mtu: usize) -> Option<Self> {
         let header_len = packet.header_len();
         let per_piece = mtu.checked_sub(header_len)? / 8 * 8;
         let fits = packet.total_len() <= mtu;
@@ -42,6 +80,7 @@ impl Cut {
         Some(Self {
             header,
             header_len,
+            data_at: header_len,
             data_len,
             per_piece,
         })
@@ -67,6 +106,11 @@ impl Cut {
         self.header_len
     }
 
+    /// Where the data begin in the packet as it is: in IPv6 before a piece's do.
+    pub fn data_at(&self) -> usize {
+        self.data_at
+    }
+
     /// Which octets of the packet's payload piece `n` carries.
     pub fn range(&self, n: usize) -> std::ops::Range<usize> {
         let start = (n * self.per_piece).min(self.data_len);
@@ -75,6 +119,9 @@ impl Cut {
 
     /// The header of piece `n`, its checksum included: the first [`Cut::header_len`] octets.
     pub fn header(&self, n: usize) -> [u8; 60] {
+        if self.header[0] >> 4 == 6 {
+            return self.header_v6(n);
+        }
         let mut header = self.header;
         let range = self.range(n);
         let word = get16(&header, 6);
@@ -105,6 +152,19 @@ impl Cut {
     }
 }
 
+impl Cut {
+    fn header_v6(&self, n: usize) -> [u8; 60] {
+        let mut header = self.header;
+        let range = self.range(n);
+        let more = u16::from(range.end < self.data_len);
+        let length = ipv6::FRAGMENT_LEN + range.len();
+        put16(&mut header, 4, u16::try_from(length).unwrap_or(u16::MAX));
+        let offset = u16::try_from(range.start).unwrap_or(u16::MAX);
+        put16(&mut header, ipv6::LEN + 2, offset & !7 | more);
+        header
+    }
+}
+
 /// Replaces the options that only the first piece carries.
 fn blank_options(options: &mut [u8]) {
     let mut at = 0;
@@ -129,7 +189,7 @@ mod tests {
     /// The pieces, whole.
     fn cut(packet: &[u8], mtu: usize) -> Vec<Vec<u8>> {
         let packet = ipv4::Packet::parse(packet).expect("built");
-        let cut = Cut::new(&packet, mtu).expect("too large");
+        let cut = Cut::v4(&packet, mtu).expect("too large");
         let piece = |n| {
             let data = &packet.payload()[cut.range(n)];
             [&cut.header(n)[..cut.header_len()], data].concat()
@@ -190,7 +250,7 @@ mod tests {
     fn what_fits_or_forbids_it_is_not_cut() {
         let packet = ip([192, 0, 2, 7], [10, 0, 0, 1]).with(udp(1, 2).payload(vec![3; 100]));
         let plan = |packet: &crate::build::Packet, mtu| {
-            Cut::new(
+            Cut::v4(
                 &ipv4::Packet::parse(&packet.bytes()[..]).expect("built"),
                 mtu,
             )
@@ -199,5 +259,36 @@ mod tests {
         assert!(plan(&packet, 100));
         assert!(!plan(&packet, 128) && !plan(&packet, 27));
         assert!(!plan(&packet.df(), 100));
+    }
+
+    #[test]
+    fn a_tunnels_outer_packet_is_cut_behind_its_header() {
+        let address = |last| std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last);
+        let (from, to) = (address(2), address(9));
+        let inner = ip([192, 0, 2, 7], [10, 0, 0, 1]).with(udp(1, 2).payload(vec![3; 3000]));
+        let whole = ip(from, to).with(inner).bytes();
+        for mtu in [1280, 1500, 3000] {
+            let plan = Cut::of(&whole, mtu, 77).expect("too large");
+            let mut data = Vec::new();
+            for n in 0..plan.pieces() {
+                let range = plan.range(n);
+                let piece = [&plan.header(n)[..48], &whole[40..][range.clone()]].concat();
+                assert_eq!((plan.len(n), plan.data_at()), (piece.len(), 40));
+                assert!(piece.len() <= mtu);
+                let parsed = ipv6::Packet::parse(&piece[..]).expect("a packet");
+                assert_eq!((parsed.total_len(), parsed.src()), (piece.len(), from));
+                let upper = parsed.upper().expect("one fragment header");
+                let fragment = upper.fragment.expect("a fragment");
+                assert_eq!((upper.protocol, fragment.id), (crate::Protocol::IPIP, 77));
+                assert_eq!(fragment.offset, data.len());
+                assert_eq!(fragment.more, n + 1 < plan.pieces());
+                data.extend_from_slice(parsed.upper_payload(&upper));
+            }
+            assert_eq!(data, whole[40..], "{mtu}");
+        }
+        assert!(Cut::of(&whole, whole.len(), 77).is_none(), "it fits");
+        let extended = ip(from, to).hop_by_hop();
+        let extended = extended.with(udp(1, 2).payload(vec![3; 3000])).bytes();
+        assert!(Cut::of(&extended, 1500, 77).is_none());
     }
 }

@@ -43,6 +43,10 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("commands::status_counts_packets", status_counts_packets),
     ("commands::check_reads_a_file", check_reads_a_file),
+    (
+        "commands::the_log_is_set_at_run_time",
+        the_log_is_set_at_run_time,
+    ),
 ];
 
 const HEAD: &str = "IP Virtual Server version 1.2.1 (size=4096)\n\
@@ -398,5 +402,26 @@ fn check_reads_a_file() -> Outcome {
         text.contains("check.toml:") && text.contains("70000"),
         "a bad file gave: {text}"
     );
+    Ok(())
+}
+
+fn the_log_is_set_at_run_time() -> Outcome {
+    let (_lab, daemon) = empty()?;
+    daemon.ask(&["log", "warn"])?;
+    let shown = daemon.ask(&["log"])?;
+    ensure!(shown == "warn\n", "the filter is {shown:?}");
+    daemon.ask(&["-A", "-t", "10.83.0.101:80"])?;
+    daemon.ask(&["log", "info"])?;
+    daemon.ask(&["-A", "-t", "10.83.0.101:81"])?;
+    let log = daemon.words();
+    ensure!(
+        !log.contains("10.83.0.101:80"),
+        "logged below its level:\n{log}"
+    );
+    ensure!(log.contains("10.83.0.101:81"), "not logged:\n{log}");
+    let output = daemon.sluice(&["log", "infoo"]);
+    ensure!(output.status.code() == Some(2), "{}", words(&output));
+    let shown = daemon.ask(&["log"])?;
+    ensure!(shown == "info\n", "a refused filter stays: {shown:?}");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The director: the real control, and the real workers, turned one at a time in any order.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash};
 use std::sync::Arc;
 
 use config::model::Config;
@@ -36,6 +37,10 @@ pub(crate) struct Fleet {
     pub(crate) pool: Pool,
     /// What was sent last, and by which port.
     pub(crate) sent: VecDeque<(PortId, Vec<u8>)>,
+    /// Flags of every frame that comes in, beside its own.
+    pub(crate) flags: u8,
+    /// Stands for everything that was sent.
+    pub(crate) digest: DefaultHasher,
     /// Whether neighbours answer who is asked for.
     pub(crate) neighbours_answer: bool,
     punted: ControlEnd<Pool>,
@@ -82,6 +87,8 @@ impl Fleet {
             counters,
             pool,
             sent: VecDeque::new(),
+            flags: 0,
+            digest: DefaultHasher::new(),
             neighbours_answer: true,
             punted,
             now,
@@ -101,6 +108,7 @@ impl Fleet {
         hash: Option<u32>,
         flags: RxFlags,
     ) {
+        let flags = RxFlags(flags.0 | self.flags);
         let frame = self.pool.frame(bytes, hash, flags);
         self.lane(worker, port).give(frame);
     }
@@ -138,6 +146,7 @@ impl Fleet {
                 .map_or(0, |setup| setup.mtu);
             for frame in self.lane(worker, port).sent() {
                 check::sent(&frame, mtu);
+                (worker, port, frame.bytes()).hash(&mut self.digest);
                 self.remember(port, frame.bytes());
             }
         }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use config::model::{
     Config, Endpoint, Held, Listen, MacAddress, MarkRule, Mode, Neighbour, Port, Prefix, Protocol,
-    Real, Route, Service, Tunnel, Unmatched, Vip,
+    Real, ReturnTo, Route, Service, Tunnel, Unmatched, Vip,
 };
 use control::topology::{PortSetup, Topology};
 use wire::ethernet::Mac;
@@ -96,6 +96,7 @@ fn port(name: &str, addresses: &[&str], input: &mut Input<'_>) -> Port {
         addresses: addresses.iter().map(|text| prefix(text)).collect(),
         mac: None,
         mtu: input.pick(&MTUS),
+        return_to: input.pick(&[ReturnTo::Route, ReturnTo::Sender]),
         mbufs: None,
         mbuf_size: None,
     }
@@ -181,6 +182,7 @@ pub(crate) fn topology(config: &Config, any_mac: bool, made_up: bool) -> Topolog
         mac: Mac([2, 0, 0, 0, 0, n]),
         any_mac,
         mtu: port.mtu,
+        to_sender: port.return_to == ReturnTo::Sender,
         addresses: port.addresses.clone(),
     };
     let ports = config.ports.iter().zip(1u8..).map(setup).collect();

@@ -12,6 +12,9 @@ use crate::verdict::Reason;
 
 impl Family for u32 {
     const HEADER: u16 = 20;
+    const LEAST_MTU: u16 = 68;
+    // No link in use is narrower; Linux believes no less either (`min_pmtu`).
+    const LEAST_PATH: u16 = 552;
     const TUNNELLED: Protocol = Protocol::IPIP;
     const ICMP: Protocol = Protocol::ICMP;
     type Seen<'a> = ipv4::Packet<&'a [u8]>;

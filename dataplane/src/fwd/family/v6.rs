@@ -12,6 +12,8 @@ use crate::verdict::Reason;
 
 impl Family for u128 {
     const HEADER: u16 = 40;
+    const LEAST_MTU: u16 = 1280;
+    const LEAST_PATH: u16 = 1280;
     const TUNNELLED: Protocol = Protocol::IPV6;
     const ICMP: Protocol = Protocol::ICMPV6;
     type Seen<'a> = ipv6::Packet<&'a [u8]>;

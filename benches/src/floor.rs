@@ -1,0 +1,175 @@
+//! The floor: parse, look up, rewrite, and nothing else.
+//!
+//! No states, timers, counters, service look-up or next hop: what a worker's turn is compared with
+//! in the same run. The same generator, the same hash and the same rewriters as the worker's; a table of
+//! half a line an entry, two fifths full, whose lines are fetched ahead over the burst.
+
+use dataplane::conn::{Hasher, Key};
+use dataplane::port::{BURST, Burst, Frame, Port};
+use wire::Mac;
+use wire::plain::{self, Ends, Plain};
+
+use crate::case::{Case, Family};
+use crate::flows::OUR_MAC;
+use crate::generator::Generator;
+
+/// Half a line.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(32))]
+struct Entry {
+    from: [u32; 2],
+    to: [u32; 2],
+    from_ports: [u16; 2],
+    ports: [u16; 2],
+    /// Which of the next hops; 0 in a place that is empty.
+    next: u8,
+}
+
+/// A table and a port; IPv4 alone.
+#[derive(Debug)]
+pub struct Floor {
+    port: Generator,
+    entries: arch::HugeSlice<Entry>,
+    hasher: Hasher,
+    readdresses: bool,
+    next_hops: Vec<Mac>,
+    burst: Burst<<Generator as Port>::Frame>,
+}
+
+impl Floor {
+    /// The floor of `case`, over the flows that `learned` by a worker's generator; `None` where
+    /// there is none.
+    ///
+    /// # Panics
+    /// Without memory for the table.
+    pub fn new(case: Case, of: &Generator) -> Option<Self> {
+        if case.family != Family::V4 {
+            return None;
+        }
+        let flows = of.flows();
+        let sides = if case.mode.is_two_way() { 2 } else { 1 };
+        let places = (flows as usize * sides * 5).div_ceil(4) * 2;
+        let entries = arch::HugeSlice::filled(places, Entry::default(), arch::Pages::Auto);
+        let mut floor = Self {
+            port: of.alike(),
+            entries: entries.expect("memory for the floor's table"),
+            hasher: Hasher::new([0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321]),
+            readdresses: case.mode.is_two_way(),
+            next_hops: vec![Mac::ZERO],
+            burst: Burst::new(),
+        };
+        for (from, to, next) in (0..flows).flat_map(|flow| of.ways(flow)) {
+            floor.insert(from, to, next);
+        }
+        Some(floor)
+    }
+
+    fn insert(&mut self, from: Ends<u32>, to: Ends<u32>, next: Mac) {
+        let key = Key {
+            source: from.src,
+            destination: from.dst,
+            source_port: from.src_port,
+            destination_port: from.dst_port,
+            protocol: 6,
+        };
+        let mut at = self.home(&key);
+        while self.entries[at].next != 0 {
+            at = self.after(at);
+        }
+        self.entries[at] = Entry {
+            from: [from.src, from.dst],
+            to: [to.src, to.dst],
+            from_ports: [from.src_port, from.dst_port],
+            ports: [to.src_port, to.dst_port],
+            next: self.hop(next),
+        };
+    }
+
+    /// The number of a next hop.
+    fn hop(&mut self, next: Mac) -> u8 {
+        let known = self.next_hops.iter().position(|&known| known == next);
+        let at = known.unwrap_or_else(|| {
+            self.next_hops.push(next);
+            self.next_hops.len() - 1
+        });
+        u8::try_from(at).expect("a few next hops")
+    }
+
+    #[inline]
+    fn after(&self, at: usize) -> usize {
+        if at + 1 == self.entries.len() {
+            0
+        } else {
+            at + 1
+        }
+    }
+
+    #[inline]
+    fn home(&self, key: &Key<u32>) -> usize {
+        // The first of the two in a line: a look-up that leaves it meets no second fetch.
+        let lines = u32::try_from(self.entries.len() / 2).expect("flows are counted in 28 bits");
+        self.hasher.hash(key).place(lines) as usize * 2
+    }
+
+    /// So many bursts from wire to wire; says how many packets they were.
+    ///
+    /// # Panics
+    /// If a packet is none that was made here.
+    #[inline(never)]
+    pub fn bursts(&mut self, bursts: u32) -> u32 {
+        let mut packets = 0;
+        for _ in 0..bursts {
+            let mut burst = std::mem::take(&mut self.burst);
+            self.port.rx_burst(&mut burst);
+            let mut found = [(Key::default(), 0); BURST];
+            for (frame, found) in burst.iter().zip(&mut found) {
+                let plain = Plain::<u32>::parse(frame.bytes()).expect("a plain packet");
+                let key = Key {
+                    source: plain.src,
+                    destination: plain.dst,
+                    source_port: plain.src_port,
+                    destination_port: plain.dst_port,
+                    protocol: plain.protocol,
+                };
+                *found = (key, self.home(&key));
+                self.entries.prefetch(found.1);
+            }
+            for (frame, (key, home)) in burst.iter_mut().zip(&found) {
+                self.rewrite(frame, key, *home);
+                packets += 1;
+            }
+            self.port.tx_burst(&mut burst);
+            self.burst = burst;
+        }
+        packets
+    }
+
+    #[inline]
+    fn rewrite(&self, frame: &mut <Generator as Port>::Frame, key: &Key<u32>, home: usize) {
+        let mut at = home;
+        let mut entry = &self.entries[at];
+        let addresses = [key.source, key.destination];
+        let from_ports = [key.source_port, key.destination_port];
+        while entry.from != addresses || entry.from_ports != from_ports {
+            assert!(entry.next != 0, "every flow is there");
+            at = self.after(at);
+            entry = &self.entries[at];
+        }
+        let [src, dst] = entry.to;
+        let [src_port, dst_port] = entry.ports;
+        let next = self.next_hops[usize::from(entry.next)];
+        let end = match self.readdresses {
+            false => plain::pass(frame.bytes_mut(), OUR_MAC, next),
+            true => {
+                let ends = Ends {
+                    src,
+                    dst,
+                    src_port,
+                    dst_port,
+                };
+                plain::readdress(frame.bytes_mut(), OUR_MAC, next, ends)
+            }
+        };
+        frame.truncate(end.expect("a plain packet with hops left"));
+    }
+}

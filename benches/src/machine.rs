@@ -1,0 +1,71 @@
+//! What the figures were taken on.
+
+use std::fs::read_to_string;
+use std::process::Command;
+
+/// Processor, caches, system, compiler and memory pages, a line each.
+pub(crate) fn describe() -> Vec<String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let field = |file: &str, name: &str| -> Option<String> {
+        let text = read_to_string(file).ok()?;
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let unknown = || "unknown".to_owned();
+    let processor = field("/proc/cpuinfo", "model name").unwrap_or_else(unknown);
+    let kernel = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_else(|_| unknown());
+    let free = field("/proc/meminfo", "HugePages_Free").unwrap_or_else(unknown);
+    let thp = read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    vec![
+        format!("processor: {processor}, {cores} of its threads for us"),
+        format!(
+            "last-level cache: {}",
+            last_level_cache().unwrap_or_else(unknown)
+        ),
+        format!("Linux {}", kernel.trim()),
+        format!("compiler: {}", compiler()),
+        format!(
+            "2 MiB pages: {free} reserved and free; transparent ones {}",
+            thp.unwrap_or_else(|_| unknown()).trim()
+        ),
+        format!("load when it began: {}", load().unwrap_or_else(unknown)),
+    ]
+}
+
+/// The compiler's version and the target's processor: what an instruction count depends on.
+pub(crate) fn compiler() -> String {
+    let version = Command::new("rustc").arg("--version").output();
+    let version = version
+        .ok()
+        .and_then(|out| String::from_utf8(out.stdout).ok());
+    let version = version.unwrap_or_else(|| "rustc unknown".to_owned());
+    let cpu = std::env::var("RUSTFLAGS").unwrap_or_default();
+    let cpu = cpu.split_whitespace().find_map(|flag| {
+        let at = flag.find("target-cpu=")?;
+        Some(flag[at + "target-cpu=".len()..].to_owned())
+    });
+    let cpu = cpu.unwrap_or_else(|| "default".to_owned());
+    format!(
+        "{}, target-cpu {cpu}, {}",
+        version.trim(),
+        std::env::consts::ARCH
+    )
+}
+
+fn last_level_cache() -> Option<String> {
+    let size = |index: u32| {
+        let folder = format!("/sys/devices/system/cpu/cpu0/cache/index{index}");
+        let read = |name: &str| read_to_string(format!("{folder}/{name}")).ok();
+        Some(format!(
+            "L{} {}",
+            read("level")?.trim(),
+            read("size")?.trim()
+        ))
+    };
+    (0..8).rev().find_map(size)
+}
+
+fn load() -> Option<String> {
+    let text = read_to_string("/proc/loadavg").ok()?;
+    text.split_whitespace().next().map(str::to_owned)
+}

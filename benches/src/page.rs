@@ -1,0 +1,154 @@
+//! The figures as one HTML page that needs nothing else: a plot of each group, and the table.
+
+use std::fmt::Write as _;
+
+use crate::report::{Report, Row};
+
+const WIDTH: f64 = 760.0;
+const BAR: f64 = 18.0;
+const LABEL: f64 = 300.0;
+
+/// The page.
+pub(crate) fn html(report: &Report) -> String {
+    let mut page = String::from(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Sluice: \
+         benchmarks</title>\n<style>body{font:15px sans-serif;max-width:60em;margin:2em auto}\
+         table{border-collapse:collapse}td,th{padding:.1em .7em;text-align:right}\
+         td:first-child{text-align:left}svg text{font:12px sans-serif}</style></head><body>\n\
+         <h1>Sluice: benchmarks</h1>\n<ul>\n",
+    );
+    for line in &report.machine {
+        add(&mut page, format_args!("<li>{}</li>\n", escaped(line)));
+    }
+    page.push_str("</ul>\n");
+    for group in groups(report) {
+        add(&mut page, format_args!("<h2>{}</h2>\n", escaped(group)));
+        let rows: Vec<_> = of_group(report, group).collect();
+        page.push_str(&bars(&rows));
+        page.push_str(&table(&rows));
+    }
+    page.push_str("</body></html>\n");
+    page
+}
+
+fn add(page: &mut String, text: std::fmt::Arguments<'_>) {
+    page.write_fmt(text).expect("text has room");
+}
+
+/// The groups in the order of their first figure.
+fn groups(report: &Report) -> Vec<&str> {
+    let mut groups = Vec::new();
+    for row in &report.rows {
+        let group = row.name.split('/').next().unwrap_or_default();
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+fn of_group<'a>(report: &'a Report, group: &'a str) -> impl Iterator<Item = &'a Row> {
+    let belongs = move |row: &&Row| row.name.split('/').next() == Some(group);
+    report.rows.iter().filter(belongs)
+}
+
+/// What a bar shows.
+fn value(row: &Row) -> Option<f64> {
+    row.ns_per_packet.or(row.bytes_per_connection)
+}
+
+/// A bar for each figure, the floor marked in it.
+fn bars(rows: &[&Row]) -> String {
+    let most = rows.iter().filter_map(|row| value(row)).fold(1.0, f64::max);
+    let scale = (WIDTH - LABEL - 60.0) / most;
+    let count = u32::try_from(rows.len()).expect("few");
+    let height = f64::from(count) * (BAR + 4.0);
+    let mut svg = format!("<svg width=\"{WIDTH}\" height=\"{height}\" role=\"img\">\n");
+    for (place, row) in (0u32..).zip(rows) {
+        let top = f64::from(place) * (BAR + 4.0);
+        let label = format!("{} {}", row.label(), flows(row));
+        let value = value(row).unwrap_or(0.0);
+        let text = top + BAR - 5.0;
+        add(
+            &mut svg,
+            format_args!(
+                "<text x=\"0\" y=\"{text}\">{}</text><rect x=\"{LABEL}\" y=\"{top}\" \
+                 width=\"{:.1}\" height=\"{BAR}\" fill=\"#69c\"/><text x=\"{:.1}\" \
+                 y=\"{text}\">{value:.1}</text>\n",
+                escaped(&label),
+                value * scale,
+                LABEL + value * scale + 5.0
+            ),
+        );
+        if let Some(floor) = row.baseline {
+            let x = LABEL + floor * scale;
+            let bottom = top + BAR;
+            add(
+                &mut svg,
+                format_args!(
+                    "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{top}\" y2=\"{bottom}\" \
+                     stroke=\"#000\"/>\n"
+                ),
+            );
+        }
+    }
+    svg + "</svg>\n"
+}
+
+fn table(rows: &[&Row]) -> String {
+    let mut table = String::from(
+        "<table><tr><th></th><th>flows</th><th>ns a packet</th><th>Mpps</th><th>floor, ns</th>\
+         <th>ratio</th><th>instructions</th><th>octets</th></tr>\n",
+    );
+    let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.1}"));
+    for row in rows {
+        add(
+            &mut table,
+            format_args!(
+                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
+                 <td>{}</td><td>{}</td></tr>\n",
+                escaped(&row.label()),
+                flows(row),
+                number(row.ns_per_packet),
+                number(row.mpps),
+                number(row.baseline),
+                number(row.ratio),
+                number(row.instructions_per_packet),
+                number(row.bytes_per_connection)
+            ),
+        );
+    }
+    table + "</table>\n"
+}
+
+fn flows(row: &Row) -> String {
+    row.flows.map_or(String::new(), |flows| flows.to_string())
+}
+
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;");
+    text.replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_every_figure_and_nothing_of_elsewhere() {
+        let row = Row {
+            name: "core/turn".to_owned(),
+            ns_per_packet: Some(21.5),
+            ..Row::default()
+        };
+        let page = html(&Report {
+            machine: vec!["a <fast> one".to_owned()],
+            rows: vec![row],
+        });
+        assert!(
+            page.contains(">21.5<") && page.contains("a &lt;fast&gt; one"),
+            "{page}"
+        );
+        assert!(!page.contains("http"), "{page}");
+    }
+}

@@ -1,0 +1,134 @@
+//! The figures: a line each as they come, and the whole as JSON.
+
+use benches::Case;
+use benches::clock::Figures;
+use serde::Serialize;
+
+/// One figure, with the names that others read it by; what does not apply is null.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Row {
+    /// Begins with the group's name and a slash.
+    pub(crate) name: String,
+    /// dr, tun, nat or fullnat.
+    pub(crate) mode: Option<&'static str>,
+    /// 4 or 6.
+    pub(crate) family: Option<u8>,
+    /// forward, reverse or both.
+    pub(crate) direction: Option<&'static str>,
+    /// Workers under way.
+    pub(crate) workers: Option<u32>,
+    /// Flows in random order.
+    pub(crate) flows: Option<u32>,
+    /// Octets of a frame, its checksum included.
+    pub(crate) frame: Option<u32>,
+    /// The median.
+    pub(crate) ns_per_packet: Option<f64>,
+    /// Millions of packets a second, by the median.
+    pub(crate) mpps: Option<f64>,
+    /// Of the worker, by callgrind.
+    pub(crate) instructions_per_packet: Option<f64>,
+    /// The median of the floor in the same rounds, in nanoseconds a packet.
+    pub(crate) baseline: Option<f64>,
+    /// `ns_per_packet` to `baseline`.
+    pub(crate) ratio: Option<f64>,
+    /// Octets of memory a connection takes, all included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_per_connection: Option<f64>,
+}
+
+impl Row {
+    /// A row of one worker about `case`.
+    pub(crate) fn of(name: &str, case: Case, flows: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            mode: Some(case.mode.name()),
+            family: Some(case.family.number()),
+            direction: Some(case.direction.name()),
+            workers: Some(1),
+            flows: Some(flows),
+            frame: Some(if case.family.number() == 4 { 64 } else { 78 }),
+            ..Self::default()
+        }
+    }
+
+    /// With this time, beside that of the floor.
+    #[must_use]
+    pub(crate) fn timed(self, figures: Figures, floor: Option<Figures>) -> Self {
+        let tenth = |value: f64| (value * 100.0).round() / 100.0;
+        Self {
+            ns_per_packet: Some(tenth(figures.median)),
+            mpps: Some(tenth(1000.0 / figures.median)),
+            baseline: floor.map(|floor| tenth(floor.median)),
+            ratio: floor.map(|floor| tenth(figures.median / floor.median)),
+            ..self
+        }
+    }
+}
+
+/// All figures of a run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// What they were taken on.
+    pub(crate) machine: Vec<String>,
+    /// The figures.
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Report {
+    /// Begins with the machine.
+    pub(crate) fn begin(machine: Vec<String>) -> Self {
+        machine.iter().for_each(|line| println!("{line}"));
+        Self {
+            machine,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Says what the next lines are.
+    pub(crate) fn title(&self, title: &str) {
+        println!(
+            "\n{title}\n{:<34} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7}",
+            "", "flows", "median", "p10", "min", "p90", "floor", "instr."
+        );
+    }
+
+    /// Adds a figure and prints it.
+    pub(crate) fn add(&mut self, row: Row, figures: Figures) {
+        let number =
+            |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+        let Figures {
+            median,
+            p10,
+            min,
+            p90,
+        } = figures;
+        println!(
+            "{:<34} {:>9} {median:>8.1} {p10:>8.1} {min:>8.1} {p90:>8.1} {:>8} {:>7}",
+            row.label(),
+            row.flows.unwrap_or(0),
+            number(row.baseline),
+            number(row.instructions_per_packet)
+        );
+        self.rows.push(row);
+    }
+
+    /// The figures as others read them.
+    pub(crate) fn json(&self) -> String {
+        let text = serde_json::to_string_pretty(&self.rows);
+        text.expect("numbers and words") + "\n"
+    }
+}
+
+impl Row {
+    /// Name, mode, family and direction.
+    pub(crate) fn label(&self) -> String {
+        let family = self.family.map(|family| format!("v{family}"));
+        let words = [
+            Some(self.name.as_str()),
+            self.mode,
+            family.as_deref(),
+            self.direction,
+        ];
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+}
