@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::model::{
-    self, Endpoint, Listen, Mode, PersistenceMask, Protocol, SchedulerFlags, SchedulerKind, Tunnel,
-    TunnelChecksum,
+    self, Endpoint, Listen, Mode, PersistenceMask, Prefix, Protocol, SchedulerFlags, SchedulerKind,
+    Tunnel, TunnelChecksum,
 };
 use dataplane::fwd::icmp::AboutTunnel;
 use dataplane::fwd::{self, Envelope, Forwarder};
@@ -19,9 +19,10 @@ use dataplane::sched::mh::Size;
 use dataplane::sched::sums;
 use dataplane::sched::thresholds::Limits;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec};
+use dataplane::services::marks::Network;
 use dataplane::services::{
-    Blocks, Candidate, Hop, HopId, Key, NatReal, Persistence, Real, RealId, Route, Routes, Service,
-    ServiceId, Snapshot, Standing, Target,
+    Access, Asks, Blocks, Candidate, Hop, HopId, Key, NatReal, Persistence, Real, RealId, Route,
+    Routes, Service, ServiceId, Snapshot, Standing, Target,
 };
 use proto::listing::{Rates, Totals};
 use wire::ethernet::Mac;
@@ -74,6 +75,19 @@ pub fn compile_service(
         persistence: entry.settings.persistence.as_ref().map(persistence),
         one_packet: entry.settings.one_packet,
         ..Service::new(id, revision, scheduler, candidates.collect())
+    }
+}
+
+/// What packets of the service's clients have to ask.
+fn asks(settings: &model::Service) -> Asks {
+    let networks = |list: &[Prefix]| {
+        let network = |prefix: &Prefix| Network::new(prefix.address, prefix.length);
+        list.iter().map(network).collect::<Vec<_>>()
+    };
+    Asks {
+        access: Access::new(networks(&settings.block), networks(&settings.allow)),
+        established_ms: settings.connection_timeout.map(|seconds| seconds * 1000),
+        expire_quiescent: settings.expire_quiescent,
     }
 }
 
@@ -512,9 +526,10 @@ impl Compiler {
             return;
         };
         let (id, kept) = self.take_service(listen);
+        let asks = asks(&entry.settings);
         let mut new = Vec::with_capacity(entry.reals.len());
         for real in entry.present() {
-            let slot = self.take_real(listen, id, &real.real, topology, generation);
+            let slot = self.take_real(listen, id, &real.real, &asks, topology, generation);
             let by_count = goes_by_connections(entry.settings.scheduler);
             let limited = real.real.upper > 0;
             self.sums.want(slot, by_count || limited);
@@ -529,9 +544,39 @@ impl Compiler {
         let workers = u16::try_from(self.snapshot.blocks.len()).expect("counted in 16 bits");
         let before = self.snapshot.services.get(id.0).filter(|_| kept);
         let before = before.map(|service| &service.scheduler);
-        let service = compile_service(entry, id, self.revision, owners, workers, &slots, before);
+        let service = Service {
+            asks,
+            ..compile_service(entry, id, self.revision, owners, workers, &slots, before)
+        };
         self.snapshot.services.set(id.0, Arc::new(service));
         self.made.insert(*listen, new);
+    }
+
+    /// Brings what packets ask of a service up to date, and nothing else: its scheduler goes on
+    /// from where it was.
+    pub fn ask(&mut self, settings: &model::Service) {
+        let slot = self.services.find(&settings.listen);
+        let found = slot.and_then(|slot| Some((slot, self.snapshot.services.get(slot)?)));
+        let Some((slot, service)) = found else {
+            return;
+        };
+        let asks = asks(settings);
+        let reals = self.made.get(&settings.listen).into_iter().flatten();
+        for &(_, RealId(at)) in reals {
+            let real = self.snapshot.reals.get(at).copied();
+            // An edited one's connections ask anyway.
+            let asks_little =
+                |real: &Real| real.is_available() && real.standing != Standing::Edited;
+            if let Some(real) = real.filter(asks_little) {
+                let standing = asks.standing(real.quiescent);
+                self.snapshot.reals.set(at, Real { standing, ..real });
+            }
+        }
+        let service = Service {
+            asks,
+            ..Service::clone(service)
+        };
+        self.snapshot.services.set(slot, Arc::new(service));
     }
 
     /// Who owns the service's connections from the snapshot of `generation` on.
@@ -609,6 +654,7 @@ impl Compiler {
         listen: &Listen,
         service: ServiceId,
         real: &config::model::Real,
+        asks: &Asks,
         topology: &Topology,
         generation: u64,
     ) -> RealId {
@@ -619,17 +665,17 @@ impl Compiler {
             self.make_room();
             self.begin_real(id);
         }
-        let (forwarder, available) = self.forwarder(real, topology);
+        let (forwarder, is_reachable) = self.forwarder(real, topology);
         let (upper, lower) = (real.upper, real.lower);
         let quiescent = real.weight == 0;
         let before = self.snapshot.reals.get(id.0).copied();
         if let Some(before) = before {
             self.keep_former(id, &before.forwarder, &forwarder, generation);
         }
-        let standing = match available {
+        let standing = match is_reachable {
             false => Standing::Removed,
             true if self.edited.contains_key(&id) => Standing::Edited,
-            true => Standing::Settled,
+            true => asks.standing(quiescent),
         };
         let compiled = Real {
             address: real.endpoint.address,
@@ -703,11 +749,23 @@ impl Compiler {
             if let Some(&real) = self.snapshot.reals.get(id.0)
                 && real.standing == Standing::Edited
             {
-                let standing = Standing::Settled;
+                let standing = self.asks_of(id).standing(real.quiescent);
                 self.snapshot.reals.set(id.0, Real { standing, ..real });
             }
         }
         !due.is_empty()
+    }
+
+    /// What packets of a real server's clients have to ask its service.
+    fn asks_of(&self, id: RealId) -> Asks {
+        let service = self
+            .reals
+            .key(id.0)
+            .and_then(|(listen, _)| self.services.find(listen));
+        let service = service.and_then(|slot| self.snapshot.services.get(slot));
+        service
+            .map(|service| service.asks.clone())
+            .unwrap_or_default()
     }
 
     /// What is known of the paths to tunnels' ends.
@@ -865,6 +923,7 @@ impl Compiler {
             let empty = Service {
                 revision: self.revision,
                 candidates: Box::default(),
+                asks: Asks::default(),
                 ..Service::clone(service)
             };
             self.snapshot.services.set(slot, Arc::new(empty));

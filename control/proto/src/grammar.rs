@@ -159,4 +159,6 @@ impl From<WordError<'_>> for Failure {
 }
 
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod tests;
