@@ -79,6 +79,16 @@ fn check(filter: &str) -> Result<(), String> {
     }
 }
 
+/// A panic anywhere ends the process (the profiles say `panic = "abort"`): no half-dead
+/// worker. Its message goes to the log as well as to standard error.
+pub(crate) fn speak_of_panics() {
+    let default = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        tracing::error!("panic, this is a bug; the process ends: {info}");
+        default(info);
+    }));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,14 +102,4 @@ mod tests {
             assert!(check(bad).is_err(), "{bad:?}");
         }
     }
-}
-
-/// A panic anywhere ends the process (the profiles say `panic = "abort"`): no half-dead
-/// worker. Its message goes to the log as well as to standard error.
-pub(crate) fn speak_of_panics() {
-    let default = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        tracing::error!("panic, this is a bug; the process ends: {info}");
-        default(info);
-    }));
 }

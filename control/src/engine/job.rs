@@ -37,10 +37,6 @@ pub(super) enum Job {
 }
 
 /// What became of a step.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, and taken apart at once"
-)]
 pub(super) enum Step {
     /// There is more to do.
     More(Job),
