@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use config::built::{self, Feature, NotBuilt};
+use config::built::{self, NotBuilt};
 use config::model::{Endpoint, Family, Listen, Mode, Prefix, Real, Service, is_unicast};
 use proto::command::{AccessEntry, AccessList, Clients, Command, LocalAddress};
 use proto::errors::Failure;
@@ -227,6 +227,10 @@ pub enum ApplyError {
     /// Clients of another family than the service's.
     #[error("Operation not supported with specified address family")]
     OtherFamily,
+    /// A NAT or FULLNAT real server that is the director itself: the kernel's replies would leave
+    /// as they are, and no client knows them.
+    #[error("real server {0} is the director's own address: only -g reaches it")]
+    RealIsOwn(IpAddr),
     /// `-F` names no port.
     #[error("No such device")]
     NoSuchDevice,
@@ -605,8 +609,9 @@ fn check_real(service: &Service, real: &Real, topology: &Topology) -> Result<(),
     }
     built::real(service, real)?;
     let translated = matches!(real.mode, Mode::Nat | Mode::FullNat);
-    if translated && topology.is_own(&real.endpoint.address) {
-        return Err(NotBuilt(Feature::Local).into());
+    let address = real.endpoint.address;
+    if translated && (address.is_loopback() || topology.is_own(&address)) {
+        return Err(ApplyError::RealIsOwn(address));
     }
     Ok(())
 }
@@ -728,7 +733,7 @@ mod tests {
             ("-r broadcast",          add_real(80, nowhere),
              "Invalid operation.  Possibly wrong module version, address not unicast, ...", 255),
             ("-m -r the director",    add_real(80, own),
-             "local delivery (a real that is the director itself): not built yet", 2),
+             "real server 10.1.0.2 is the director's own address: only -g reaches it", 255),
         ];
         let mut model = Model::default();
         for command in [add(80), add_real(80, real(1, 1))] {
