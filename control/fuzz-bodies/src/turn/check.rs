@@ -42,7 +42,7 @@ pub(crate) fn owners<'a>(states: impl Iterator<Item = &'a State>, now: Millis) {
     }
 }
 
-type Tuple = (ServiceId, u8, IpAddr, u16, IpAddr, u16);
+type Tuple = (Option<ServiceId>, u8, IpAddr, IpAddr, (u16, u16));
 
 fn of_table<A: Address>(
     table: &Table<A>,
@@ -69,13 +69,9 @@ fn note<A: Address>(
 ) {
     let key = entry.key(side);
     let (from, to) = (key.source.to_ip(), key.destination.to_ip());
-    let tuple = (
-        key.protocol,
-        from,
-        key.source_port,
-        to,
-        key.destination_port,
-    );
+    let service = (side == Side::Client).then_some(entry.service);
+    let ports = (key.source_port, key.destination_port);
+    let tuple = (service, key.protocol, from, to, ports);
     if let Some(other) = known.insert(tuple, worker) {
         panic!("{tuple:?} belongs to worker {other} and to worker {worker}: {entry:?}");
     }
