@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use config::built::{self, NotBuilt};
+use config::built::{self, Feature, NotBuilt};
 use config::model::{Endpoint, Family, Listen, Mode, Prefix, Real, Service, is_unicast};
 use proto::command::{AccessEntry, AccessList, Clients, Command, LocalAddress};
 use proto::errors::Failure;
