@@ -210,4 +210,6 @@ pub fn words() -> impl Iterator<Item = Word> {
 }
 
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod tests;
