@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_sluice_global_optspecs
-    string join \n socket= A/add-service E/edit-service D/delete-service C/clear a/add-server e/edit-server d/delete-server L/list S/save R/restore Z/zero set start-daemon= stop-daemon= P/add-laddr Q/del-laddr G/get-laddr U/add-blklst V/del-blklst B/get-blklst O/add-whtlst Y/del-whtlst W/get-whtlst h/help v/version t/tcp-service= u/udp-service= sctp-service= f/fwmark-service= 6/ipv6 s/scheduler= b/sched-flags= p/persistent= M/netmask= pe= o/ops r/real-server= g/gatewaying i/ipip m/masquerading fullnat w/weight= x/u-threshold= y/l-threshold= tun-type= tun-port= tun-nocsum tun-csum tun-remcsum c/connection n/numeric stats rate thresholds persistent-conn tun-info X/exact timeout daemon sort nosort mcast-interface= syncid= sync-maxlen= mcast-group= mcast-port= mcast-ttl= z/laddr= F/ifname= k/blklst= 2/whtlst= j/synproxy= conn-timeout= proxy-protocol= expire-quiescent atomic
+    string join \n socket= A/add-service E/edit-service D/delete-service C/clear a/add-server e/edit-server d/delete-server L/list S/save R/restore Z/zero set start-daemon= stop-daemon= P/add-laddr Q/del-laddr G/get-laddr U/add-blklst V/del-blklst B/get-blklst O/add-whtlst Y/del-whtlst W/get-whtlst h/help v/version t/tcp-service= u/udp-service= sctp-service= f/fwmark-service= 6/ipv6 s/scheduler= b/sched-flags= p/persistent= M/netmask= pe= o/ops r/real-server= g/gatewaying i/ipip m/masquerading fullnat w/weight= x/u-threshold= y/l-threshold= tun-type= tun-port= tun-nocsum tun-csum tun-remcsum c/connection n/numeric stats rate thresholds persistent-conn tun-info X/exact timeout daemon sort nosort mcast-interface= syncid= sync-maxlen= mcast-group= mcast-port= mcast-ttl= z/laddr= F/ifname= k/blklst= 2/whtlst= j/synproxy= conn-timeout= proxy-protocol= expire-quiescent client-address= mss-clamp atomic
 end
 
 function __fish_sluice_needs_command
@@ -55,6 +55,7 @@ complete -c sluice -n "__fish_sluice_needs_command" -s 2 -l whtlst -d 'whtlst' -
 complete -c sluice -n "__fish_sluice_needs_command" -s j -l synproxy -d 'synproxy' -r
 complete -c sluice -n "__fish_sluice_needs_command" -l conn-timeout -d 'conn timeout' -r
 complete -c sluice -n "__fish_sluice_needs_command" -l proxy-protocol -d 'proxy protocol' -r
+complete -c sluice -n "__fish_sluice_needs_command" -l client-address -d 'client address' -r
 complete -c sluice -n "__fish_sluice_needs_command" -s A -l add-service -d 'add a service'
 complete -c sluice -n "__fish_sluice_needs_command" -s E -l edit-service -d 'replace all its settings'
 complete -c sluice -n "__fish_sluice_needs_command" -s D -l delete-service -d 'remove it and its real servers'
@@ -100,6 +101,7 @@ complete -c sluice -n "__fish_sluice_needs_command" -l daemon -d 'daemon'
 complete -c sluice -n "__fish_sluice_needs_command" -l sort -d 'sort'
 complete -c sluice -n "__fish_sluice_needs_command" -l nosort -d 'newest real server first'
 complete -c sluice -n "__fish_sluice_needs_command" -l expire-quiescent -d 'expire quiescent'
+complete -c sluice -n "__fish_sluice_needs_command" -l mss-clamp -d 'mss clamp'
 complete -c sluice -n "__fish_sluice_needs_command" -l atomic -d 'atomic'
 complete -c sluice -n "__fish_sluice_needs_command" -f -a "status" -d 'Shows workers, ports, neighbours and counters'
 complete -c sluice -n "__fish_sluice_needs_command" -f -a "proc" -d 'Shows what the kernel\'s IPVS shows in its files of /proc/net'
