@@ -40,6 +40,7 @@ use crate::neigh::{Action, Instant, Neighbours, State};
 use crate::reload::Way;
 use crate::server::{Answer, Progress};
 use crate::settings::{self, Tunables};
+use crate::status::PathStatus;
 use crate::sums::AT_ONCE;
 use crate::topology::{Neighbour, PortSetup, Topology};
 use crate::vip::{Turn, Vips};
@@ -179,6 +180,17 @@ impl Engine {
     /// The VIPs.
     pub fn vips(&self) -> &Vips {
         &self.vips
+    }
+
+    /// The paths to real servers that are known to be narrow.
+    pub fn paths(&self, now: Instant) -> Vec<PathStatus> {
+        let paths = self.compiler.paths().iter(now).into_iter();
+        let status = |(end, mtu, left_ms): (IpAddr, u16, u64)| PathStatus {
+            address: end.to_string(),
+            mtu,
+            left_s: left_ms / 1000,
+        };
+        paths.map(status).collect()
     }
 
     /// The neighbours.

@@ -543,6 +543,7 @@ impl StatusView<'_> {
             vips: vips(engine),
             neighbours: neighbours(engine),
             conflicts: links::conflicts(engine, self.now),
+            paths: engine.paths(self.now),
         }
     }
 

@@ -100,6 +100,32 @@ pub struct NeighbourStatus {
     pub state: &'static str,
 }
 
+/// A path through a tunnel that is narrower than its first link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PathStatus {
+    /// The tunnel's end: a real server.
+    pub address: String,
+    /// What goes through in one piece, in octets, outer header included.
+    pub mtu: u16,
+    /// For how long that is believed, in seconds.
+    pub left_s: u64,
+}
+
+impl PathStatus {
+    fn write(&self, to: &mut String) -> std::fmt::Result {
+        let Self {
+            address,
+            mtu,
+            left_s,
+        } = self;
+        writeln!(
+            to,
+            "path to {address}: mtu {mtu}, for {}",
+            duration(*left_s)
+        )
+    }
+}
+
 /// A VIP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VipStatus {
@@ -163,6 +189,8 @@ pub struct Status {
     pub neighbours: Vec<NeighbourStatus>,
     /// Addresses of ours that others claim.
     pub conflicts: Vec<crate::links::ConflictRow>,
+    /// Paths through tunnels of which routers told us.
+    pub paths: Vec<PathStatus>,
 }
 
 impl Status {
@@ -214,7 +242,8 @@ impl Status {
         self.ports.iter().try_for_each(|port| port.write(to))?;
         self.vips.iter().try_for_each(|vip| vip.write(to))?;
         self.neighbours.iter().try_for_each(|n| n.write(to))?;
-        self.conflicts.iter().try_for_each(|row| row.write(to))
+        self.conflicts.iter().try_for_each(|row| row.write(to))?;
+        self.paths.iter().try_for_each(|path| path.write(to))
     }
 }
 
@@ -415,6 +444,18 @@ mod tests {
         let turns = view.status(0, [1, 1]).turns;
         assert_eq!(turns.count, 1);
         assert!((turns.p50_us - 1_000.0).abs() < 125.0, "{turns:?}");
+    }
+
+    #[test]
+    fn a_narrow_path_is_a_line() {
+        let path = PathStatus {
+            address: "10.1.0.11".to_owned(),
+            mtu: 1400,
+            left_s: 590,
+        };
+        let mut text = String::new();
+        path.write(&mut text).expect("a String takes everything");
+        assert_eq!(text, "path to 10.1.0.11: mtu 1400, for 9m 50s\n");
     }
 
     #[test]
