@@ -44,7 +44,8 @@ const STRIDE: u64 = 1 << 30;
 const ROUND: u64 = 1 << 32;
 
 /// Said of a restore.
-const NO_STDIN: &str = "-R: a replay's command has no standard input: give the restore's lines a time each";
+const NO_STDIN: &str =
+    "-R: a replay's command has no standard input: give the restore's lines a time each";
 
 /// Control and workers.
 pub(crate) struct Machine {
@@ -210,7 +211,13 @@ impl Machine {
     pub(crate) fn may_share_a_burst(&self, worker: u16, port: PortId, bytes: &[u8]) -> bool {
         Flow::of(bytes).is_some_and(|flow| {
             let alone = self.workers.len() == 1;
-            alone || flow.stays(self.engine.snapshot(), &self.steering, WorkerId(worker), port)
+            alone
+                || flow.stays(
+                    self.engine.snapshot(),
+                    &self.steering,
+                    WorkerId(worker),
+                    port,
+                )
         })
     }
 

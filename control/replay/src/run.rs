@@ -172,17 +172,16 @@ impl<O: Write, E: Write> Replay<O, E> {
         }
     }
 
-    /// Takes the next packets through: one, or those of one time that come in bursts, one burst
-    /// for each worker and at most as many packets as a burst has. What might meet another worker, or make control act,
-    /// goes alone: the packets behind it have to see what became of it.
+    /// Takes the next packets through: one, or those of one time that come in bursts, one for each
+    /// worker. What might meet another worker, or make control act, goes alone: the packets
+    /// behind it have to see what became of it.
     fn packets(&mut self, at: Nanos) -> Result<(), ReplayError> {
         let first = self.n;
         self.group.clear();
         self.bursts.clear();
         while let Some((port, bytes)) = self.merge.packet() {
             let worker = self.machine.arrival(self.n, bytes);
-            let is_shared =
-                self.burst > 1 && self.machine.may_share_a_burst(worker, port, bytes);
+            let is_shared = self.burst > 1 && self.machine.may_share_a_burst(worker, port, bytes);
             let has_room = is_shared && self.bursts.take(worker, port, self.burst);
             if !has_room && !self.group.is_empty() {
                 break;

@@ -68,10 +68,14 @@ fn to_vip(n: u16) -> Packet {
         2 => from.with(udp(port, 53).payload(vec![7; 20])),
         3 => from.with(tcp(port, 443).syn()),
         4 => from.with(tcp(port, 25).syn()),
-        5 => from.with(tcp(port, 8080).syn()).ttl(1 + u8::from(n % 2 == 0)),
+        5 => from
+            .with(tcp(port, 8080).syn())
+            .ttl(1 + u8::from(n % 2 == 0)),
         6 => from.with(echo_request(1, n)),
         7 => from.with(tcp(20, 81).syn()),
-        _ => from.with(tcp(port - 1, 80).ack().payload(vec![7; 1300])).df(),
+        _ => from
+            .with(tcp(port - 1, 80).ack().payload(vec![7; 1300]))
+            .df(),
     }
 }
 
@@ -93,7 +97,13 @@ fn crowd() -> Bench {
         if n % 40 == 0 {
             let whole = ip(client(n), VIP).id(u32::from(n));
             let whole = whole.with(udp(7, 53).payload(vec![1; 3000]));
-            wan.extend(whole.fragments(1500).iter().rev().map(|part| (at(n), rx(part))));
+            wan.extend(
+                whole
+                    .fragments(1500)
+                    .iter()
+                    .rev()
+                    .map(|part| (at(n), rx(part))),
+            );
         }
     }
     let mut lan = Vec::new();
@@ -114,11 +124,14 @@ fn crowd() -> Bench {
 fn with_answers(mut bench: Bench) -> Bench {
     let sent = bench.run().lan;
     let local = |frame: &Vec<u8>| frame.get(26..30) == Some(&LOCAL.octets()[..]);
-    let answers = sent.iter().filter(|(_, frame)| local(frame)).map(|(_, frame)| {
-        let port = u16::from_be_bytes([frame[34], frame[35]]);
-        let answer = ip(Ipv4Addr::new(10, 1, 0, 11), LOCAL);
-        (SECOND, rx(&answer.with(tcp(443, port).syn().ack())))
-    });
+    let answers = sent
+        .iter()
+        .filter(|(_, frame)| local(frame))
+        .map(|(_, frame)| {
+            let port = u16::from_be_bytes([frame[34], frame[35]]);
+            let answer = ip(Ipv4Addr::new(10, 1, 0, 11), LOCAL);
+            (SECOND, rx(&answer.with(tcp(443, port).syn().ack())))
+        });
     let answers: Vec<_> = answers.collect();
     assert!(answers.len() > 20, "{}", answers.len());
     bench.input("lan", &answers);
@@ -142,7 +155,10 @@ fn bursts_change_no_byte_whoever_takes_them() {
                 for (n, (a, b)) in one.stdout.lines().zip(many.stdout.lines()).enumerate() {
                     assert_eq!(a, b, "line {n}, {workers} workers, {arrive:?}, {burst}");
                 }
-                assert!(many == one, "{workers} workers, {arrive:?}, bursts of {burst}");
+                assert!(
+                    many == one,
+                    "{workers} workers, {arrive:?}, bursts of {burst}"
+                );
             }
         }
     }
