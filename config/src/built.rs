@@ -37,6 +37,16 @@ pub enum Feature {
     ClientAddress,
     /// Clamping the MSS of tunnelled connections.
     MssClamp,
+    /// Lists of clients.
+    Lists,
+    /// Sets of addresses on those lists, by name.
+    AddressSets,
+    /// A timeout of a service's own.
+    ConnectionTimeout,
+    /// Connections that end with their real server.
+    ExpireQuiescent,
+    /// Answering SYNs on behalf of real servers.
+    Synproxy,
     /// Direct routing.
     Dr,
     /// A DR real that is the director itself.
@@ -101,6 +111,9 @@ impl Feature {
             | Self::Flags
             | Self::LocalAddresses
             | Self::MssClamp
+            | Self::Lists
+            | Self::ConnectionTimeout
+            | Self::ExpireQuiescent
             | Self::Dr
             | Self::Local
             | Self::Ipip
@@ -117,6 +130,8 @@ impl Feature {
             | Self::OnePacket         => true,
             Self::PersistenceEngine
             | Self::ClientAddress
+            | Self::Synproxy
+            | Self::AddressSets
             | Self::CrossFamily
             | Self::Vlan
             | Self::Bond              => false,
@@ -136,6 +151,10 @@ impl Feature {
             Self::LocalAddresses => "local_addresses",
             Self::ClientAddress => "client_address",
             Self::MssClamp => "mss_clamp",
+            Self::Lists | Self::AddressSets => "block",
+            Self::ConnectionTimeout => "connection_timeout",
+            Self::ExpireQuiescent => "expire_quiescent",
+            Self::Synproxy => "synproxy",
             Self::Dr | Self::Nat | Self::FullNat => "mode",
             Self::Ipip | Self::Gue | Self::Gre => "tunnel",
             Self::Thresholds => "upper",
@@ -165,6 +184,11 @@ impl fmt::Display for Feature {
             Self::LocalAddresses => "local addresses",
             Self::ClientAddress => "client address for FULLNAT",
             Self::MssClamp => "MSS clamping",
+            Self::Lists => "block and allow lists",
+            Self::AddressSets => "ipset",
+            Self::ConnectionTimeout => "a timeout of the service's own",
+            Self::ExpireQuiescent => "expiry of quiescent connections",
+            Self::Synproxy => "synproxy",
             Self::Dr => "mode dr",
             Self::Local => "local delivery (a real that is the director itself)",
             Self::Ipip => "mode tun, tunnel ipip",
@@ -248,6 +272,16 @@ pub(crate) fn uses_of_service(service: &Service) -> Vec<Feature> {
             Feature::ClientAddress,
         ),
         (service.mss_clamp, Feature::MssClamp),
+        (
+            !service.block.is_empty() || !service.allow.is_empty(),
+            Feature::Lists,
+        ),
+        (
+            service.connection_timeout.is_some(),
+            Feature::ConnectionTimeout,
+        ),
+        (service.expire_quiescent, Feature::ExpireQuiescent),
+        (service.synproxy, Feature::Synproxy),
     ];
     uses.extend(chosen(options));
     uses

@@ -394,6 +394,28 @@ pub enum ClientAddress {
     ProxyV1,
     /// PROXY protocol version 2.
     ProxyV2,
+    /// Version 1, but a header that the client sent itself is believed.
+    ProxyV1Insecure,
+    /// Version 2, likewise.
+    ProxyV2Insecure,
+}
+
+impl ClientAddress {
+    /// Every way, and its name in the file.
+    pub const NAMES: &[(&str, Self)] = &[
+        ("none", Self::None),
+        ("toa", Self::Toa),
+        ("proxy-v1", Self::ProxyV1),
+        ("proxy-v2", Self::ProxyV2),
+        ("proxy-v1-insecure", Self::ProxyV1Insecure),
+        ("proxy-v2-insecure", Self::ProxyV2Insecure),
+    ];
+
+    /// The name in the file.
+    pub fn name(self) -> &'static str {
+        let row = Self::NAMES.iter().find(|(_, one)| *one == self);
+        row.map_or("none", |(name, _)| name)
+    }
 }
 
 /// How packets reach a real server.
@@ -483,6 +505,18 @@ pub struct Service {
     pub client_address: ClientAddress,
     /// Clamp the MSS of SYNs so that tunnelled segments fit.
     pub mss_clamp: bool,
+    /// Clients whose packets are dropped.
+    pub block: Vec<Prefix>,
+    /// The only clients whose packets are taken; empty: all are.
+    pub allow: Vec<Prefix>,
+    /// Seconds that a TCP connection in ESTABLISHED may be silent, 1..=2678400; absent: as for
+    /// all services.
+    pub connection_timeout: Option<u32>,
+    /// A connection ends when its real server gets weight 0 or goes.
+    pub expire_quiescent: bool,
+    /// The director answers SYNs itself, and asks the real server when the client has proved
+    /// that it is there.
+    pub synproxy: bool,
     /// The real servers, in the order in which they were added (oldest first).
     pub reals: Vec<Real>,
     /// Who serves while none of them does.
@@ -511,6 +545,11 @@ impl Service {
             local_addresses: Vec::new(),
             client_address: ClientAddress::None,
             mss_clamp: false,
+            block: Vec::new(),
+            allow: Vec::new(),
+            connection_timeout: None,
+            expire_quiescent: false,
+            synproxy: false,
             reals: Vec::new(),
             sorry_server: None,
         }
@@ -565,6 +604,32 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// The prefix of one host.
+    pub fn host(address: IpAddr) -> Self {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        Self { address, length }
+    }
+
+    /// Reads a prefix, or an address as the prefix of that host.
+    pub fn or_host(text: &str) -> Option<Self> {
+        let host = text.parse().ok().map(Self::host);
+        host.or_else(|| text.parse().ok())
+    }
+
+    /// As [`Prefix::or_host`] reads it: a host without its length.
+    pub fn short(&self) -> String {
+        if *self == Self::host(self.address) {
+            self.address.to_string()
+        } else {
+            self.to_string()
+        }
+    }
+
+    /// Whether no bit outside the prefix is set.
+    pub fn is_network(&self) -> bool {
+        self.network() == self.address
+    }
+
     /// The address with its host bits cleared.
     pub fn network(&self) -> IpAddr {
         match self.address {

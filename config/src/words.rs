@@ -64,12 +64,7 @@ pub fn return_to(return_to: ReturnTo) -> &'static str {
 
 /// The value of `client_address`.
 pub fn client_address(client: ClientAddress) -> &'static str {
-    match client {
-        ClientAddress::None => "none",
-        ClientAddress::Toa => "toa",
-        ClientAddress::ProxyV1 => "proxy-v1",
-        ClientAddress::ProxyV2 => "proxy-v2",
-    }
+    client.name()
 }
 
 /// The value of `mode`.

@@ -356,6 +356,12 @@ fn real(listen: Listen) -> impl Strategy<Value = Real> {
     )
 }
 
+/// What may stand on a list of clients.
+fn listed(family: Family) -> impl Strategy<Value = Prefix> {
+    let longest: u8 = if family == Family::V4 { 32 } else { 128 };
+    (far(family), 0..=longest).prop_map(|(address, length)| network(address, length))
+}
+
 fn sorry_server(listen: Listen) -> impl Strategy<Value = SorryServer> {
     (real(listen), any::<bool>()).prop_map(|(real, inhibit)| SorryServer {
         real: Real {
@@ -374,28 +380,30 @@ fn sorry_server(listen: Listen) -> impl Strategy<Value = SorryServer> {
 
 fn service() -> impl Strategy<Value = Service> {
     listen().prop_flat_map(|listen| {
-        let clients = [
-            ClientAddress::None,
-            ClientAddress::Toa,
-            ClientAddress::ProxyV1,
-            ClientAddress::ProxyV2,
-        ];
+        let clients: Vec<ClientAddress> = ClientAddress::NAMES.iter().map(|row| row.1).collect();
         let scheduler = (
             select(&SchedulerKind::ALL),
             (0..8u8).prop_map(SchedulerFlags),
         );
-        let options = (any::<bool>(), select(clients.to_vec()), any::<bool>());
+        let options = (any::<bool>(), select(clients), any::<bool>());
+        let more = (
+            vec(listed(listen.family()), 0..3),
+            vec(listed(listen.family()), 0..3),
+            option::of(1..=2_678_400u32),
+            any::<(bool, bool)>(),
+        );
         let local = far(listen.family());
         let parts = (
             scheduler,
             persistence(listen),
             options,
             local,
+            more,
             vec(real(listen), 0..4),
             option::of(sorry_server(listen)),
         );
         parts.prop_map(
-            move |(scheduler, persistence, options, local, reals, sorry)| {
+            move |(scheduler, persistence, options, local, more, reals, sorry)| {
                 let udp = !matches!(
                     listen,
                     Listen::Address {
@@ -411,6 +419,11 @@ fn service() -> impl Strategy<Value = Service> {
                     local_addresses: vec![local],
                     client_address: options.1,
                     mss_clamp: options.2,
+                    block: distinct(more.0, |one| *one),
+                    allow: distinct(more.1, |one| *one),
+                    connection_timeout: more.2,
+                    expire_quiescent: more.3.0,
+                    synproxy: more.3.1,
                     sorry_server: sorry
                         .filter(|sorry| reals.iter().all(|it| it.endpoint != sorry.real.endpoint)),
                     reals: distinct(reals, |real| real.endpoint),

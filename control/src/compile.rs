@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::model::{
-    self, Endpoint, Listen, Mode, PersistenceMask, Protocol, SchedulerFlags, SchedulerKind, Tunnel,
-    TunnelChecksum,
+    self, Endpoint, Listen, Mode, PersistenceMask, Prefix, Protocol, SchedulerFlags, SchedulerKind,
+    Tunnel, TunnelChecksum,
 };
 use dataplane::fwd::icmp::AboutTunnel;
 use dataplane::fwd::{self, Envelope, Forwarder};
@@ -19,9 +19,10 @@ use dataplane::sched::mh::Size;
 use dataplane::sched::sums;
 use dataplane::sched::thresholds::Limits;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec};
+use dataplane::services::marks::Network;
 use dataplane::services::{
-    Blocks, Candidate, Hop, HopId, Key, NatReal, Persistence, Real, RealId, Route, Routes, Service,
-    ServiceId, Snapshot, Standing, Target,
+    Access, Asks, Blocks, Candidate, Hop, HopId, Key, NatReal, Persistence, Real, RealId, Route,
+    Routes, Service, ServiceId, Snapshot, Standing, Target,
 };
 use proto::listing::{Rates, Totals};
 use wire::ethernet::Mac;
@@ -74,6 +75,19 @@ pub fn compile_service(
         persistence: entry.settings.persistence.as_ref().map(persistence),
         one_packet: entry.settings.one_packet,
         ..Service::new(id, revision, scheduler, candidates.collect())
+    }
+}
+
+/// What packets of the service's clients have to ask.
+fn asks(settings: &model::Service) -> Asks {
+    let networks = |list: &[Prefix]| {
+        let network = |prefix: &Prefix| Network::new(prefix.address, prefix.length);
+        list.iter().map(network).collect::<Vec<_>>()
+    };
+    Asks {
+        access: Access::new(networks(&settings.block), networks(&settings.allow)),
+        established_ms: settings.connection_timeout.map(|seconds| seconds * 1000),
+        expire_quiescent: settings.expire_quiescent,
     }
 }
 
@@ -512,9 +526,10 @@ impl Compiler {
             return;
         };
         let (id, kept) = self.take_service(listen);
+        let asks = asks(&entry.settings);
         let mut new = Vec::with_capacity(entry.reals.len());
         for real in entry.present() {
-            let slot = self.take_real(listen, id, &real.real, topology, generation);
+            let slot = self.take_real(listen, id, &real.real, &asks, topology, generation);
             let by_count = goes_by_connections(entry.settings.scheduler);
             let limited = real.real.upper > 0;
             self.sums.want(slot, by_count || limited);
@@ -529,9 +544,39 @@ impl Compiler {
         let workers = u16::try_from(self.snapshot.blocks.len()).expect("counted in 16 bits");
         let before = self.snapshot.services.get(id.0).filter(|_| kept);
         let before = before.map(|service| &service.scheduler);
-        let service = compile_service(entry, id, self.revision, owners, workers, &slots, before);
+        let service = Service {
+            asks,
+            ..compile_service(entry, id, self.revision, owners, workers, &slots, before)
+        };
         self.snapshot.services.set(id.0, Arc::new(service));
         self.made.insert(*listen, new);
+    }
+
+    /// Brings what packets ask of a service up to date, and nothing else: its scheduler goes on
+    /// from where it was.
+    pub fn ask(&mut self, settings: &model::Service) {
+        let slot = self.services.find(&settings.listen);
+        let found = slot.and_then(|slot| Some((slot, self.snapshot.services.get(slot)?)));
+        let Some((slot, service)) = found else {
+            return;
+        };
+        let asks = asks(settings);
+        let reals = self.made.get(&settings.listen).into_iter().flatten();
+        for &(_, RealId(at)) in reals {
+            let real = self.snapshot.reals.get(at).copied();
+            // An edited one's connections ask anyway.
+            let asks_little =
+                |real: &Real| real.is_available() && real.standing != Standing::Edited;
+            if let Some(real) = real.filter(asks_little) {
+                let standing = asks.standing(real.quiescent);
+                self.snapshot.reals.set(at, Real { standing, ..real });
+            }
+        }
+        let service = Service {
+            asks,
+            ..Service::clone(service)
+        };
+        self.snapshot.services.set(slot, Arc::new(service));
     }
 
     /// Who owns the service's connections from the snapshot of `generation` on.
@@ -609,6 +654,7 @@ impl Compiler {
         listen: &Listen,
         service: ServiceId,
         real: &config::model::Real,
+        asks: &Asks,
         topology: &Topology,
         generation: u64,
     ) -> RealId {
@@ -619,17 +665,17 @@ impl Compiler {
             self.make_room();
             self.begin_real(id);
         }
-        let (forwarder, available) = self.forwarder(real, topology);
+        let (forwarder, is_reachable) = self.forwarder(real, topology);
         let (upper, lower) = (real.upper, real.lower);
         let quiescent = real.weight == 0;
         let before = self.snapshot.reals.get(id.0).copied();
         if let Some(before) = before {
             self.keep_former(id, &before.forwarder, &forwarder, generation);
         }
-        let standing = match available {
+        let standing = match is_reachable {
             false => Standing::Removed,
             true if self.edited.contains_key(&id) => Standing::Edited,
-            true => Standing::Settled,
+            true => asks.standing(quiescent),
         };
         let compiled = Real {
             address: real.endpoint.address,
@@ -703,11 +749,23 @@ impl Compiler {
             if let Some(&real) = self.snapshot.reals.get(id.0)
                 && real.standing == Standing::Edited
             {
-                let standing = Standing::Settled;
+                let standing = self.asks_of(id).standing(real.quiescent);
                 self.snapshot.reals.set(id.0, Real { standing, ..real });
             }
         }
         !due.is_empty()
+    }
+
+    /// What packets of a real server's clients have to ask its service.
+    fn asks_of(&self, id: RealId) -> Asks {
+        let service = self
+            .reals
+            .key(id.0)
+            .and_then(|(listen, _)| self.services.find(listen));
+        let service = service.and_then(|slot| self.snapshot.services.get(slot));
+        service
+            .map(|service| service.asks.clone())
+            .unwrap_or_default()
     }
 
     /// What is known of the paths to tunnels' ends.
@@ -865,6 +923,7 @@ impl Compiler {
             let empty = Service {
                 revision: self.revision,
                 candidates: Box::default(),
+                asks: Asks::default(),
                 ..Service::clone(service)
             };
             self.snapshot.services.set(slot, Arc::new(empty));
@@ -1082,6 +1141,7 @@ mod tests {
     use crate::model::Model;
     use crate::topology::tests::two_ports;
     use config::model;
+    use dataplane::fwd::Method;
     use dataplane::port::PortId;
     use proto::command::Command;
 
@@ -1331,5 +1391,166 @@ mod tests {
         let hop = both.compiler.snapshot().hops.get(hop.0).expect("set");
         assert_eq!(hop.destination, None);
         assert_eq!(both.compiler.take_wants(), []);
+    }
+
+    fn edited(last: u8, mode: Mode) -> Command {
+        let real = model::Real {
+            mode,
+            ..real(last, 1)
+        };
+        Command::EditReal { listen: WEB, real }
+    }
+
+    fn compiled(both: &Both, slot: RealId) -> Real {
+        let real = both.compiler.snapshot().reals.get(slot.0);
+        *real.expect("set")
+    }
+
+    #[test]
+    fn an_edited_mode_leaves_older_connections_theirs() {
+        let mut both = Both::new();
+        both.add(model::Real {
+            mode: Mode::Nat,
+            ..real(1, 1)
+        });
+        let slot = both.slot(1);
+        both.count(slot, 2);
+        both.run(edited(1, Mode::Dr));
+        assert_eq!(both.slot(1), slot, "counts and connections stay");
+        let now = compiled(&both, slot);
+        assert_eq!(now.standing, Standing::Edited);
+        let snapshot = both.compiler.snapshot();
+        let method = |method| snapshot.forwarder_of(slot, &now, method).method();
+        assert_eq!(method(Method::Nat), Method::Nat);
+        assert_eq!(method(Method::Dr), Method::Dr);
+
+        let generation = both.generation;
+        assert!(!both.compiler.settle_edited(generation), "two are left");
+        both.count(slot, 0);
+        assert!(!both.compiler.settle_edited(generation - 1), "one may come");
+        assert!(both.compiler.settle_edited(generation));
+        assert_eq!(compiled(&both, slot).standing, Standing::Settled);
+        assert!(both.compiler.snapshot().formers.get(slot.0).is_none());
+
+        both.count(slot, 1);
+        both.run(edited(1, Mode::Nat));
+        both.run(edited(1, Mode::Dr));
+        both.delete(1);
+        both.add(real(1, 1));
+        let back = compiled(&both, slot);
+        assert_eq!(back.standing, Standing::Edited, "removed and added again");
+        let formers = both.compiler.snapshot().formers.get(slot.0);
+        let formers: Vec<_> = formers
+            .expect("one")
+            .iter()
+            .map(Forwarder::method)
+            .collect();
+        assert_eq!(formers, [Method::Nat]);
+        both.count(slot, 0);
+        both.delete(1);
+        both.compiler.sweep(100, u64::MAX);
+        let hop = (PortId(1), real(1, 1).endpoint.address);
+        assert!(!both.compiler.leads_to(&hop), "no hop is forgotten");
+    }
+
+    /// An ICMP error that says how wide the path from us to real server 1 is.
+    fn error(source: [u8; 4], mtu: u32) -> Vec<u8> {
+        use wire::build::{icmp, ip, tcp};
+        let inner = ip([198, 51, 100, 7], [192, 0, 2, 10]).with(tcp(1, 80));
+        let outer = ip(source, [10, 1, 2, 1]).df().with(inner);
+        let error = ip([10, 1, 9, 9], source).with(icmp(3, 4).rest(mtu).quoting(&outer));
+        error
+            .ether(Mac([2, 0, 0, 0, 0, 9]), Mac([2, 0, 0, 0, 0, 2]))
+            .bytes()
+    }
+
+    fn tell(both: &mut Both, error: &[u8], now: Instant) -> Option<bool> {
+        let about = fwd::icmp::about_any_tunnel(error).expect("about a tunnel");
+        both.compiler.narrow(&about, &both.topology, now)
+    }
+
+    #[test]
+    fn an_error_about_a_tunnel_narrows_its_path_for_ten_minutes() {
+        const US: [u8; 4] = [10, 1, 0, 2];
+        let mut both = Both::new();
+        both.add(real(2, 1));
+        assert_eq!(tell(&mut both, &error(US, 1400), 0), None, "no tunnel");
+        both.add(model::Real {
+            mode: Mode::Tun(Tunnel::Ipip),
+            ..real(1, 1)
+        });
+        let slot = both.slot(1);
+        let narrower = |both: &Both| compiled(both, slot).forwarder.narrower();
+        let strange = error([10, 1, 0, 77], 1400);
+        assert_eq!(tell(&mut both, &strange, 0), None, "not from us");
+        let rows = [
+            (1400, Some(true), 100),
+            (1450, Some(false), 100),
+            (1300, Some(true), 200),
+            (1500, Some(false), 200),
+            (68, Some(true), 948),
+        ];
+        for (mtu, want, by) in rows {
+            assert_eq!(tell(&mut both, &error(US, mtu), 1_000), want, "{mtu}");
+            assert_eq!(narrower(&both), by, "{mtu}");
+        }
+        both.run(edited(1, Mode::Tun(Tunnel::Ipip)));
+        assert_eq!(narrower(&both), 948, "an edit forgets nothing");
+        let Both {
+            compiler, topology, ..
+        } = &mut both;
+        assert!(!compiler.widen(topology, 600_999));
+        assert!(compiler.widen(topology, 601_000));
+        assert_eq!(narrower(&both), 0);
+    }
+
+    #[test]
+    fn a_change_of_owners_waits_for_a_place_and_is_made_up_for() {
+        let mut both = Both::new();
+        both.add(real(1, 1));
+        // Connections stay under each of the fields that an edit leaves behind.
+        let mut masks = (1u8..=32).rev();
+        let mut refused = None;
+        while refused.is_none() {
+            let id = both.compiler.service_slot(&WEB).expect("there");
+            let used = usize::from(both.service().owners.current().0.0);
+            let blocks = &both.compiler.snapshot().blocks;
+            blocks[0].services.get(id.0).expect("grown").made_under[used].set(1);
+            let before = both.service().revision;
+            let entry = both.model.get(&WEB).expect("there").clone();
+            let mut entry = entry;
+            let mask = PersistenceMask::V4(
+                u32::MAX
+                    .wrapping_shl(32 - u32::from(masks.next().expect("few")))
+                    .into(),
+            );
+            entry.settings.persistence = Some(model::Persistence {
+                timeout: 60,
+                mask,
+                engine: None,
+            });
+            both.generation += 1;
+            both.compiler
+                .update(&WEB, Some(&entry), &both.topology, both.generation);
+            if both.service().revision == before {
+                refused = Some(entry);
+            }
+        }
+        let (ready, _) = both.compiler.forget_fields(both.generation);
+        assert_eq!(ready, [], "every place is in use");
+        let id = both.compiler.service_slot(&WEB).expect("there");
+        let blocks = &both.compiler.snapshot().blocks;
+        let oldest = both.service().owners.older()[0].0;
+        let block = blocks[0].services.get(id.0).expect("grown");
+        block.made_under[usize::from(oldest.0)].set(0);
+        let (ready, changed) = both.compiler.forget_fields(both.generation);
+        assert_eq!((ready, changed), (vec![WEB], true), "its turn has come");
+        let before = both.service().revision;
+        both.generation += 1;
+        both.compiler
+            .update(&WEB, refused.as_ref(), &both.topology, both.generation);
+        assert!(both.service().revision > before);
+        let (ready, _) = both.compiler.forget_fields(both.generation);
+        assert_eq!(ready, [], "and it waits no longer");
     }
 }

@@ -15,7 +15,7 @@ use dataplane::port::PortId;
 use dataplane::published::{Publisher, Reader};
 use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{Blocks, Marks, PortView, RealId, ServiceId, Snapshot};
-use proto::command::{Ask, Command, ListOptions, Reload};
+use proto::command::{AccessList, Ask, Command, ListOptions, Reload};
 use proto::errors::{EXIT_NEGATIVE, EXIT_USAGE, Failure};
 use proto::grammar;
 use proto::listing::{Listing, ListingReal, ListingService};
@@ -88,6 +88,8 @@ pub struct Engine {
     walks: Walks,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
     dirty: HashSet<Listen>,
+    /// Those of which only what their packets ask may be behind.
+    asks_changed: HashSet<Listen>,
     /// Whose counters begin anew with the next snapshot; `None` is everybody's.
     zeroes: Vec<Option<Listen>>,
     /// Whether the snapshot in preparation differs from the one published last.
@@ -142,6 +144,7 @@ impl Engine {
                 config.dataplane.connections_v6,
             ]),
             dirty: HashSet::new(),
+            asks_changed: HashSet::new(),
             unpublished: true,
             administrator,
             stopping: false,
@@ -324,6 +327,9 @@ impl Engine {
             Command::ListLocalAddresses(listen) => {
                 self.local_addresses(listen.as_ref(), request.format)
             }
+            Command::ListAccess { list, listen } => {
+                self.access_lists(*list, listen.as_ref(), request.format)
+            }
             Command::Help => self.said(help::help(PROGRAM)),
             Command::Version => self.said(help::version(PROGRAM)),
             Command::Proc(file) => self.proc(*file, now),
@@ -470,6 +476,17 @@ impl Engine {
         let listing = self.listing(&services);
         match format {
             Format::Text => self.said(layout::local_addresses(&listing, &Numeric)),
+            Format::Data => self.data(listing),
+        }
+    }
+
+    fn access_lists(&self, list: AccessList, listen: Option<&Listen>, format: Format) -> Answer {
+        let Some(services) = self.chosen(listen) else {
+            return self.no_such_service();
+        };
+        let listing = self.listing(&services);
+        match format {
+            Format::Text => self.said(layout::access_lists(&listing, list)),
             Format::Data => self.data(listing),
         }
     }
@@ -668,6 +685,9 @@ impl Engine {
             Change::Service(listen) => {
                 self.dirty.insert(listen);
             }
+            Change::Asks(listen) => {
+                self.asks_changed.insert(listen);
+            }
             Change::Flushed(all) => self.dirty.extend(all),
         }
     }
@@ -680,15 +700,35 @@ impl Engine {
             Command::ListLocalAddresses(listen) => {
                 self.local_addresses(listen.as_ref(), Format::Text)
             }
+            Command::ListAccess { list, listen } => {
+                self.access_lists(*list, listen.as_ref(), Format::Text)
+            }
             _ => self.answer(EXIT_USAGE, String::new(), String::new()),
         }
+    }
+
+    /// Whether workers don't run yet with what the model says.
+    fn is_behind(&self) -> bool {
+        !self.dirty.is_empty() || !self.asks_changed.is_empty() || self.unpublished
+    }
+
+    /// The model is as it was.
+    fn forget_changes(&mut self) {
+        self.dirty.clear();
+        self.asks_changed.clear();
     }
 
     /// Compiles what changed and publishes it.
     pub fn publish(&mut self, now: Instant) -> u64 {
         let next = self.publisher.generation() + 1;
         for listen in std::mem::take(&mut self.dirty) {
+            self.asks_changed.remove(&listen);
             self.compile(&listen, next);
+        }
+        for listen in std::mem::take(&mut self.asks_changed) {
+            if let Some(entry) = self.model.get(&listen) {
+                self.compiler.ask(&entry.settings);
+            }
         }
         for zero in std::mem::take(&mut self.zeroes) {
             self.compiler.zero(zero.as_ref());
@@ -726,8 +766,8 @@ impl Engine {
             return;
         }
         match command {
-            Command::AddService(settings) => {
-                let vip = settings.service.listen.address();
+            Command::AddService(service) => {
+                let vip = service.listen.address();
                 let lost = vip.filter(|vip| !self.vips.is_known(vip));
                 if let Some(vip) = lost.filter(|vip| self.topology.port_of(vip).is_none()) {
                     tracing::warn!("VIP {vip} is on no port's subnet: nobody is told of it");

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use config::built::{self, Feature, NotBuilt};
-use config::model::{Endpoint, Listen, Mode, Real, Service, is_unicast};
-use proto::command::{Command, LocalAddress};
+use config::model::{Endpoint, Family, Listen, Mode, Prefix, Real, Service, is_unicast};
+use proto::command::{AccessEntry, AccessList, Clients, Command, LocalAddress};
 use proto::errors::Failure;
 
 use crate::reload::Wanted;
@@ -218,6 +218,19 @@ pub enum ApplyError {
     /// A local address that is the director's own: replies would go to the kernel.
     #[error("local address {0} is the director's own address")]
     LocalIsOwn(IpAddr),
+    /// `-U` or `-O` of clients that are on the list.
+    #[error("List entry already exists")]
+    ClientsExist,
+    /// `-V` or `-Y` of clients that are not on the list.
+    #[error("No such list entry")]
+    NoSuchClients,
+    /// Clients of another family than the service's.
+    #[error("Operation not supported with specified address family")]
+    OtherFamily,
+    /// A NAT or FULLNAT real server that is the director itself: the kernel's replies would leave
+    /// as they are, and no client knows them.
+    #[error("real server {0} is the director's own address: only -g reaches it")]
+    RealIsOwn(IpAddr),
     /// `-F` names no port.
     #[error("No such device")]
     NoSuchDevice,
@@ -243,6 +256,8 @@ impl From<ApplyError> for Failure {
 pub enum Change {
     /// A service appeared, changed or went, its real servers included.
     Service(Listen),
+    /// What packets of a service's clients have to ask changed, and nothing else.
+    Asks(Listen),
     /// Every one of these services went.
     Flushed(Vec<Listen>),
 }
@@ -378,8 +393,8 @@ impl Model {
         topology: &Topology,
     ) -> Option<Result<Change, ApplyError>> {
         Some(match command {
-            Command::AddService(settings) => self.add_service(&settings.service, Origin::Command),
-            Command::EditService(settings) => self.edit_service(&settings.service),
+            Command::AddService(service) => self.add_service(service, Origin::Command),
+            Command::EditService(service) => self.edit_service(service),
             Command::DeleteService { listen } => self.delete_service(listen),
             Command::Flush => Ok(self.flush()),
             Command::AddReal { listen, real } => {
@@ -389,6 +404,8 @@ impl Model {
             Command::DeleteReal { listen, endpoint } => self.delete_real(listen, endpoint),
             Command::AddLocalAddress(local) => self.add_local(local, topology),
             Command::DeleteLocalAddress(local) => self.delete_local(local),
+            Command::AddAccess(entry) => self.add_clients(entry),
+            Command::DeleteAccess(entry) => self.delete_clients(entry),
             _ => return None,
         })
     }
@@ -408,7 +425,8 @@ impl Model {
         Ok(Change::Service(listen))
     }
 
-    /// Replaces what the command can say; keeps what it has no word for (reference A.3).
+    /// Replaces what the command can say; keeps what has commands of its own: real servers, local
+    /// addresses, lists of clients (reference A.3).
     fn edit_service(&mut self, new: &Service) -> Result<Change, ApplyError> {
         let entry = self.change(&new.listen);
         let entry = entry.ok_or(ApplyError::NoSuchService)?;
@@ -418,6 +436,11 @@ impl Model {
         old.flags = new.flags;
         old.persistence = new.persistence.clone();
         old.one_packet = new.one_packet;
+        old.client_address = new.client_address;
+        old.mss_clamp = new.mss_clamp;
+        old.connection_timeout = new.connection_timeout;
+        old.expire_quiescent = new.expire_quiescent;
+        old.synproxy = new.synproxy;
         Ok(Change::Service(new.listen))
     }
 
@@ -511,6 +534,39 @@ impl Model {
         Ok(Change::Service(local.listen))
     }
 
+    fn add_clients(&mut self, entry: &AccessEntry) -> Result<Change, ApplyError> {
+        let (list, network) = self.clients(entry)?;
+        if list.contains(&network) {
+            return Err(ApplyError::ClientsExist);
+        }
+        list.push(network);
+        Ok(Change::Asks(entry.listen))
+    }
+
+    fn delete_clients(&mut self, entry: &AccessEntry) -> Result<Change, ApplyError> {
+        let (list, network) = self.clients(entry)?;
+        let at = list.iter().position(|one| *one == network);
+        list.remove(at.ok_or(ApplyError::NoSuchClients)?);
+        Ok(Change::Asks(entry.listen))
+    }
+
+    /// The list that an entry is for, and what stands on it.
+    fn clients(&mut self, entry: &AccessEntry) -> Result<(&mut Vec<Prefix>, Prefix), ApplyError> {
+        let service = self.change(&entry.listen);
+        let settings = &mut service.ok_or(ApplyError::NoSuchService)?.settings;
+        let Clients::Network(network) = entry.clients else {
+            return Err(NotBuilt(Feature::AddressSets).into());
+        };
+        if Family::of(&network.address) != entry.listen.family() {
+            return Err(ApplyError::OtherFamily);
+        }
+        let list = match entry.list {
+            AccessList::Block => &mut settings.block,
+            AccessList::Allow => &mut settings.allow,
+        };
+        Ok((list, network))
+    }
+
     fn for_real(&mut self, listen: &Listen) -> Result<&mut ServiceEntry, ApplyError> {
         self.change(listen).ok_or(ApplyError::ServiceNotDefined)
     }
@@ -553,8 +609,9 @@ fn check_real(service: &Service, real: &Real, topology: &Topology) -> Result<(),
     }
     built::real(service, real)?;
     let translated = matches!(real.mode, Mode::Nat | Mode::FullNat);
-    if translated && topology.is_own(&real.endpoint.address) {
-        return Err(NotBuilt(Feature::Local).into());
+    let address = real.endpoint.address;
+    if translated && (address.is_loopback() || topology.is_own(&address)) {
+        return Err(ApplyError::RealIsOwn(address));
     }
     Ok(())
 }
@@ -563,7 +620,6 @@ fn check_real(service: &Service, real: &Real, topology: &Topology) -> Result<(),
 mod tests {
     use super::*;
     use config::model::{Persistence, PersistenceMask, Protocol, SchedulerKind};
-    use proto::command::{ServiceExtras, ServiceSettings};
     use std::net::Ipv4Addr;
 
     fn listen(port: u16) -> Listen {
@@ -574,13 +630,10 @@ mod tests {
         }
     }
 
-    fn settings(listen: Listen, scheduler: SchedulerKind) -> ServiceSettings {
-        ServiceSettings {
-            service: Service {
-                scheduler,
-                ..Service::new(listen)
-            },
-            extras: ServiceExtras::default(),
+    fn settings(listen: Listen, scheduler: SchedulerKind) -> Service {
+        Service {
+            scheduler,
+            ..Service::new(listen)
         }
     }
 
@@ -680,7 +733,7 @@ mod tests {
             ("-r broadcast",          add_real(80, nowhere),
              "Invalid operation.  Possibly wrong module version, address not unicast, ...", 255),
             ("-m -r the director",    add_real(80, own),
-             "local delivery (a real that is the director itself): not built yet", 2),
+             "real server 10.1.0.2 is the director's own address: only -g reaches it", 255),
         ];
         let mut model = Model::default();
         for command in [add(80), add_real(80, real(1, 1))] {
@@ -702,7 +755,7 @@ mod tests {
     fn an_unknown_engine_is_not_found() {
         let mut model = Model::default();
         let mut new = settings(listen(80), SchedulerKind::Rr);
-        new.service.persistence = Some(Persistence {
+        new.persistence = Some(Persistence {
             timeout: 1,
             mask: PersistenceMask::V4(Ipv4Addr::BROADCAST),
             engine: Some("quic".to_owned()),

@@ -257,10 +257,7 @@ fn only_the_administrator_changes_things() {
 #[test]
 fn what_is_not_built_says_so() {
     let daemon = Instance::start();
-    for words in [
-        "--start-daemon master",
-        "-A -t 10.0.0.1:80 --conn-timeout 9",
-    ] {
+    for words in ["--start-daemon master", "-A -t 10.0.0.1:80 -j enable"] {
         let (text, exit) = daemon.call(words);
         assert!(text.ends_with(": not built yet\n"), "{words}: {text}");
         assert_eq!(exit, 2, "{words}");

@@ -16,6 +16,7 @@
 mod aside;
 mod hit;
 mod miss;
+mod watch;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -172,6 +173,7 @@ impl<'a> Context<'a> {
     ) -> Verdict {
         match refusal {
             Refusal(Reason::RealRemoved, _) => self.removed(frame, packet, at, origin),
+            Refusal(Reason::Quiescent, _) => self.quiescent(frame, packet, at.0, origin),
             refusal => self.refused(refusal, &packet.key),
         }
     }
@@ -191,8 +193,20 @@ impl<'a> Context<'a> {
         if side == Side::Real || !self.snapshot.settings.expire_nodest_conn {
             return Verdict::Drop(Reason::RealRemoved);
         }
+        self.anew(frame, packet, slot, observe::Ended::RealRemoved, origin)
+    }
+
+    /// Ends a connection at a client's packet, and lets that open another.
+    fn anew<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        slot: Slot,
+        why: observe::Ended,
+        origin: &Origin,
+    ) -> Verdict {
         let entry = A::table(self.state).entry(slot);
-        frame.observe(observe::Event::Ended(observe::Ended::RealRemoved, entry));
+        frame.observe(observe::Event::Ended(why, entry));
         self.end::<A>(slot);
         match self.miss(frame, packet, origin) {
             Ok(slot) => {
@@ -249,7 +263,7 @@ impl<'a> Context<'a> {
             .ok_or(Reason::RealRemoved)?;
         let forwarder = match real.standing {
             Standing::Settled => &real.forwarder,
-            _ => self.forwarder_to_real(real_id, real, flags)?,
+            _ => self.forwarder_to_real(packet, slot, real)?,
         };
         let block = self
             .blocks
@@ -284,22 +298,22 @@ impl<'a> Context<'a> {
     }
 
     /// How a client's packet gets to a real server that is not, or not only, as it was when the
-    /// connection was made.
+    /// connection was made, or whose service asks something of every packet.
     #[cold]
     #[inline(never)]
-    fn forwarder_to_real<'s>(
-        &self,
-        id: RealId,
+    fn forwarder_to_real<'s, A: Stored>(
+        &mut self,
+        packet: &Packet<A>,
+        slot: Slot,
         real: &'s Real,
-        flags: Flags,
     ) -> Result<&'s Forwarder, Refusal>
     where
         'a: 's,
     {
-        if !real.is_available() {
-            return Err(Reason::RealRemoved.into());
-        }
-        Ok(self.snapshot.forwarder_of(id, real, flags.method()))
+        self.watch(packet, slot, real)?;
+        let entry = A::table(self.state).entry(slot);
+        let (id, method) = (entry.real_id, entry.flags.method());
+        Ok(self.snapshot.forwarder_of(id, real, method))
     }
 
     /// The same for a real server's packet: those of removed ones still pass, unless we are as if
@@ -427,6 +441,7 @@ impl<'a> Context<'a> {
             timeouts.udp
         };
         if timeout_ms != before_ms {
+            let timeout_ms = watch::own_timeout(self.snapshot, table.entry(slot), timeout_ms);
             table.set_timeout(slot, self.now, timeout_ms);
         }
     }

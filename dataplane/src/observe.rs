@@ -89,6 +89,8 @@ pub enum Ended {
     StartsOver,
     /// Its real server was removed (`expire_nodest_conn`).
     RealRemoved,
+    /// Its real server has weight 0 or was removed (`--expire-quiescent`).
+    Quiescent,
 }
 
 /// Why a service that was found by its address does not take a packet.

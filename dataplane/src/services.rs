@@ -5,6 +5,7 @@
 //! things up. Nothing in it changes except the counters in [`Blocks`], each of which belongs
 //! to one worker.
 
+mod access;
 mod index;
 pub mod marks;
 mod nat;
@@ -28,6 +29,7 @@ use crate::sched::{Expirations, Kind, Scheduler};
 use crate::verdict::PuntClass;
 use crate::walk::Walk;
 
+pub use access::Access;
 pub use index::{By, FTP, Key, ServiceIndex};
 pub use marks::Marks;
 pub use nat::{NatReal, NatReals};
@@ -101,6 +103,8 @@ pub struct Service {
     pub persistence: Option<Persistence>,
     /// Whether each UDP packet is scheduled on its own and no connection kept.
     pub one_packet: bool,
+    /// What every packet of a client's has to ask it.
+    pub asks: Asks,
     /// How it chooses.
     pub scheduler: Scheduler,
     /// The real servers, newest first: the order in which IPVS walks them.
@@ -124,6 +128,7 @@ impl Service {
             mss_clamp: false,
             persistence: None,
             one_packet: false,
+            asks: Asks::default(),
             scheduler,
             candidates,
         }
@@ -136,6 +141,38 @@ impl Service {
     pub fn is_stateless(&self) -> bool {
         let by_hash = matches!(self.scheduler.kind(), Kind::Sh | Kind::Dh | Kind::Mh);
         by_hash && self.persistence.is_none()
+    }
+
+    /// Whether it takes a packet that came to it so: without persistence it takes no port but
+    /// its own (reference B.1).
+    pub fn takes(&self, by: By) -> bool {
+        self.persistence.is_some() || !matches!(by, By::Ftp | By::AllPorts)
+    }
+}
+
+/// What a service asks of every packet of a client's, hits included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// Whom it takes packets from.
+    pub access: Access,
+    /// How long a TCP connection in ESTABLISHED may be silent, in milliseconds, where that is
+    /// not the timeout of all services.
+    pub established_ms: Option<u32>,
+    /// Whether a connection ends at its next packet, once its real server has weight 0 or was
+    /// removed.
+    pub expire_quiescent: bool,
+}
+
+impl Asks {
+    /// Whether packets for a real server, which has weight 0 or not, have anything to ask: to be
+    /// kept in its [`Real`].
+    pub fn standing(&self, quiescent: bool) -> Standing {
+        let by_weight = quiescent && self.expire_quiescent;
+        if by_weight || self.established_ms.is_some() || !self.access.is_open() {
+            Standing::Watched
+        } else {
+            Standing::Settled
+        }
     }
 }
 
@@ -168,7 +205,8 @@ pub struct Real {
     pub address: IpAddr,
     /// Its port.
     pub port: u16,
-    /// Whether it still belongs to a service, and all its connections go one way.
+    /// Whether it still belongs to a service, all its connections go one way, and the service asks
+    /// nothing of every packet.
     pub standing: Standing,
     /// Whether its weight is 0, so that no scheduler chooses it.
     pub quiescent: bool,
@@ -182,11 +220,14 @@ pub struct Real {
 /// [`Standing::Settled`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Standing {
-    /// All its connections go by its forwarder.
+    /// All its connections go by its forwarder, and its service asks nothing.
     #[default]
     Settled,
+    /// All its connections go by its forwarder, but its service has something to ask every packet
+    /// of a client's: see [`Asks`].
+    Watched,
     /// It had another mode, which its older connections keep as long as they last, as IPVS's
-    /// do: theirs are among [`Snapshot::formers`].
+    /// do: theirs are among [`Snapshot::formers`]. What its service asks is asked, too.
     Edited,
     /// It belongs to no service any more: packets of its connections are dropped.
     Removed,

@@ -171,10 +171,17 @@ reasons! {
     NoService => "drop-no-service",
     /// No real server is available for a new connection.
     NoReal => "drop-no-real",
+    /// The service's block list has the client.
+    Blocked => "drop-blocked",
+    /// The service has an allow list, and the client is not on it.
+    NotAllowed => "drop-not-allowed",
     /// A segment that may not open a connection, and no connection.
     NoConnection => "drop-no-connection",
     /// The connection's real server, or its service, was removed.
     RealRemoved => "drop-real-removed",
+    /// The connection ended with this packet, because its real server has weight 0 or was
+    /// removed and the service says so (`--expire-quiescent`).
+    Quiescent => "drop-quiescent",
     /// No local address or port is free for a FULLNAT connection.
     NoLocalPort => "drop-no-local-port",
     /// On its way between workers that don't agree who owns it.

@@ -13,8 +13,8 @@ use dataplane::fwd::Forwarder;
 use dataplane::sched::thresholds::Limits;
 use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{
-    ConnReuse, HopId, Key, Marks, NatReals, Owned, Persistence, Route, Routes, ServiceId, Standing,
-    Target, Unmatched,
+    Access, Asks, ConnReuse, HopId, Key, Marks, NatReals, Owned, Persistence, Route, Routes,
+    ServiceId, Standing, Target, Unmatched,
 };
 use proptest::prelude::*;
 use wire::build::{Packet, icmp, ip, tcp, udp};
@@ -910,6 +910,208 @@ proptest! {
         prop_assert_eq!(made_under, [0, 0]);
         let counted = &lab.counters;
         prop_assert_eq!(counted.connections_made.get(), counted.connections_ended.get());
+    }
+}
+
+/// Lists of clients, by words as in `-U` and `-O`.
+fn lists(lab: &mut Lab, id: ServiceId, block: &[&str], allow: &[&str]) {
+    let network = |text: &&str| {
+        let (address, length) = text.split_once('/').expect("a prefix");
+        let address = address.parse().expect("an address");
+        Network::new(address, length.parse().expect("a length"))
+    };
+    let networks = |list: &[&str]| list.iter().map(network).collect::<Vec<_>>();
+    let access = Access::new(networks(block), networks(allow));
+    ask(lab, id, |asks| asks.access = access);
+}
+
+/// Changes what packets ask of a service, as control does: in its real servers, too.
+fn ask(lab: &mut Lab, id: ServiceId, change: impl FnOnce(&mut Asks)) {
+    lab.change_service(id, |service| change(&mut service.asks));
+    let service = lab.snapshot.services.get(id.0).expect("a service").clone();
+    for candidate in &service.candidates {
+        lab.change_real(candidate.real.0, |real| {
+            if real.standing != Standing::Removed {
+                real.standing = service.asks.standing(real.quiescent);
+            }
+        });
+    }
+}
+
+/// A case: name, block list, allow list, and where three packets go.
+type Listed = (
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+    [&'static str; 3],
+);
+
+#[test]
+fn lists_are_asked_on_every_packet() {
+    let (mut lab, id) = lab("rr", &[(1, 1)]);
+    let to_dns = |port| rx(&ip(CLIENT, VIP).with(udp(port, 53)));
+    lab.service(UDP, VIP, 53, "rr", &[(2, 1)]);
+    assert_eq!(opens(&mut lab, client(1), 1), "1");
+    assert_eq!(opens(&mut lab, client(2), 1), "1");
+    let ack = |n| segment(client(n), 1, 80, ACK);
+    #[rustfmt::skip]
+    let rows: [Listed; 7] = [
+        // A new connection of client 3, a packet of 1's connection and of 2's.
+        ("no list",        &[],               &[],               ["1", "1", "1"]),
+        ("one is blocked", &["192.0.2.1/32"], &[],               ["1", "drop-blocked", "1"]),
+        ("all are",        &["192.0.2.0/24"], &[],               ["drop-blocked"; 3]),
+        ("one is allowed", &[],               &["192.0.2.1/32"], ["drop-not-allowed", "1", "drop-not-allowed"]),
+        ("and blocked",    &["192.0.2.1/32"], &["192.0.2.1/32"], ["drop-not-allowed", "drop-blocked", "drop-not-allowed"]),
+        ("another family", &["2001:db8::/32"], &[],              ["1", "1", "1"]),
+        ("no list again",  &[],               &[],               ["1", "1", "1"]),
+    ];
+    for (port, (name, block, allow, want)) in (10u16..).zip(rows) {
+        lists(&mut lab, id, block, allow);
+        let before = lab.counters.connections_made.get();
+        let got = [
+            opens(&mut lab, client(3), port),
+            goes(&mut lab, &ack(1)),
+            goes(&mut lab, &ack(2)),
+        ];
+        assert_eq!(got, want, "{name}");
+        let made = lab.counters.connections_made.get() - before;
+        assert_eq!(made, u64::from(want[0] == "1"), "{name}: {want:?}");
+        assert_eq!(
+            goes(&mut lab, &to_dns(port)),
+            "2",
+            "{name}: another service"
+        );
+    }
+}
+
+#[test]
+fn a_packet_that_is_taken_leaves_as_without_lists() {
+    let (mut lab, id) = lab("rr", &[(1, 1)]);
+    lab.sent(LAN);
+    let frame = segment(client(1), 7, 80, SYN);
+    lab.one(&frame);
+    let plain = lab.sent(LAN);
+    lists(&mut lab, id, &["198.51.100.0/24"], &["192.0.2.0/28"]);
+    lab.one(&frame);
+    assert_eq!(lab.sent(LAN), plain, "byte for byte");
+    let passed = ip(client(1), VIP).ttl(63).with(tcp(7, 80).flags(SYN));
+    assert_eq!(plain, [passed.ether(LAN_MAC, real_mac(1)).bytes()]);
+    lists(&mut lab, id, &["192.0.2.1/32"], &[]);
+    assert_eq!(lab.one(&frame), ["drop-blocked"]);
+    assert!(
+        lab.sent(LAN).is_empty() && lab.sent(WAN).is_empty(),
+        "silence"
+    );
+}
+
+#[test]
+fn lists_of_a_persistent_service_of_all_ports_and_of_a_mark() {
+    let mut lab = Lab::new();
+    let all = lab.service(TCP, VIP, 0, "rr", &[(1, 1)]);
+    lists(&mut lab, all, &["192.0.2.1/32"], &[]);
+    let others = goes(&mut lab, &segment(client(1), 1, 81, SYN));
+    assert_eq!(
+        others, "drop-no-service",
+        "without persistence port 81 is not its"
+    );
+    persist(&mut lab, all, 50_000);
+    assert_eq!(
+        goes(&mut lab, &segment(client(1), 1, 81, SYN)),
+        "drop-blocked"
+    );
+    assert!(templates(&lab).is_empty());
+    assert_eq!(goes(&mut lab, &segment(client(2), 1, 81, SYN)), "1");
+    assert_eq!(template(&lab).controls(), 1);
+    lists(&mut lab, all, &["192.0.2.0/24"], &[]);
+    assert_eq!(
+        goes(&mut lab, &segment(client(2), 1, 81, ACK)),
+        "drop-blocked"
+    );
+}
+
+#[test]
+fn a_service_has_a_timeout_of_its_own_in_established() {
+    let (mut lab, id) = lab("rr", &[(1, 1)]);
+    let step = |lab: &mut Lab, flags| {
+        lab.one(&segment(CLIENT, 1, 80, flags));
+        life(lab)
+    };
+    ask(&mut lab, id, |asks| asks.established_ms = Some(90_000));
+    assert_eq!(step(&mut lab, SYN), ("SYN_RECV", 60));
+    assert_eq!(step(&mut lab, ACK), ("ESTABLISHED", 90));
+    assert_eq!(step(&mut lab, ACK), ("ESTABLISHED", 90));
+    ask(&mut lab, id, |asks| asks.established_ms = Some(1_800_000));
+    assert_eq!(
+        step(&mut lab, ACK),
+        ("ESTABLISHED", 1800),
+        "at its next packet"
+    );
+    ask(&mut lab, id, |asks| asks.established_ms = None);
+    assert_eq!(step(&mut lab, ACK), ("ESTABLISHED", 900));
+    ask(&mut lab, id, |asks| asks.established_ms = Some(30_000));
+    assert_eq!(
+        step(&mut lab, ACK),
+        ("ESTABLISHED", 30),
+        "from the general one"
+    );
+    assert_eq!(
+        step(&mut lab, FIN),
+        ("FIN_WAIT", 120),
+        "other states have theirs"
+    );
+    assert_eq!(step(&mut lab, ACK), ("FIN_WAIT", 120));
+    let (mut lab, id) = self::lab("rr", &[(1, 1)]);
+    ask(&mut lab, id, |asks| asks.established_ms = Some(30_000));
+    step(&mut lab, SYN);
+    step(&mut lab, ACK);
+    pass(&mut lab, 29);
+    assert_eq!(life(&lab), ("ESTABLISHED", 30));
+    pass(&mut lab, 3);
+    assert!(lab.worker.state().v4.is_empty(), "gone by itself");
+}
+
+#[test]
+fn udp_knows_no_established() {
+    let mut lab = Lab::new();
+    let id = lab.service(UDP, VIP, 53, "rr", &[(1, 1)]);
+    ask(&mut lab, id, |asks| asks.established_ms = Some(30_000));
+    lab.one(&rx(&ip(CLIENT, VIP).with(udp(1, 53))));
+    assert_eq!(life(&lab).1, 300);
+}
+
+#[test]
+fn a_connection_ends_with_its_real_server_where_the_service_says_so() {
+    for standing in [Standing::Settled, Standing::Removed] {
+        let (mut lab, id) = lab("rr", &[(1, 1), (2, 1)]);
+        ask(&mut lab, id, |asks| asks.expire_quiescent = true);
+        assert_eq!(opens(&mut lab, CLIENT, 1), "2");
+        assert_eq!(opens(&mut lab, CLIENT, 2), "1");
+        assert_eq!(goes(&mut lab, &segment(CLIENT, 1, 80, ACK)), "2");
+        lab.change_real(1, |real| {
+            real.quiescent = true;
+            real.standing = standing;
+        });
+        lab.change_service(id, |service| {
+            service.candidates[0].weight = 0;
+            service.revision += 1;
+        });
+        ask(&mut lab, id, |_| {});
+        lab.sent(WAN);
+        let data = tcp(1, 80).flags(ACK).seq(1000).acks(2000);
+        let frame = rx(&ip(CLIENT, VIP).with(data));
+        assert_eq!(goes(&mut lab, &frame), "drop-quiescent", "{standing:?}");
+        let reset = ip(VIP, CLIENT)
+            .df()
+            .with(tcp(80, 1).flags(RST).seq(2000).window(0));
+        let told = reset.ether(WAN_MAC, GATEWAY_MAC).bytes();
+        assert_eq!(lab.sent(WAN), [told], "{standing:?}");
+        assert_eq!(goes(&mut lab, &frame), "drop-no-connection", "it is over");
+        assert_eq!(opens(&mut lab, CLIENT, 1), "1", "a new one goes elsewhere");
+        assert_eq!(
+            goes(&mut lab, &segment(CLIENT, 2, 80, ACK)),
+            "1",
+            "the other's lives"
+        );
     }
 }
 

@@ -12,7 +12,8 @@ use dataplane::handover::Handed;
 use dataplane::memory::Recycler;
 use dataplane::owner::Step;
 use dataplane::port::{Frame, WorkerId};
-use dataplane::services::{HopId, Standing, Unmatched};
+use dataplane::services::marks::Network;
+use dataplane::services::{Access, HopId, ServiceId, Standing, Unmatched};
 use dataplane::verdict::{PuntClass, Reason};
 use wire::build::{Packet, echo_reply, echo_request, ether, icmp, ip, tcp, udp};
 use wire::tcp::Flags;
@@ -308,6 +309,26 @@ fn special_cases() -> Vec<&'static str> {
     lab.one(&rx(&syn(1)));
     lab.change_real(0, |real| real.standing = Standing::Removed);
     expect(lab.one(&rx(&syn(1))), "drop-real-removed");
+
+    let standing = Standing::Watched;
+    let net = Network::new([203, 0, 113, 0].into(), 0);
+    for (access, want) in [
+        (Access::new([net], []), "drop-blocked"),
+        (
+            Access::new([], [Network::new(DIP.into(), 32)]),
+            "drop-not-allowed",
+        ),
+    ] {
+        let mut listed = verdict_lab();
+        listed.change_service(ServiceId(0), |service| service.asks.access = access);
+        expect(listed.one(&rx(&syn(1))), want);
+    }
+    let mut ending = verdict_lab();
+    ending.one(&rx(&syn(1)));
+    ending.change_service(ServiceId(0), |service| service.asks.expire_quiescent = true);
+    ending.change_real(0, |real| (real.quiescent, real.standing) = (true, standing));
+    let ack = rx(&ip(CLIENT, VIP).with(tcp(1, 80).ack()));
+    expect(ending.one(&ack), "drop-quiescent");
 
     let mut full = Lab::with_connections(1);
     full.service(TCP, VIP, 80, "rr", &[(1, 1)]);

@@ -185,6 +185,7 @@ pub(super) fn services(
             endpoints.once(report, at, key, || format!("real server {key} of {listen}"));
             local_address(service, real, table.at("mode"), report);
             directly_reached(real, ports, at, report);
+            not_ourselves(real, ports, at, report);
         }
         if let Some(SorryServer { real, .. }) = &service.sorry_server {
             let at = table.at("sorry_server");
@@ -192,6 +193,7 @@ pub(super) fn services(
             endpoints.once(report, at, key, || format!("real server {key} of {listen}"));
             local_address(service, real, at, report);
             directly_reached(real, ports, at, report);
+            not_ourselves(real, ports, at, report);
         }
     }
 }
@@ -206,6 +208,16 @@ fn local_address(service: &Service, real: &Real, at: usize, report: &mut Report<
     if real.mode == Mode::FullNat && !usable {
         let family = super::value::family_name(family);
         let text = format!("mode fullnat needs {family} local_addresses in its service");
+        report.error(at, text);
+    }
+}
+
+/// A NAT real that is the director itself would have its replies sent by the kernel, as they are.
+fn not_ourselves(real: &Real, ports: Ports<'_, '_>, at: usize, report: &mut Report<'_>) {
+    let address = real.endpoint.address;
+    let translated = matches!(real.mode, Mode::Nat | Mode::FullNat);
+    if translated && (address.is_loopback() || is_own(ports, &address)) {
+        let text = format!("{address} is the director's own address, which only mode dr reaches");
         report.error(at, text);
     }
 }

@@ -12,7 +12,7 @@ use super::value::{self, family_name};
 use crate::built;
 use crate::model::{
     ClientAddress, Endpoint, Family, Listen, MAX_TIMEOUT, MAX_WEIGHT, Mode, Persistence,
-    PersistenceMask, Protocol, Real, SchedulerFlags, SchedulerKind, Service, Tunnel,
+    PersistenceMask, Prefix, Protocol, Real, SchedulerFlags, SchedulerKind, Service, Tunnel,
     TunnelChecksum, address_and_port, is_unicast,
 };
 
@@ -27,6 +27,11 @@ pub(super) const SERVICE: &[&str] = &[
     "local_addresses",
     "client_address",
     "mss_clamp",
+    "block",
+    "allow",
+    "connection_timeout",
+    "expire_quiescent",
+    "synproxy",
     "sorry_server",
     "sorry_server_mode",
     "sorry_server_inhibit",
@@ -144,16 +149,12 @@ fn flag(value: &Value<'_>, report: &mut Report<'_>, kind: SchedulerKind) -> Opti
 }
 
 fn options(table: &Table<'_>, report: &mut Report<'_>, service: &mut Service, known: bool) {
-    const CLIENT: &[(&str, ClientAddress)] = &[
-        ("none", ClientAddress::None),
-        ("toa", ClientAddress::Toa),
-        ("proxy-v1", ClientAddress::ProxyV1),
-        ("proxy-v2", ClientAddress::ProxyV2),
-    ];
     service.persistence = persistence(table, report, known.then_some(service.listen.family()));
     let boolean = |key, report: &mut Report<'_>| table.get(key).and_then(|v| v.boolean(report));
     service.one_packet = boolean("one_packet", report).unwrap_or_default();
     service.mss_clamp = boolean("mss_clamp", report).unwrap_or_default();
+    service.expire_quiescent = boolean("expire_quiescent", report).unwrap_or_default();
+    service.synproxy = boolean("synproxy", report).unwrap_or_default();
     let local = table
         .get("local_addresses")
         .and_then(|v| v.list(report))
@@ -161,8 +162,37 @@ fn options(table: &Table<'_>, report: &mut Report<'_>, service: &mut Service, kn
     service.local_addresses = value::hosts(&local, report);
     let client = table
         .get("client_address")
-        .and_then(|v| v.choice(report, CLIENT));
+        .and_then(|v| v.choice(report, ClientAddress::NAMES));
     service.client_address = client.unwrap_or_default();
+    let seconds = 1..=i64::from(MAX_TIMEOUT);
+    let timeout = table.get("connection_timeout");
+    service.connection_timeout = timeout.and_then(|v| v.integer(report, seconds));
+    let family = known.then_some(service.listen.family());
+    service.block = clients(table, report, "block", family);
+    service.allow = clients(table, report, "allow", family);
+}
+
+/// A list of clients, of the service's family.
+fn clients(
+    table: &Table<'_>,
+    report: &mut Report<'_>,
+    key: &str,
+    family: Option<Family>,
+) -> Vec<Prefix> {
+    let entries = table.get(key).and_then(|v| v.list(report));
+    let entries = entries.unwrap_or_default();
+    let clients = value::clients(&entries, report);
+    if let (Some(family), Some(value)) = (family, table.get(key)) {
+        let foreign = clients.iter().find(|p| Family::of(&p.address) != family);
+        if let Some(foreign) = foreign {
+            let (name, foreign) = (family_name(family), foreign.short());
+            report.error(
+                value.at,
+                format!("{key} {foreign}: the service's clients are {name}"),
+            );
+        }
+    }
+    clients
 }
 
 fn persistence(

@@ -32,6 +32,32 @@ pub(super) fn hosts(entries: &[Value<'_>], report: &mut Report<'_>) -> Vec<IpAdd
     hosts
 }
 
+/// Addresses and networks of clients, none twice.
+pub(super) fn clients(entries: &[Value<'_>], report: &mut Report<'_>) -> Vec<Prefix> {
+    let mut clients = Vec::new();
+    for entry in entries {
+        match client(entry, report) {
+            Some(client) if clients.contains(&client) => {
+                report.error(
+                    entry.at,
+                    format!("{} {} is there twice", entry.key(), client.short()),
+                );
+            }
+            client => clients.extend(client),
+        }
+    }
+    clients
+}
+
+fn client(value: &Value<'_>, report: &mut Report<'_>) -> Option<Prefix> {
+    let expected = "an address, or a network with its prefix length, as 192.0.2.0/24";
+    whole(
+        value.parse(report, expected, Prefix::or_host)?,
+        value,
+        report,
+    )
+}
+
 /// An address of our own with the length of its subnet.
 pub(super) fn interface(value: &Value<'_>, report: &mut Report<'_>) -> Option<Prefix> {
     let read = |text: &str| {
@@ -49,12 +75,17 @@ pub(super) fn interface(value: &Value<'_>, report: &mut Report<'_>) -> Option<Pr
 /// A network: no bits outside the prefix.
 pub(super) fn network(value: &Value<'_>, report: &mut Report<'_>) -> Option<Prefix> {
     let expected = "a network with its prefix length, as 192.0.2.0/24";
-    let prefix: Prefix = value.parse(report, expected, |text| text.parse().ok())?;
+    let prefix = value.parse(report, expected, |text| text.parse().ok())?;
+    whole(prefix, value, report)
+}
+
+/// The prefix, if it is a network's.
+fn whole(prefix: Prefix, value: &Value<'_>, report: &mut Report<'_>) -> Option<Prefix> {
     let network = Prefix {
         address: prefix.network(),
         length: prefix.length,
     };
-    if network == prefix {
+    if prefix.is_network() {
         return Some(prefix);
     }
     value.refuse(

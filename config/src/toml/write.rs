@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 
 use crate::model::{
     ClientAddress, Config, Control, Dataplane, MarkRule, Mode, Neighbour, Persistence,
-    PersistenceMask, Port, Real, Route, Service, SorryServer, Timeouts, Vip,
+    PersistenceMask, Port, Prefix, Real, Route, Service, SorryServer, Timeouts, Vip,
 };
 use crate::sysctl::{SYNC_PERIOD, SYNC_THRESHOLD, find};
 use crate::words;
@@ -225,11 +225,23 @@ fn write_service(out: &mut Text, service: &Service) {
     let told = (told != ClientAddress::None).then(|| words::client_address(told));
     out.text_if("client_address", told);
     out.plain_if("mss_clamp", service.mss_clamp.then_some(true));
+    clients(out, "block", &service.block);
+    clients(out, "allow", &service.allow);
+    out.plain_if("connection_timeout", service.connection_timeout);
+    out.plain_if("expire_quiescent", service.expire_quiescent.then_some(true));
+    out.plain_if("synproxy", service.synproxy.then_some(true));
     service
         .sorry_server
         .iter()
         .for_each(|it| sorry_server(out, it));
     service.reals.iter().for_each(|real| write_real(out, real));
+}
+
+fn clients(out: &mut Text, key: &str, list: &[Prefix]) {
+    if !list.is_empty() {
+        let list: Vec<_> = list.iter().map(Prefix::short).collect();
+        out.texts(key, &list);
+    }
 }
 
 fn sorry_server(out: &mut Text, SorryServer { real, inhibit }: &SorryServer) {

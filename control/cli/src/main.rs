@@ -11,6 +11,8 @@ mod client;
 mod invocation;
 mod names;
 mod output;
+#[cfg(test)]
+mod packaged;
 mod replay;
 mod subcommands;
 mod trace;

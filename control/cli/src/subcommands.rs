@@ -45,7 +45,7 @@ Beside ipvsadm's grammar
     after_help = "ipvsadm's options work as they are: sluice -Ln, sluice -A -t 10.0.0.1:80 -s rr. \
                   `sluice -h` lists them."
 )]
-struct Line {
+pub(crate) struct Line {
     /// Where sluiced listens.
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,

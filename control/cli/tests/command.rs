@@ -44,7 +44,7 @@ fn answer(request: &Request) -> Reply {
             let reals = vec![ListingReal::new(&real)];
             let service = ListingService {
                 reals,
-                ..ListingService::new(&it.service)
+                ..ListingService::new(&it)
             };
             let data = Some(Listing {
                 services: vec![service],

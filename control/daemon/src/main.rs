@@ -9,6 +9,8 @@ mod args;
 mod cores;
 mod exit;
 mod log;
+#[cfg(test)]
+mod packaged;
 mod ports;
 mod start;
 mod workers;

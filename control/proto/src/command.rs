@@ -1,8 +1,9 @@
 //! One call of ipvsadm, understood: which command it gives, in the project's nouns.
 
+use std::fmt;
 use std::net::IpAddr;
 
-use config::model::{Endpoint, Listen, Real, Service};
+use config::model::{Endpoint, Listen, Prefix, Real, Service};
 
 use crate::packet::Packet;
 use crate::proc::ProcFile;
@@ -11,10 +12,10 @@ use crate::proc::ProcFile;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// `-A`: a new service, with no real servers.
-    AddService(ServiceSettings),
-    /// `-E`: other settings for a service. What ipvsadm has no option for (local addresses, the
-    /// real servers, the MSS clamp) is empty here and is to be kept.
-    EditService(ServiceSettings),
+    AddService(Service),
+    /// `-E`: other settings for a service. What has commands of its own (local addresses, lists
+    /// of clients, the real servers) is empty here and is to be kept.
+    EditService(Service),
     /// `-D`: a service and its real servers go.
     DeleteService {
         /// Which.
@@ -193,28 +194,6 @@ impl Command {
     }
 }
 
-/// The settings of `-A` and `-E`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceSettings {
-    /// The service, with no real servers and no local addresses.
-    pub service: Service,
-    /// What DPVS's ipvsadm adds.
-    pub extras: ServiceExtras,
-}
-
-/// What DPVS's ipvsadm can say of a service and the model has no word for yet.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct ServiceExtras {
-    /// `-j`: the director answers SYNs itself.
-    pub synproxy: Option<bool>,
-    /// `--conn-timeout`: seconds in ESTABLISHED, 1..=2678400.
-    pub connection_timeout: Option<u32>,
-    /// `--proxy-protocol`, as it was written (`v1`, `v2-insecure`, ...).
-    pub proxy_protocol: Option<String>,
-    /// `--expire-quiescent`: a weight of 0 ends connections.
-    pub expire_quiescent: bool,
-}
-
 /// What a listing shows and how.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct ListOptions {
@@ -311,6 +290,24 @@ pub struct AccessEntry {
     pub list: AccessList,
     /// The service.
     pub listen: Listen,
-    /// An address, or `ipset:NAME`.
-    pub entry: String,
+    /// Who is on it.
+    pub clients: Clients,
+}
+
+/// Who is on an access list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// The hosts of a network; one host's is as long as its address.
+    Network(Prefix),
+    /// A set of addresses, by name.
+    Set(String),
+}
+
+impl fmt::Display for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => f.write_str(&network.short()),
+            Self::Set(name) => write!(f, "ipset:{name}"),
+        }
+    }
 }

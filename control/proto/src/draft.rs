@@ -5,12 +5,12 @@
 use std::net::IpAddr;
 
 use config::model::{
-    DEFAULT_PERSISTENCE, Endpoint, Family, Listen, MAX_TIMEOUT, MAX_WEIGHT, PersistenceMask,
-    Protocol,
+    ClientAddress, DEFAULT_PERSISTENCE, Endpoint, Family, Listen, MAX_TIMEOUT, MAX_WEIGHT,
+    PersistenceMask, Prefix, Protocol,
 };
 
 use crate::address::{dotted, endpoint, number};
-use crate::command::SyncRole;
+use crate::command::{Clients, SyncRole};
 use crate::errors::Failure;
 use crate::names::Names;
 use crate::options::{Flag, Group, Used, Verb};
@@ -74,10 +74,10 @@ pub(crate) struct Draft {
     pub(crate) ttl: Option<u8>,
     pub(crate) timeouts: [u32; 3],
     pub(crate) local: Option<IpAddr>,
-    pub(crate) access: Option<String>,
-    pub(crate) synproxy: Option<bool>,
+    pub(crate) access: Option<Clients>,
+    pub(crate) synproxy: bool,
     pub(crate) connection_timeout: Option<u32>,
-    pub(crate) proxy_protocol: Option<String>,
+    pub(crate) client_address: ClientAddress,
 }
 
 impl Draft {
@@ -109,9 +109,9 @@ impl Draft {
             timeouts: [0; 3],
             local: None,
             access: None,
-            synproxy: None,
+            synproxy: false,
             connection_timeout: None,
-            proxy_protocol: None,
+            client_address: ClientAddress::None,
         })
     }
 
@@ -170,7 +170,8 @@ impl Draft {
             | Flag::Allow
             | Flag::Synproxy
             | Flag::ConnTimeout
-            | Flag::ProxyProtocol => self.take_more(flag, text),
+            | Flag::ProxyProtocol
+            | Flag::ClientAddress => self.take_more(flag, text),
             // Nothing to read: that its group is used says it all.
             _ => Ok(()),
         }
@@ -313,9 +314,10 @@ impl Draft {
                 self.local = Some(address);
             }
             Flag::Interface => self.interface = Some(interface(text)?),
-            Flag::Synproxy => self.synproxy = Some(switch(text)?),
+            Flag::Synproxy => self.synproxy = switch(text)?,
             Flag::ConnTimeout => self.connection_timeout = Some(seconds(text, 1)?),
-            Flag::ProxyProtocol => self.proxy_protocol = Some(proxy_protocol(text)?),
+            Flag::ProxyProtocol => self.client_address = proxy_protocol(text)?,
+            Flag::ClientAddress => self.client_address = client_address(text)?,
             _ => self.access = Some(access(text)?),
         }
         Ok(())
@@ -397,23 +399,31 @@ fn switch(text: &str) -> Result<bool, Failure> {
     }
 }
 
-fn proxy_protocol(text: &str) -> Result<String, Failure> {
-    match text {
-        "disable" | "v1" | "v2" | "v1-insecure" | "v2-insecure" => Ok(text.to_owned()),
-        _ => Err(Failure::usage(format!(
-            "invalid proxy-protocol value `{text}'"
-        ))),
-    }
+/// DPVS's names of the PROXY protocol: those of the file without `proxy-`.
+fn proxy_protocol(text: &str) -> Result<ClientAddress, Failure> {
+    let wanted = match text {
+        "disable" => "none".to_owned(),
+        version => format!("proxy-{version}"),
+    };
+    client_address(&wanted)
+        .map_err(|_| Failure::usage(format!("invalid proxy-protocol value `{text}'")))
 }
 
-fn access(text: &str) -> Result<String, Failure> {
-    let is_set = text
-        .strip_prefix("ipset:")
-        .is_some_and(|name| !name.is_empty());
-    if is_set || text.parse::<IpAddr>().is_ok() {
-        return Ok(text.to_owned());
+fn client_address(text: &str) -> Result<ClientAddress, Failure> {
+    let named = ClientAddress::NAMES.iter().find(|(name, _)| *name == text);
+    named
+        .map(|&(_, way)| way)
+        .ok_or_else(|| Failure::usage(format!("invalid client-address value `{text}'")))
+}
+
+fn access(text: &str) -> Result<Clients, Failure> {
+    if let Some(name) = text.strip_prefix("ipset:").filter(|name| !name.is_empty()) {
+        return Ok(Clients::Set(name.to_owned()));
     }
-    Err(Failure::usage(format!(
-        "invalid access list entry `{text}', an address or ipset:NAME"
-    )))
+    match Prefix::or_host(text) {
+        Some(network) if network.is_network() => Ok(Clients::Network(network)),
+        _ => Err(Failure::usage(format!(
+            "invalid access list entry `{text}', an address, a network or ipset:NAME"
+        ))),
+    }
 }

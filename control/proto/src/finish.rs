@@ -2,14 +2,11 @@
 //! they do not belong together.
 
 use config::model::{
-    ClientAddress, Endpoint, Family, Listen, Mode, Persistence, Protocol, Real, SchedulerFlags,
-    SchedulerKind, Service, Tunnel, TunnelChecksum,
+    Endpoint, Family, Listen, Mode, Persistence, Protocol, Real, SchedulerFlags, SchedulerKind,
+    Service, Tunnel, TunnelChecksum,
 };
 
-use crate::command::{
-    AccessEntry, AccessList, Command, ListOptions, LocalAddress, ServiceExtras, ServiceSettings,
-    SyncDaemon,
-};
+use crate::command::{AccessEntry, AccessList, Command, ListOptions, LocalAddress, SyncDaemon};
 use crate::draft::{Draft, Forward, TunnelType};
 use crate::errors::Failure;
 use crate::options::{Group, Verb};
@@ -89,7 +86,7 @@ fn named_real(draft: &Draft) -> Endpoint {
         .expect("the table requires a real server for this command")
 }
 
-fn service(draft: &Draft) -> Result<ServiceSettings, Failure> {
+fn service(draft: &Draft) -> Result<Service, Failure> {
     let listen = listen(draft);
     let persistent = draft.has(Group::Persistent);
     check_service(&listen, persistent, draft.has(Group::Ops))?;
@@ -113,23 +110,17 @@ fn service(draft: &Draft) -> Result<ServiceSettings, Failure> {
         engine: draft.engine.clone(),
     });
     let one_packet = draft.has(Group::Ops);
-    let client_address = client_address(draft.proxy_protocol.as_deref());
-    let plain = Service::new(listen);
-    Ok(ServiceSettings {
-        service: Service {
-            scheduler,
-            flags,
-            persistence,
-            one_packet,
-            client_address,
-            ..plain
-        },
-        extras: ServiceExtras {
-            synproxy: draft.synproxy,
-            connection_timeout: draft.connection_timeout,
-            proxy_protocol: draft.proxy_protocol.clone(),
-            expire_quiescent: draft.has(Group::ExpireQuiescent),
-        },
+    Ok(Service {
+        scheduler,
+        flags,
+        persistence,
+        one_packet,
+        client_address: draft.client_address,
+        mss_clamp: draft.has(Group::MssClamp),
+        connection_timeout: draft.connection_timeout,
+        expire_quiescent: draft.has(Group::ExpireQuiescent),
+        synproxy: draft.synproxy,
+        ..Service::new(listen)
     })
 }
 
@@ -171,14 +162,6 @@ fn scheduler_flags(scheduler: &str, text: &str) -> Result<SchedulerFlags, Failur
         flags |= bit;
     }
     Ok(SchedulerFlags(flags))
-}
-
-fn client_address(proxy_protocol: Option<&str>) -> ClientAddress {
-    match proxy_protocol {
-        Some("v1" | "v1-insecure") => ClientAddress::ProxyV1,
-        Some("v2" | "v2-insecure") => ClientAddress::ProxyV2,
-        _ => ClientAddress::None,
-    }
 }
 
 fn real(draft: &Draft) -> Result<Real, Failure> {
@@ -326,7 +309,7 @@ fn access(draft: Draft, list: AccessList) -> AccessEntry {
     AccessEntry {
         list,
         listen: listen(&draft),
-        entry: draft
+        clients: draft
             .access
             .expect("the table requires -k or -2 for this command"),
     }

@@ -158,5 +158,58 @@ impl From<WordError<'_>> for Failure {
     }
 }
 
+/// One option of ipvsadm's grammar, commands included: for shells that complete it and pages that
+/// list it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Its letters.
+    pub short: &'static [char],
+    /// Its name.
+    pub long: &'static str,
+    /// Whether a value belongs to it.
+    pub value: Value,
+    /// Whether it is a command, of which a call has one.
+    pub is_command: bool,
+}
+
+/// Whether a word has a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// None.
+    Never,
+    /// Maybe.
+    Optional,
+    /// Always.
+    Needed,
+}
+
+impl From<Takes> for Value {
+    fn from(takes: Takes) -> Self {
+        match takes {
+            Takes::Nothing => Self::Never,
+            Takes::Maybe => Self::Optional,
+            Takes::Value => Self::Needed,
+        }
+    }
+}
+
+/// Every word of the grammar: the commands, then the options.
+pub fn words() -> impl Iterator<Item = Word> {
+    let commands = COMMANDS.iter().map(|row| Word {
+        short: row.short,
+        long: row.long,
+        value: row.takes.into(),
+        is_command: true,
+    });
+    commands.chain(OPTIONS.iter().map(|row| Word {
+        short: row.short.as_slice(),
+        long: row.long,
+        value: row.takes.into(),
+        is_command: false,
+    }))
+}
+
+#[cfg(test)]
+mod keys;
 #[cfg(test)]
 mod tests;

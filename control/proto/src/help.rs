@@ -41,8 +41,8 @@ Timeouts and synchronisation
   {program} --stop-daemon master|backup [--syncid N]
 FULLNAT's local addresses, block and allow lists
   {program} -P|-Q SERVICE -z ADDRESS -F PORT        {program} -G [SERVICE]
-  {program} -U|-V SERVICE -k ADDRESS|ipset:NAME     {program} -B [SERVICE]
-  {program} -O|-Y SERVICE -2 ADDRESS|ipset:NAME     {program} -W [SERVICE]
+  {program} -U|-V SERVICE -k ADDRESS[/LENGTH]       {program} -B [SERVICE]
+  {program} -O|-Y SERVICE -2 ADDRESS[/LENGTH]       {program} -W [SERVICE]
 
 The command comes first; short options may be written together (-Ln).
 
@@ -74,7 +74,9 @@ Settings of a service
   -o, --ops               each packet for itself (UDP and marks)
   -b, --sched-flags LIST  sh-port, sh-fallback, mh-port, mh-fallback, flag-1, flag-2, flag-3
   -j, --synproxy enable|disable         --conn-timeout SECONDS
-      --proxy-protocol disable|v1|v2    --expire-quiescent
+      --proxy-protocol disable|v1|v2|v1-insecure|v2-insecure
+      --client-address none|toa|proxy-v1|...   the same setting, and TOA
+      --expire-quiescent  connections end with weight 0        --mss-clamp
 
 Settings of a real server
   -g, --gatewaying        direct routing (this is the default)

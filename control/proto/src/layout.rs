@@ -8,14 +8,15 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use config::model::{
-    Endpoint, Family, Listen, Mode, Protocol, SchedulerFlags, SchedulerKind, Tunnel, TunnelChecksum,
+    ClientAddress, Endpoint, Family, Listen, Mode, Protocol, SchedulerFlags, SchedulerKind,
+    Service, Tunnel, TunnelChecksum,
 };
 
-use crate::command::ListOptions;
+use crate::command::{AccessList, ListOptions};
 use crate::listing::{
     Listing, ListingConnection, ListingDaemon, ListingPersistence, ListingReal, ListingService,
 };
-use crate::names::Names;
+use crate::names::{Names, Numeric};
 use crate::text::Written;
 
 /// The first line of a listing of everything. The size is the kernel's default, for scripts that
@@ -62,12 +63,57 @@ pub fn save(listing: &Listing, numeric: bool, names: &dyn Names) -> String {
             let saved = format_args!("-P {key} -z {address} -F {interface}\n");
             push(&mut text, saved);
         }
+        for list in [AccessList::Block, AccessList::Allow] {
+            let [add, _, option] = access_words(list);
+            for clients in clients_of(service, list) {
+                push(&mut text, format_args!("{add} {key} {option} {clients}\n"));
+            }
+        }
         // ipvsadm has no word for a sorry server: restored, it would be one like the others.
         for real in sorted_reals(service).into_iter().filter(|real| !real.sorry) {
             let name = show.endpoint(&real.endpoint, protocol_of(&service.listen));
             push(
                 &mut text,
                 format_args!("-a {key} -r {name}{}\n", saved_real(real)),
+            );
+        }
+    }
+    text
+}
+
+/// The commands that add to an access list and take from it, and the option for an entry.
+pub(crate) fn access_words(list: AccessList) -> [&'static str; 3] {
+    match list {
+        AccessList::Block => ["-U", "-V", "-k"],
+        AccessList::Allow => ["-O", "-Y", "-2"],
+    }
+}
+
+fn clients_of(service: &ListingService, list: AccessList) -> &[String] {
+    match list {
+        AccessList::Block => &service.block,
+        AccessList::Allow => &service.allow,
+    }
+}
+
+/// One of the access lists of each service (`-B`, `-W`), as DPVS lays them out: in
+/// numbers.
+pub fn access_lists(listing: &Listing, list: AccessList) -> String {
+    let show = Show {
+        names: &Numeric,
+        numeric: true,
+    };
+    let title = match list {
+        AccessList::Block => "BLACKLIST",
+        AccessList::Allow => "WHITELIST",
+    };
+    let mut text = format!("{:<8} {:<30} {title:<30}\n", "PROTO", "VIP:VPORT");
+    for service in sorted(listing) {
+        let (protocol, name) = show.columns(&service.listen);
+        for clients in clients_of(service, list) {
+            push(
+                &mut text,
+                format_args!("{protocol:<8} {name:<30} {clients:<30}\n"),
             );
         }
     }
@@ -264,10 +310,37 @@ fn settings(service: &ListingService) -> String {
             push(&mut text, format_args!(" pe {engine}"));
         }
     }
-    if service.one_packet {
-        text.push_str(" ops");
+    let more = [
+        (service.one_packet, " ops"),
+        (service.synproxy, " synproxy"),
+    ];
+    for (_, word) in more.into_iter().filter(|(set, _)| *set) {
+        text.push_str(word);
+    }
+    if let Some(seconds) = service.connection_timeout {
+        push(&mut text, format_args!(" conn-timeout {seconds}"));
+    }
+    text.push_str(client_word(service.client_address));
+    let more = [
+        (service.expire_quiescent, " expire-quiescent"),
+        (service.mss_clamp, " mss-clamp"),
+    ];
+    for (_, word) in more.into_iter().filter(|(set, _)| *set) {
+        text.push_str(word);
     }
     text
+}
+
+/// DPVS's word for how a real server learns who the client is; it has none for TOA.
+fn client_word(way: ClientAddress) -> &'static str {
+    match way {
+        ClientAddress::None => "",
+        ClientAddress::Toa => " toa",
+        ClientAddress::ProxyV1 => " ppv1",
+        ClientAddress::ProxyV2 => " ppv2",
+        ClientAddress::ProxyV1Insecure => " ppv1-insecure",
+        ClientAddress::ProxyV2Insecure => " ppv2-insecure",
+    }
 }
 
 fn partial_mask(persistence: &ListingPersistence) -> Option<String> {
@@ -406,6 +479,61 @@ fn saved_service(service: &ListingService) -> String {
     let flags = flag_names(service.scheduler, service.scheduler_flags());
     if !flags.is_empty() {
         push(&mut text, format_args!(" -b {flags}"));
+    }
+    text + &more_options(&More::listed(service))
+}
+
+/// The settings of a service that ipvsadm knows nothing of.
+pub(crate) struct More {
+    synproxy: bool,
+    connection_timeout: Option<u32>,
+    client_address: ClientAddress,
+    expire_quiescent: bool,
+    mss_clamp: bool,
+}
+
+impl More {
+    fn listed(service: &ListingService) -> Self {
+        Self {
+            synproxy: service.synproxy,
+            connection_timeout: service.connection_timeout,
+            client_address: service.client_address,
+            expire_quiescent: service.expire_quiescent,
+            mss_clamp: service.mss_clamp,
+        }
+    }
+
+    pub(crate) fn of(service: &Service) -> Self {
+        Self {
+            synproxy: service.synproxy,
+            connection_timeout: service.connection_timeout,
+            client_address: service.client_address,
+            expire_quiescent: service.expire_quiescent,
+            mss_clamp: service.mss_clamp,
+        }
+    }
+}
+
+/// The options that make those settings; what has its default is left out.
+pub(crate) fn more_options(more: &More) -> String {
+    let mut text = String::new();
+    if more.synproxy {
+        text.push_str(" -j enable");
+    }
+    if let Some(seconds) = more.connection_timeout {
+        push(&mut text, format_args!(" --conn-timeout {seconds}"));
+    }
+    let client = more.client_address.name();
+    match client.strip_prefix("proxy-") {
+        Some(version) => push(&mut text, format_args!(" --proxy-protocol {version}")),
+        None if more.client_address == ClientAddress::None => {}
+        None => push(&mut text, format_args!(" --client-address {client}")),
+    }
+    if more.expire_quiescent {
+        text.push_str(" --expire-quiescent");
+    }
+    if more.mss_clamp {
+        text.push_str(" --mss-clamp");
     }
     text
 }
@@ -558,6 +686,24 @@ impl Show<'_> {
         }
     }
 
+    /// A service's protocol and name in columns of their own; a mark's are FWM and the number.
+    fn columns(&self, listen: &Listen) -> (String, String) {
+        match *listen {
+            Listen::Mark { mark, family } => {
+                let v6 = if family == Family::V6 { " IPv6" } else { "" };
+                ("FWM".to_owned(), format!("{mark}{v6}"))
+            }
+            Listen::Address {
+                protocol,
+                address,
+                port,
+            } => {
+                let name = self.endpoint(&Endpoint { address, port }, Some(protocol));
+                (protocol.name().to_uppercase(), name)
+            }
+        }
+    }
+
     /// The name of a real server in a listing.
     fn real(&self, endpoint: &Endpoint, protocol: Option<Protocol>) -> String {
         cut(
@@ -625,7 +771,7 @@ impl Show<'_> {
 /// The option that names a service, in numbers.
 pub(crate) fn selector(listen: &Listen) -> String {
     Show {
-        names: &crate::names::Numeric,
+        names: &Numeric,
         numeric: true,
     }
     .selector(listen)

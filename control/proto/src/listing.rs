@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use config::model::{
-    Endpoint, Listen, Mode, Persistence, PersistenceMask, Real, SchedulerFlags, SchedulerKind,
-    Service, Timeouts,
+    ClientAddress, Endpoint, Listen, Mode, Persistence, PersistenceMask, Prefix, Real,
+    SchedulerFlags, SchedulerKind, Service, Timeouts,
 };
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,27 @@ pub struct ListingService {
     /// The port that each of them is on, by name.
     #[serde(default)]
     pub local_interfaces: Vec<String>,
+    /// How FULLNAT tells who the client is, by its name in the file.
+    #[serde(with = "written", default, skip_serializing_if = "is_default")]
+    pub client_address: ClientAddress,
+    /// The MSS of SYNs is clamped.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mss_clamp: bool,
+    /// Seconds in ESTABLISHED, where that is the service's own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub connection_timeout: Option<u32>,
+    /// Connections end with their real server.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub expire_quiescent: bool,
+    /// The director answers SYNs itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub synproxy: bool,
+    /// Clients whose packets are dropped: addresses and networks.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub block: Vec<String>,
+    /// The only clients whose packets are taken.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub allow: Vec<String>,
     /// Totals.
     #[serde(default)]
     pub totals: Totals,
@@ -87,6 +108,13 @@ impl ListingService {
             one_packet: service.one_packet,
             local_addresses: service.local_addresses.clone(),
             local_interfaces: Vec::new(),
+            client_address: service.client_address,
+            mss_clamp: service.mss_clamp,
+            connection_timeout: service.connection_timeout,
+            expire_quiescent: service.expire_quiescent,
+            synproxy: service.synproxy,
+            block: service.block.iter().map(Prefix::short).collect(),
+            allow: service.allow.iter().map(Prefix::short).collect(),
             totals: Totals::default(),
             rates: Rates::default(),
             reals: Vec::new(),
@@ -97,6 +125,10 @@ impl ListingService {
     pub fn scheduler_flags(&self) -> SchedulerFlags {
         SchedulerFlags(self.flags)
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Persistence in a listing.

@@ -99,6 +99,7 @@ const SERVICE: &[Group] = &[
     G::ConnTimeout,
     G::ProxyProtocol,
     G::ExpireQuiescent,
+    G::MssClamp,
 ];
 const REAL: &[Group] = &[
     G::Forward,
@@ -348,6 +349,7 @@ pub(crate) enum Group {
     ConnTimeout,
     ProxyProtocol,
     ExpireQuiescent,
+    MssClamp,
     Atomic,
 }
 
@@ -395,6 +397,7 @@ pub(crate) const GROUPS: &[(Group, &str)] = &[
     (G::ConnTimeout, "conn-timeout"),
     (G::ProxyProtocol, "proxy-protocol"),
     (G::ExpireQuiescent, "expire-quiescent"),
+    (G::MssClamp, "mss-clamp"),
     (G::Atomic, "atomic"),
 ];
 
@@ -490,7 +493,9 @@ pub(crate) enum Flag {
     Synproxy,
     ConnTimeout,
     ProxyProtocol,
+    ClientAddress,
     ExpireQuiescent,
+    MssClamp,
     Atomic,
 }
 
@@ -616,6 +621,14 @@ pub(crate) const OPTIONS: &[OptionRow] = &[
         Nothing,
         G::ExpireQuiescent,
     ),
+    // Ours: the same setting as --proxy-protocol, so one of the two.
+    long(
+        Flag::ClientAddress,
+        "client-address",
+        Value,
+        G::ProxyProtocol,
+    ),
+    long(Flag::MssClamp, "mss-clamp", Nothing, G::MssClamp),
     long(Flag::Atomic, "atomic", Nothing, G::Atomic),
 ];
 

@@ -235,7 +235,7 @@ mod tests {
             let words: Vec<_> = call.split_whitespace().map(str::to_owned).collect();
             match grammar::ipvsadm("ipvsadm", &words, &Numeric).expect(call) {
                 Command::AddService(it) => {
-                    listing.services.push(ListingService::new(&it.service));
+                    listing.services.push(ListingService::new(&it));
                 }
                 Command::AddReal { real, .. } => {
                     let service = listing.services.last_mut().expect("its service");

@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
 use config::model::{
-    Endpoint, Family, Listen, Mode, PersistenceMask, Protocol, SchedulerKind, Tunnel,
-    TunnelChecksum,
+    ClientAddress, Endpoint, Family, Listen, Mode, PersistenceMask, Protocol, SchedulerKind,
+    Tunnel, TunnelChecksum,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -68,6 +68,18 @@ fn read_mark(text: &str) -> Option<Listen> {
         mark: mark.parse().ok()?,
         family,
     })
+}
+
+impl Written for ClientAddress {
+    fn write(&self) -> String {
+        self.name().to_owned()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut names = Self::NAMES.iter();
+        let (_, way) = names.find(|(name, _)| *name == text)?;
+        Some(*way)
+    }
 }
 
 impl Written for Endpoint {

@@ -4,13 +4,12 @@
 //! gives the same command.
 
 use crate::command::{
-    AccessEntry, AccessList, Ask, Command, ListOptions, LocalAddress, Reload, ServiceSettings,
-    SyncDaemon,
+    AccessEntry, AccessList, Ask, Command, ListOptions, LocalAddress, Reload, SyncDaemon,
 };
-use crate::layout::{flag_names, mode_options, selector};
+use crate::layout::{More, access_words, flag_names, mode_options, more_options, selector};
 use crate::text::Written;
 
-use config::model::{Listen, Real};
+use config::model::{Listen, Real, Service};
 
 impl Command {
     /// The words of a call that asks for this.
@@ -30,8 +29,8 @@ impl Command {
 
     fn line(&self) -> String {
         match self {
-            Self::AddService(settings) => service("-A", settings),
-            Self::EditService(settings) => service("-E", settings),
+            Self::AddService(it) => service("-A", it),
+            Self::EditService(it) => service("-E", it),
             Self::DeleteService { listen } => format!("-D {}", selector(listen)),
             Self::Flush => "-C".to_owned(),
             Self::AddReal { listen, real: it } => real("-a", listen, it),
@@ -51,9 +50,9 @@ impl Command {
             Self::AddLocalAddress(it) => local("-P", it),
             Self::DeleteLocalAddress(it) => local("-Q", it),
             Self::ListLocalAddresses(listen) => with("-G", listen.as_ref()),
-            Self::AddAccess(it) => access(["-U", "-O"], it),
-            Self::DeleteAccess(it) => access(["-V", "-Y"], it),
-            Self::ListAccess { list, listen } => with(of(*list, ["-B", "-W"]), listen.as_ref()),
+            Self::AddAccess(it) => access(access_words(it.list)[0], it),
+            Self::DeleteAccess(it) => access(access_words(it.list)[1], it),
+            Self::ListAccess { list, listen } => with(list_access(*list), listen.as_ref()),
             Self::Help => "-h".to_owned(),
             Self::Version => "-v".to_owned(),
             Self::Proc(file) => format!("proc {}", file.name()),
@@ -107,8 +106,7 @@ fn option(name: &str, value: Option<impl ToString>) -> String {
         .unwrap_or_default()
 }
 
-fn service(command: &str, settings: &ServiceSettings) -> String {
-    let it = &settings.service;
+fn service(command: &str, it: &Service) -> String {
     let mut line = format!("{command} {} -s {}", selector(&it.listen), it.scheduler);
     if let Some(persistence) = &it.persistence {
         line += &option("-p", Some(persistence.timeout));
@@ -118,15 +116,7 @@ fn service(command: &str, settings: &ServiceSettings) -> String {
     line += switch(it.one_packet, " -o");
     let flags = flag_names(it.scheduler, it.flags);
     line += &option("-b", Some(flags).filter(|flags| !flags.is_empty()));
-    let extras = &settings.extras;
-    let synproxy = extras
-        .synproxy
-        .map(|on| if on { "enable" } else { "disable" });
-    line += &option("-j", synproxy);
-    line += &option("--conn-timeout", extras.connection_timeout);
-    line += &option("--proxy-protocol", extras.proxy_protocol.as_ref());
-    line += switch(extras.expire_quiescent, " --expire-quiescent");
-    line
+    line + &more_options(&More::of(it))
 }
 
 fn real(command: &str, listen: &Listen, real: &Real) -> String {
@@ -185,14 +175,14 @@ fn local(command: &str, it: &LocalAddress) -> String {
     )
 }
 
-fn access(commands: [&'static str; 2], it: &AccessEntry) -> String {
-    let (command, option) = (of(it.list, commands), of(it.list, ["-k", "-2"]));
-    format!("{command} {} {option} {}", selector(&it.listen), it.entry)
+fn access(command: &str, it: &AccessEntry) -> String {
+    let [_, _, option] = access_words(it.list);
+    format!("{command} {} {option} {}", selector(&it.listen), it.clients)
 }
 
-fn of(list: AccessList, [block, allow]: [&'static str; 2]) -> &'static str {
+fn list_access(list: AccessList) -> &'static str {
     match list {
-        AccessList::Block => block,
-        AccessList::Allow => allow,
+        AccessList::Block => "-B",
+        AccessList::Allow => "-W",
     }
 }

@@ -4,9 +4,9 @@ mod common;
 
 use std::net::Ipv4Addr;
 
-use common::{Bench, CLIENT, LAN_MAC, MS, PORTS, VIP, WAN_MAC, real_mac, rx};
+use common::{Bench, CLIENT, CLIENT_MAC, LAN_MAC, MS, PORTS, SECOND, VIP, WAN_MAC, real_mac, rx};
 use wire::Protocol;
-use wire::build::{Packet, ip, tcp};
+use wire::build::{Packet, icmp, ip, tcp};
 use wire::ethernet::Mac;
 
 const REAL: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
@@ -199,4 +199,47 @@ address = "10.1.0.12"
     let listing = outcome.lines()[2]["stdout"].to_string();
     let template = "IP  04:59  NONE        203.0.113.7:0      0.0.0.5:0          10.1.0.1";
     assert!(listing.contains(template), "{listing}");
+}
+
+#[test]
+fn a_tunnels_path_is_learned_and_forgotten() {
+    const DIP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
+    let mut bench = bench("", "address = \"10.1.0.11\"\nmode = \"tun\"");
+    let large = || {
+        ip(CLIENT, VIP)
+            .df()
+            .with(tcp(40000, 80).ack().payload([7; 1400]))
+    };
+    let through = |packet: Packet| {
+        let outer = ip(DIP, REAL).df().id(0).ttl(63);
+        to_real(&outer.with(packet.ttl(63)))
+    };
+    let error = icmp(3, 4)
+        .rest(1400)
+        .quoting_first(28, &ip(DIP, REAL).df().with(large()));
+    let error = ip([10, 1, 0, 254], DIP).with(error);
+    let from_wan = [
+        (MS, rx(&syn(CLIENT).df())),
+        (2 * MS, rx(&large())),
+        (4 * MS, rx(&large())),
+        (605 * SECOND, rx(&large())),
+    ];
+    bench
+        .input("wan", &from_wan)
+        .input("lan", &[(3 * MS, rx(&error))]);
+    for workers in [1, 4] {
+        bench.options.workers = workers;
+        let outcome = bench.run();
+        let there = [
+            (MS, through(syn(CLIENT).df())),
+            (2 * MS, through(large())),
+            (605 * SECOND, through(large())),
+        ];
+        assert_eq!(outcome.lan, there, "{workers}");
+        let told = icmp(3, 4).rest(1380).quoting_first(548, &large());
+        let told = ip(VIP, CLIENT).tos(0xc0).df().with(told);
+        let told = told.ether(WAN_MAC, CLIENT_MAC).bytes();
+        assert_eq!(outcome.wan, [(4 * MS, told)], "{workers}");
+        assert_eq!(outcome.total("punt-tunnel"), 1);
+    }
 }

@@ -193,7 +193,7 @@ impl Engine {
     /// Nothing of an atomic restore stays.
     fn take_back(&mut self, it: &Restoring, line: usize, failure: &Failure) -> Answer {
         self.model.roll_back();
-        self.dirty.clear();
+        self.forget_changes();
         self.zeroes.clear();
         if self.tunables.become_like(&it.tunables) {
             self.tune();
@@ -208,7 +208,7 @@ impl Engine {
     fn restored(&mut self, it: Restoring) -> Step {
         self.model.commit();
         let mut answer = self.answer(it.exit, it.stdout, it.stderr);
-        if self.dirty.is_empty() && !self.unpublished {
+        if !self.is_behind() {
             return Step::Done(answer);
         }
         answer.after = Some(0); // which, is known when it is published

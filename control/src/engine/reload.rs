@@ -244,7 +244,7 @@ impl Engine {
                 && let Err(failure) = self.make(&listen, wanted)
             {
                 self.model.roll_back();
-                self.dirty.clear();
+                self.forget_changes();
                 return Step::Done(self.bad_file(&format!("{}: {failure}", it.asked.file)));
             }
         }
@@ -273,7 +273,7 @@ impl Engine {
         it.report.applied = true;
         log(&it.report);
         let mut answer = self.reported(&it.report, it.asked.json);
-        if self.dirty.is_empty() && !self.unpublished {
+        if !self.is_behind() {
             return Step::Done(answer);
         }
         answer.after = Some(0); // which, is known when it is published

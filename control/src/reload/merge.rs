@@ -1,9 +1,8 @@
 //! One service with its real servers: before, in the file, running.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
-use config::model::{Endpoint, Listen, Real, Service};
+use config::model::{Endpoint, Listen, Prefix, Real, Service};
 use config::words;
 
 use super::{Action, Difference};
@@ -229,6 +228,11 @@ impl Merge {
             local_addresses,
             client_address,
             mss_clamp,
+            block,
+            allow,
+            connection_timeout,
+            expire_quiescent,
+            synproxy,
             sorry_server,
             reals: _,
         } = file;
@@ -259,42 +263,66 @@ impl Merge {
         let old = before.map(|it| &it.mss_clamp);
         let values = (old, mss_clamp, &mut now.mss_clamp);
         self.value(object, "mss_clamp", values, ToString::to_string);
+        let old = before.map(|it| &it.connection_timeout);
+        let values = (old, connection_timeout, &mut now.connection_timeout);
+        self.value(object, "connection_timeout", values, |it| {
+            it.map_or_else(|| "none".to_owned(), |seconds| format!("{seconds} s"))
+        });
+        let old = before.map(|it| &it.expire_quiescent);
+        let values = (old, expire_quiescent, &mut now.expire_quiescent);
+        self.value(object, "expire_quiescent", values, ToString::to_string);
+        let old = before.map(|it| &it.synproxy);
+        let values = (old, synproxy, &mut now.synproxy);
+        self.value(object, "synproxy", values, ToString::to_string);
         let old = before.map(|it| &it.sorry_server);
         let values = (old, sorry_server, &mut now.sorry_server);
         self.value(object, "sorry_server", values, |it| {
             words::sorry_server(it.as_ref())
         });
         let old = before.map_or(&[][..], |it| &it.local_addresses);
-        now.local_addresses = self.locals(old, local_addresses, &running.local_addresses);
+        let running_ones = &running.local_addresses;
+        let lists = (old, &local_addresses[..], &running_ones[..]);
+        now.local_addresses = self.items("local_address", lists, ToString::to_string);
+        let old = before.map_or(&[][..], |it| &it.block);
+        let lists = (old, &block[..], &running.block[..]);
+        now.block = self.items("block", lists, Prefix::short);
+        let old = before.map_or(&[][..], |it| &it.allow);
+        let lists = (old, &allow[..], &running.allow[..]);
+        now.allow = self.items("allow", lists, Prefix::short);
         now
     }
 
-    /// Local addresses are objects: `-P` and `-Q` add and remove them one by one.
-    fn locals(&mut self, before: &[IpAddr], file: &[IpAddr], running: &[IpAddr]) -> Vec<IpAddr> {
+    /// Local addresses and clients on lists are objects: commands add and remove them one by one.
+    fn items<T: Copy + PartialEq>(
+        &mut self,
+        kind: &'static str,
+        (before, file, running): (&[T], &[T], &[T]),
+        show: impl Fn(&T) -> String,
+    ) -> Vec<T> {
         let mut now = Vec::new();
-        for address in running {
-            let drift = !self.take_file && !before.contains(address);
-            if file.contains(address) {
-                now.push(*address);
+        for item in running {
+            let drift = !self.take_file && !before.contains(item);
+            if file.contains(item) {
+                now.push(*item);
                 continue;
             }
-            self.local(Action::Remove, address, drift);
+            self.item(kind, Action::Remove, show(item), drift);
             if drift {
-                now.push(*address);
+                now.push(*item);
             }
         }
-        for address in file.iter().filter(|it| !running.contains(it)) {
-            let drift = !self.take_file && before.contains(address);
-            self.local(Action::Add, address, drift);
+        for item in file.iter().filter(|it| !running.contains(it)) {
+            let drift = !self.take_file && before.contains(item);
+            self.item(kind, Action::Add, show(item), drift);
             if !drift {
-                now.push(*address);
+                now.push(*item);
             }
         }
         now
     }
 
-    fn local(&mut self, action: Action, address: &IpAddr, drift: bool) {
-        let difference = Difference::new(action, "local_address", address);
+    fn item(&mut self, kind: &'static str, action: Action, item: String, drift: bool) {
+        let difference = Difference::new(action, kind, item);
         self.differences
             .push(difference.of(self.listen).drift(drift));
     }

@@ -221,6 +221,10 @@ impl Teller<'_> {
                 "real-removed",
                 "its real server was removed (expire_nodest_conn)",
             ),
+            Ended::Quiescent => (
+                "quiescent",
+                "its real server has weight 0 or was removed (expire_quiescent)",
+            ),
         };
         let mut data = connection_data(shown);
         data.insert("ended".to_owned(), word.into());

@@ -12,7 +12,7 @@ use super::{Context, flow_of};
 use crate::conn::tcp::State as Tcp;
 use crate::conn::timeout::Timeouts;
 use crate::conn::{Entry, Flags, Side, Slot};
-use crate::fwd::{Forwarder, Link};
+use crate::fwd::{Envelope, Forwarder, Link};
 use crate::observe::Event;
 use crate::parse::Packet;
 use crate::port::{Frame, PortId};
@@ -87,6 +87,17 @@ impl Context<'_> {
         let (port, link) = self.open_road(frame, hop, packet, overhead)?;
         match real.forwarder {
             Forwarder::Dr { .. } => pass::<A, F>(frame, link)?,
+            Forwarder::Tun {
+                envelope: Envelope::Ipip,
+                ..
+            } => {
+                let outer = self.outer(&real.forwarder, false);
+                let shape = packet.shape;
+                let tunnelled = real
+                    .forwarder
+                    .tunnel_plain::<A, F>(frame, shape, link, outer);
+                tunnelled?;
+            }
             Forwarder::Tun { .. } => {
                 let outer = self.outer(&real.forwarder, false);
                 let entry = A::table(self.state).entry(slot);

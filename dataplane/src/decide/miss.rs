@@ -22,7 +22,7 @@ use crate::reply::{Kind, Reply};
 use crate::sched::{self, Ask, thresholds};
 use crate::services::Towards;
 use crate::services::{
-    By, Owned, Persistence, RealId, Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
+    By, Owned, Persistence, Real, RealId, Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
 };
 use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
@@ -60,6 +60,10 @@ impl<'a> Context<'a> {
                 None => self.unclaimed(packet),
             });
         };
+        if let Some(reason) = refusal(service, by, key) {
+            frame.observe(Event::Service(service.id));
+            return Err(Verdict::Drop(reason));
+        }
         if let Some(verdict) = elsewhere(service.owners.next(
             &self.me.steering,
             key,
@@ -155,8 +159,7 @@ impl<'a> Context<'a> {
             by,
             ..
         } = *opening;
-        if service.persistence.is_none() && matches!(by, By::Ftp | By::AllPorts) {
-            // Without persistence a service takes no port but its own (reference B.1).
+        if !service.takes(by) {
             frame.observe(Event::Declined(Declined::OtherPort));
             return Err(self.unclaimed(packet));
         }
@@ -322,7 +325,7 @@ impl<'a> Context<'a> {
         persistence: Persistence,
     ) -> Result<(RealId, Control), Refusal> {
         let key = template::key(&opening.packet.key, opening.by, persistence.mask);
-        let slot = match self.template(frame, &key) {
+        let slot = match self.template(frame, &key, opening.service) {
             Some(slot) => slot,
             None => self.remember(frame, opening, key, persistence.timeout_ms)?,
         };
@@ -332,15 +335,22 @@ impl<'a> Context<'a> {
     }
 
     /// The template with this key whose real server may still be had.
-    fn template<A: Stored, F: Frame>(&mut self, frame: &mut F, key: &Key<A>) -> Option<Slot> {
+    fn template<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        key: &Key<A>,
+        service: &Service,
+    ) -> Option<Slot> {
         use observe::Template;
         let table = A::table(self.state);
         match table.find_template(key, self.now) {
             Found::Live(slot, _) => {
                 let entry = table.entry_mut(slot);
                 let real = self.snapshot.reals.get(entry.real_id.0);
-                let ends_at_0 = self.snapshot.settings.expire_quiescent_template;
-                if real.is_some_and(|real| real.is_available() && !(ends_at_0 && real.quiescent)) {
+                let ends_at_0 = service.asks.expire_quiescent
+                    || self.snapshot.settings.expire_quiescent_template;
+                let stays = |real: &Real| real.is_available() && !(ends_at_0 && real.quiescent);
+                if real.is_some_and(stays) {
                     frame.observe(Event::Template(Template::Live(entry)));
                     return Some(slot);
                 }
@@ -555,6 +565,12 @@ struct Opening<'a, A> {
     by: By,
     /// The port that it came by.
     port: PortId,
+}
+
+/// Why the service takes nothing from the packet's client, if it doesn't (reference C.8).
+fn refusal<A: Stored>(service: &Service, by: By, key: &Key<A>) -> Option<Reason> {
+    let reason = service.asks.access.refusal(|| key.source.to_ip())?;
+    service.takes(by).then_some(reason)
 }
 
 /// Whether a packet may open a connection (reference B.1).

@@ -46,7 +46,10 @@ pub trait Family: Address {
     /// no change, where [`wire::plain`] knows better.
     fn pass_plain(frame: &mut [u8], link: Link) -> Option<usize>;
 
-    /// The same between new ends.
+    /// DSCP and ECN of a plain packet.
+    fn tos_of_plain(frame: &[u8]) -> Option<u8>;
+
+    /// As [`pass_plain`](Self::pass_plain), between new ends.
     fn readdress_plain(frame: &mut [u8], link: Link, ends: plain::Ends<Self>) -> Option<usize>;
 
     /// What is owed to each checksum that covers an address.

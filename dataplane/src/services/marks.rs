@@ -3,7 +3,7 @@
 //!
 //! Only a packet of no connection is asked for its mark, and only where there are rules.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -46,7 +46,22 @@ impl Network {
         Self { v6, bits, mask }
     }
 
-    fn contains(&self, address: IpAddr) -> bool {
+    /// The first and the last address in it.
+    pub(super) fn ends(&self) -> (IpAddr, IpAddr) {
+        let last = self.bits | !self.mask;
+        if self.v6 {
+            let [first, last] = [self.bits, last].map(Ipv6Addr::from_bits);
+            return (first.into(), last.into());
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "IPv4 has the lower 32 bits"
+        )]
+        let [first, last] = [self.bits as u32, last as u32].map(Ipv4Addr::from_bits);
+        (first.into(), last.into())
+    }
+
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
         let (v6, bits, _) = bits(address);
         self.v6 == v6 && bits & self.mask == self.bits
     }

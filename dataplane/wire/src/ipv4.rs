@@ -370,15 +370,25 @@ impl Header {
     /// Writes the header with its checksum. A `payload_len` past 65,515 is written as 65,515.
     #[inline]
     pub fn emit(&self, out: &mut [u8; LEN]) {
-        put(out, 0, [0x45, self.tos]);
-        put16(out, 2, self.payload_len.saturating_add(20));
-        put16(out, 4, self.id);
-        put16(out, 6, if self.dont_fragment { DONT_FRAGMENT } else { 0 });
-        put(out, 8, [self.ttl, self.protocol.0, 0, 0]);
+        let part = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
+        let words = [
+            u16::from_be_bytes([0x45, self.tos]),
+            self.payload_len.saturating_add(20),
+            self.id,
+            part,
+            u16::from_be_bytes([self.ttl, self.protocol.0]),
+        ];
+        let addresses = u64::from(self.src.to_bits()) + u64::from(self.dst.to_bits());
+        // Of the values, not of the octets just written: those would have to be read back.
+        let sum = words
+            .iter()
+            .fold(addresses, |sum, &word| sum + u64::from(word));
+        for (at, word) in (0..).step_by(2).zip(words) {
+            put16(out, at, word);
+        }
+        put16(out, 10, !checksum::fold(sum));
         put(out, 12, self.src.octets());
         put(out, 16, self.dst.octets());
-        let checksum = checksum::of(out);
-        put16(out, 10, checksum);
     }
 }
 

@@ -183,7 +183,7 @@ fn refusals_say_what_ipvsadm_says() -> Outcome {
 fn later_work_is_not_imitated() -> Outcome {
     let (_lab, daemon) = empty()?;
     let cases: [&[&str]; 3] = [
-        &["-A", "-t", "10.83.0.101:80", "--conn-timeout", "9"],
+        &["-A", "-t", "10.83.0.101:80", "-j", "enable"],
         &["-A", "-t", "10.83.0.101:80", "-p", "60", "--pe", "sip"],
         &["--start-daemon", "master"],
     ];

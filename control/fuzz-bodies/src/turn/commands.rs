@@ -119,7 +119,8 @@ fn add_service(verb: &str, input: &mut Input<'_>) -> String {
 }
 
 fn with_options(verb: &str, service: &str, v6: bool, input: &mut Input<'_>) -> String {
-    let mut words = format!("{verb} {service} -s {}", input.pick(&SchedulerKind::ALL));
+    let scheduler = input.pick(&SchedulerKind::ALL);
+    let mut words = format!("{verb} {service} -s {scheduler}");
     if input.one_in(3) {
         words += &format!(" -p {}", input.pick(&["360", "1", "5", "5000"]));
         let masks = if v6 {
@@ -135,14 +136,11 @@ fn with_options(verb: &str, service: &str, v6: bool, input: &mut Input<'_>) -> S
         words += " -o";
     }
     if input.one_in(4) {
-        words += " -b ";
-        words += input.pick(&[
-            "sh-port",
-            "sh-fallback",
-            "mh-port",
-            "mh-fallback,mh-port",
-            "flag-3",
-        ]);
+        words += match scheduler {
+            SchedulerKind::Sh => input.pick(&[" -b sh-port", " -b sh-fallback"]),
+            SchedulerKind::Mh => input.pick(&[" -b mh-port", " -b mh-fallback,mh-port"]),
+            _ => " -b flag-3",
+        };
     }
     words
 }

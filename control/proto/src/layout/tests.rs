@@ -1,8 +1,8 @@
-use config::model::{MAX_TIMEOUT, Persistence, PersistenceMask, Real, Service, Timeouts};
+use config::model::{MAX_TIMEOUT, Persistence, PersistenceMask, Prefix, Real, Service, Timeouts};
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Command, ListOptions};
+use crate::command::{AccessEntry, AccessList, Clients, Command, ListOptions};
 use crate::listing::{Rates, Totals};
 use crate::names::fixed::Fixed;
 use crate::names::{Names, Numeric};
@@ -12,7 +12,18 @@ fn load(text: &str, names: &dyn Names) -> Listing {
     let mut services: Vec<ListingService> = Vec::new();
     for call in crate::restore::calls(text) {
         match crate::grammar::parse("ipvsadm", &call.argv, names).expect(text) {
-            Command::AddService(it) => services.push(ListingService::new(&it.service)),
+            Command::AddService(it) => services.push(ListingService::new(&it)),
+            Command::AddAccess(it) => {
+                let service = services
+                    .iter_mut()
+                    .find(|service| service.listen == it.listen);
+                let service = service.expect("it stands before");
+                let list = match it.list {
+                    AccessList::Block => &mut service.block,
+                    AccessList::Allow => &mut service.allow,
+                };
+                list.push(it.clients.to_string());
+            }
             Command::AddReal { listen, real } => {
                 let service = services.iter_mut().find(|service| service.listen == listen);
                 service
@@ -43,8 +54,13 @@ const SAVED: &str = "\
 -a -f 10 -r 172.16.100.14:0 -i -w 2 --tun-type ipip
 -A -f 11 -6 -s mh -p 600 -M 64 -b mh-port
 -A -f 12 -s wlc -p 9 --pe sip
+-U -f 12 -k 192.0.2.7
+-U -f 12 -k 198.51.100.0/24
+-O -f 12 -2 192.0.0.0/8
 -a -f 12 -r 172.16.100.15:81 -b -w 1
 -a -f 12 -r 172.16.100.16:0 -i -w 1 --tun-type gre --tun-csum
+-A -f 13 -s rr --conn-timeout 90 --proxy-protocol v1-insecure --expire-quiescent --mss-clamp
+-A -f 14 -s rr -j enable --client-address toa
 ";
 
 /// Family comes before protocol in the order of listings.
@@ -143,6 +159,8 @@ FWM  11 IPv6 mh (mh-port) persistent 600 mask 64
 FWM  12 wlc persistent 9 pe sip
   -> 172.16.100.15:81             FullNat 1      0          0         ·
   -> 172.16.100.16:0              Tunnel  1      0          0         ·
+FWM  13 rr conn-timeout 90 ppv1-insecure expire-quiescent mss-clamp
+FWM  14 rr synproxy toa
 ";
     check(ListOptions::default(), &busy(), want);
 }
@@ -626,10 +644,17 @@ fn any_service() -> impl Strategy<Value = Service> {
         let needs = matches!(listen, Listen::Address { port: 0, .. });
         let persistence = prop::option::weighted(if needs { 1.0 } else { 0.5 }, persistence);
         let scheduler = prop::sample::select(SchedulerKind::ALL.to_vec());
-        (Just(listen), scheduler, 0u8..8, persistence, any::<bool>())
+        (
+            Just(listen),
+            scheduler,
+            0u8..8,
+            persistence,
+            any::<bool>(),
+            any_more(listen),
+        )
     });
     parts.prop_map(
-        |(listen, scheduler, flags, persistence, one_packet)| Service {
+        |(listen, scheduler, flags, persistence, one_packet, more)| Service {
             scheduler,
             flags: SchedulerFlags(flags),
             persistence: persistence.map(|(timeout, mask, sip)| Persistence {
@@ -645,9 +670,47 @@ fn any_service() -> impl Strategy<Value = Service> {
                         ..
                     }
                 ),
+            ..more
+        },
+    )
+}
+
+/// A service with what ipvsadm knows nothing of.
+fn any_more(listen: Listen) -> impl Strategy<Value = Service> {
+    let ways: Vec<ClientAddress> = ClientAddress::NAMES.iter().map(|row| row.1).collect();
+    let list = || prop::collection::vec(any_network(listen.family()), 0..3);
+    let parts = (
+        prop::sample::select(ways),
+        prop::option::of(1..=MAX_TIMEOUT),
+        any::<[bool; 3]>(),
+        (list(), list()),
+    );
+    parts.prop_map(
+        move |(client_address, connection_timeout, set, (block, allow))| Service {
+            client_address,
+            connection_timeout,
+            mss_clamp: set[0],
+            expire_quiescent: set[1],
+            synproxy: set[2],
+            block,
+            allow,
             ..Service::new(listen)
         },
     )
+}
+
+fn any_network(family: Family) -> impl Strategy<Value = Prefix> {
+    (any::<u128>(), 0u8..=128).prop_map(move |(bits, length)| {
+        let (address, length) = match family {
+            Family::V4 => (
+                IpAddr::from(bits.to_be_bytes().first_chunk::<4>().copied().expect("16")),
+                length % 33,
+            ),
+            Family::V6 => (IpAddr::from(bits.to_be_bytes()), length),
+        };
+        let address = Prefix { address, length }.network();
+        Prefix { address, length }
+    })
 }
 
 /// A real server that `-a` can make for the service.
@@ -711,10 +774,16 @@ proptest! {
             ]
         }).collect();
         let bare = Service { reals: Vec::new(), ..service };
-        let settings = crate::command::ServiceSettings {
-            service: bare,
-            extras: Default::default(),
-        };
+        for (list, all) in [(AccessList::Block, &bare.block), (AccessList::Allow, &bare.allow)] {
+            for &network in all {
+                let clients = Clients::Network(network);
+                let entry = AccessEntry { list, listen, clients };
+                commands.push(Command::AddAccess(entry.clone()));
+                commands.push(Command::DeleteAccess(entry));
+            }
+        }
+        // Lists have commands of their own.
+        let settings = Service { block: Vec::new(), allow: Vec::new(), ..bare };
         commands.push(Command::AddService(settings.clone()));
         commands.push(Command::EditService(settings));
         commands.push(Command::DeleteService { listen });

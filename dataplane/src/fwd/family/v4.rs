@@ -35,6 +35,11 @@ impl Family for u32 {
     }
 
     #[inline(always)]
+    fn tos_of_plain(frame: &[u8]) -> Option<u8> {
+        frame.get(15).copied()
+    }
+
+    #[inline(always)]
     fn readdress_plain(frame: &mut [u8], link: Link, ends: plain::Ends<Self>) -> Option<usize> {
         plain::readdress(frame, link.ours, link.next, ends)
     }

@@ -34,6 +34,12 @@ impl Family for u128 {
     }
 
     #[inline(always)]
+    fn tos_of_plain(frame: &[u8]) -> Option<u8> {
+        let &[upper, lower] = frame.get(14..16)?.first_chunk()?;
+        Some(upper << 4 | lower >> 4)
+    }
+
+    #[inline(always)]
     fn readdress_plain(frame: &mut [u8], link: Link, ends: plain::Ends<Self>) -> Option<usize> {
         plain::readdress_v6(frame, link.ours, link.next, ends)
     }
