@@ -70,7 +70,7 @@ fn to_vip(n: u16) -> Packet {
         4 => from.with(tcp(port, 25).syn()),
         5 => from
             .with(tcp(port, 8080).syn())
-            .ttl(1 + u8::from(n % 2 == 0)),
+            .ttl(1 + u8::from(n.is_multiple_of(2))),
         6 => from.with(echo_request(1, n)),
         7 => from.with(tcp(20, 81).syn()),
         _ => from
@@ -107,8 +107,8 @@ fn crowd() -> Bench {
         }
     }
     let mut lan = Vec::new();
-    for n in (0..360).step_by(3) {
-        let real = Ipv4Addr::new(10, 1, 0, 11 + u8::from(n % 2 == 0));
+    for n in (0..360u16).step_by(3) {
+        let real = Ipv4Addr::new(10, 1, 0, 11 + u8::from(n.is_multiple_of(2)));
         let answer = ip(real, client(n)).with(udp(53, 2000 + n / 2));
         lan.push((at(n), rx(&answer)));
         if n == 150 {
