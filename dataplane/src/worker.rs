@@ -33,7 +33,7 @@ use crate::published::Reader;
 use crate::reply::{self, Kind, Reply};
 use crate::sched;
 use crate::services::{HopId, PortView, PuntLimits, Snapshot, Towards};
-use crate::state::State;
+use crate::state::{State, account_end};
 use crate::time::{Clock, Millis};
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
 use crate::walk::Walk;
@@ -186,6 +186,21 @@ impl<P: Port> Worker<P> {
     /// own, between packets.
     pub fn settle(&mut self, now: Millis) {
         self.work(now, u32::MAX);
+    }
+
+    /// Ends what is over at `now`, to the millisecond: so that who asks now is told of nothing
+    /// that has ended. For a driver with a clock of its own, as [`settle`](Self::settle).
+    pub fn end_overdue(&mut self, now: Millis) {
+        let (snapshot, _) = self.reader.edition();
+        let Some(blocks) = snapshot.blocks.get(usize::from(self.me.id.0)) else {
+            return;
+        };
+        let (reals, counters) = (&snapshot.reals, &self.counters);
+        let State { v4, v6, .. } = &mut self.state;
+        v4.expire_exactly(now, |entry| account_end(entry, reals, blocks, counters));
+        v6.expire_exactly(now, |entry| account_end(entry, reals, blocks, counters));
+        let gauges = counters.entries.iter().zip([v4.len(), v6.len()]);
+        gauges.for_each(|(gauge, entries)| gauge.set(entries));
     }
 
     #[inline]

@@ -3,7 +3,9 @@
 use dataplane::conn::{Address, Key};
 use dataplane::owner::{Fields, Steering};
 use wire::ethernet::{self, EtherType};
-use wire::{Protocol, ipv4, ipv6};
+use wire::{ipv4, ipv6};
+
+use crate::flow::Flow;
 
 /// Which worker a frame comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -28,57 +30,37 @@ impl Arrive {
 }
 
 fn hashed(steering: &Steering, bytes: &[u8]) -> Option<u16> {
+    let owner = match Flow::of(bytes) {
+        Some(Flow::V4(key)) => steering.owner(Fields::Tuple, &key),
+        Some(Flow::V6(key)) => steering.owner(Fields::Tuple, &key),
+        None => return by_addresses(steering, bytes),
+    };
+    Some(owner.0)
+}
+
+fn by_addresses(steering: &Steering, bytes: &[u8]) -> Option<u16> {
     let frame = ethernet::Frame::parse(bytes).ok()?;
     match frame.ethertype() {
         EtherType::IPV4 => {
             let ip = ipv4::Packet::parse(frame.payload()).ok()?;
-            let ports = ports(ip.protocol(), ip.payload()).filter(|_| !ip.is_fragment());
-            Some(owner(
-                steering,
-                ip.src().to_bits(),
-                ip.dst().to_bits(),
-                ports,
-            ))
+            Some(between(steering, ip.src().to_bits(), ip.dst().to_bits()))
         }
         EtherType::IPV6 => {
             let ip = ipv6::Packet::parse(frame.payload()).ok()?;
-            let upper = ip.upper().ok()?;
-            let ports = ports(upper.protocol, ip.upper_payload(&upper));
-            let ports = ports.filter(|_| upper.fragment.is_none());
-            Some(owner(
-                steering,
-                ip.src().to_bits(),
-                ip.dst().to_bits(),
-                ports,
-            ))
+            ip.upper().ok()?;
+            Some(between(steering, ip.src().to_bits(), ip.dst().to_bits()))
         }
         _ => None,
     }
 }
 
-fn ports(protocol: Protocol, payload: &[u8]) -> Option<(u16, u16)> {
-    let has_ports = matches!(protocol, Protocol::TCP | Protocol::UDP);
-    let [a, b, c, d] = *payload.first_chunk().filter(|_| has_ports)?;
-    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
-}
-
-fn owner<A: Address>(
-    steering: &Steering,
-    source: A,
-    destination: A,
-    ports: Option<(u16, u16)>,
-) -> u16 {
-    let fields = match ports {
-        Some(_) => Fields::Tuple,
-        None => Fields::Addresses,
-    };
-    let (source_port, destination_port) = ports.unwrap_or_default();
+fn between<A: Address>(steering: &Steering, source: A, destination: A) -> u16 {
     let key = Key {
         source,
         destination,
-        source_port,
-        destination_port,
+        source_port: 0,
+        destination_port: 0,
         protocol: 0,
     };
-    steering.owner(fields, &key).0
+    steering.owner(Fields::Addresses, &key).0
 }

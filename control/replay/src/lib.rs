@@ -10,10 +10,12 @@
 #![forbid(unsafe_code)]
 
 mod arrive;
+mod bursts;
 pub mod capture;
 mod connections;
 mod error;
 mod files;
+mod flow;
 mod frame;
 mod machine;
 mod merge;

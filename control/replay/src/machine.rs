@@ -25,6 +25,7 @@ use crate::Options;
 use crate::arrive::Arrive;
 use crate::connections;
 use crate::error::ReplayError;
+use crate::flow::Flow;
 use crate::frame::{Lane, Pool, Record, Seen};
 use crate::names;
 use crate::time::{Nanos, millis};
@@ -41,6 +42,10 @@ const SHARE: u64 = 10;
 const STRIDE: u64 = 1 << 30;
 /// Milliseconds after which a worker's clock shows the same again.
 const ROUND: u64 = 1 << 32;
+
+/// Said of a restore.
+const NO_STDIN: &str =
+    "-R: a replay's command has no standard input: give the restore's lines a time each";
 
 /// Control and workers.
 pub(crate) struct Machine {
@@ -200,9 +205,20 @@ impl Machine {
         self.estimate_until(target);
     }
 
-    /// How many workers there are.
-    pub(crate) fn workers(&self) -> usize {
-        self.workers.len()
+    /// Whether the frame, which comes to this worker by this port, meets no other worker and
+    /// changes nothing that control knows: then it makes no difference whether others come in
+    /// the same burst.
+    pub(crate) fn may_share_a_burst(&self, worker: u16, port: PortId, bytes: &[u8]) -> bool {
+        Flow::of(bytes).is_some_and(|flow| {
+            let alone = self.workers.len() == 1;
+            alone
+                || flow.stays(
+                    self.engine.snapshot(),
+                    &self.steering,
+                    WorkerId(worker),
+                    port,
+                )
+        })
     }
 
     /// The worker that packet `n` comes to.
@@ -233,7 +249,7 @@ impl Machine {
         self.pool.watch.trace(n, recorder);
         self.give(worker, *port, n, bytes);
         let mut sent = Vec::new();
-        self.turn(worker, &mut sent);
+        self.turn(&[worker], &mut sent);
         let recorder = self.pool.watch.traced();
         let recorder = recorder.expect("put there above, and nobody else takes it");
         let topology = self.engine.topology();
@@ -251,10 +267,12 @@ impl Machine {
         trace::tell(&recorder, &self.engine, &sent)
     }
 
-    /// One turn of the worker, and of the others until nothing is between them. What is sent
+    /// One turn of each of these workers, and of all until nothing is between them. What is sent
     /// goes to `sent`, in order.
-    pub(crate) fn turn(&mut self, worker: u16, sent: &mut Vec<Sent>) {
-        self.turn_of(usize::from(worker), sent);
+    pub(crate) fn turn(&mut self, workers: &[u16], sent: &mut Vec<Sent>) {
+        for &worker in workers {
+            self.turn_of(usize::from(worker), sent);
+        }
         while self.is_between() {
             for worker in 0..self.workers.len() {
                 self.turn_of(worker, sent);
@@ -327,8 +345,12 @@ impl Machine {
         totals
     }
 
-    /// Carries a command out.
+    /// Carries a command out. What is over by now has ended before it.
     pub(crate) fn command(&mut self, words: &[String]) -> Reply {
+        let now = millis(self.now);
+        for worker in &mut self.workers {
+            worker.end_overdue(now);
+        }
         match words {
             [first, ..] if first == "status" => failed("status: only a running sluiced has one"),
             [first, ..] if first == "trace" => failed("trace: not among a replay's commands"),
@@ -344,6 +366,7 @@ impl Machine {
                         ..Reply::default()
                     }
                 }
+                Ok(Command::Restore { .. }) => failed(NO_STDIN),
                 _ => self.ask(words),
             },
         }

@@ -11,6 +11,7 @@ use dataplane::port::PortId;
 use proto::message::Reply;
 
 use crate::Options;
+use crate::bursts::Bursts;
 use crate::error::ReplayError;
 use crate::files::{self, Sent as Output};
 use crate::machine::{Machine, Sent};
@@ -60,6 +61,7 @@ pub fn run<O: Write, E: Write>(options: &Options, stdout: O, stderr: E) -> Resul
         n: 0,
         sent: Vec::new(),
         group: Vec::new(),
+        bursts: Bursts::default(),
     };
     replay.all(&steps)?;
     replay.end()
@@ -139,6 +141,7 @@ struct Replay<O: Write, E> {
     sent: Vec<Sent>,
     /// The ports by which the packets that are being processed came in.
     group: Vec<PortId>,
+    bursts: Bursts,
 }
 
 impl<O: Write, E: Write> Replay<O, E> {
@@ -169,40 +172,35 @@ impl<O: Write, E: Write> Replay<O, E> {
         }
     }
 
-    /// Takes the next packets through: one, or of one port and time as many as a burst has.
+    /// Takes the next packets through: one, or those of one time that come in bursts, one for each
+    /// worker. What might meet another worker, or make control act, goes alone: the packets
+    /// behind it have to see what became of it.
     fn packets(&mut self, at: Nanos) -> Result<(), ReplayError> {
         let first = self.n;
         self.group.clear();
-        let mut worker = 0;
+        self.bursts.clear();
         while let Some((port, bytes)) = self.merge.packet() {
-            let arrival = self.machine.arrival(self.n, bytes);
-            if let Some(&before) = self.group.first()
-                && (before != port || arrival != worker)
-            {
+            let worker = self.machine.arrival(self.n, bytes);
+            let is_shared = self.burst > 1 && self.machine.may_share_a_burst(worker, port, bytes);
+            let has_room = is_shared && self.bursts.take(worker, port, self.burst);
+            if !has_room && !self.group.is_empty() {
                 break;
             }
-            worker = arrival;
             self.machine.give(worker, port, self.n, bytes);
             self.n += 1;
             self.group.push(port);
             self.merge.pass();
-            if self.group.len() >= self.most() || self.merge.at() != Some(at) {
+            if !is_shared {
+                self.bursts.alone(worker);
+                break;
+            }
+            if self.merge.at() != Some(at) {
                 break;
             }
         }
         self.machine.watch(first, self.group.len());
-        self.machine.turn(worker, &mut self.sent);
+        self.machine.turn(self.bursts.workers(), &mut self.sent);
         self.write(at, first)
-    }
-
-    /// Packets that go together at most. Between several workers a burst would change the order in
-    /// which they see each other's packets.
-    fn most(&self) -> usize {
-        if self.machine.workers() > 1 {
-            1
-        } else {
-            self.burst
-        }
     }
 
     /// Writes what was sent, in the order of the packets because of which it was.

@@ -154,7 +154,7 @@ impl<E: Write> Before<E> {
             self.machine.give(worker, port, self.n, bytes);
             self.merge.pass();
             self.machine.watch(self.n, 1);
-            self.machine.turn(worker, &mut Vec::new());
+            self.machine.turn(&[worker], &mut Vec::new());
             self.n += 1;
         }
     }

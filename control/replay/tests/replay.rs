@@ -315,3 +315,74 @@ fn workers_agree_where_the_scheduler_has_no_memory() {
         }
     }
 }
+
+/// Half open for 60 s, gone at 60.5 s to the millisecond: not only with the second's tick.
+#[test]
+fn a_listing_counts_nothing_that_has_ended() {
+    let lists = PORTS.to_owned()
+        + &service("tcp 192.0.2.10:80", "rr", 1)
+        + "[[service]]\nlisten = \"tcp 192.0.2.10:25\"\npersistence = 90\n\
+           [[service.real]]\naddress = \"10.1.0.12\"\n";
+    let mut bench = Bench::new(&lists);
+    let mail = ip(CLIENT, VIP).with(tcp(9, 25).syn());
+    bench.input("wan", &[(500 * MS, rx(&syn(1))), (700 * MS, rx(&mail))]);
+    bench.commands(
+        "0 -Ln\n60.499 -Ln\n60.5 -Ln\n60.5 -Lnc\n60.699 -Ln\n60.7 -Ln\n90.699 -Ln --persistent-conn\n90.7 -Ln --persistent-conn\n",
+    );
+    for workers in [1, 4] {
+        bench.options.workers = workers;
+        let outcome = bench.run();
+        let lines = outcome.lines().into_iter();
+        let said = lines.filter_map(|line| line["stdout"].as_str().map(str::to_owned));
+        let counts = |text: String| {
+            let rows = text.lines().filter(|row| row.contains("-> 10.1.0."));
+            let last = |row: &str| row.split_whitespace().skip(3).collect::<Vec<_>>().join(" ");
+            rows.map(last).collect::<Vec<_>>().join(", ")
+        };
+        let counts: Vec<_> = said.map(counts).collect();
+        // Behind the forwarding method: weight, or templates; active, inactive.
+        let want = [
+            "1 0 0, 1 0 0",
+            "1 1 0, 1 1 0",
+            "1 1 0, 1 0 0",
+            "",
+            "1 1 0, 1 0 0",
+            "1 0 0, 1 0 0",
+            "1 0 0, 0 0 0",
+            "0 0 0, 0 0 0",
+        ];
+        assert_eq!(counts, want, "{workers}");
+    }
+}
+
+#[test]
+fn what_a_replay_has_no_use_for_is_refused_in_one_line() {
+    let mut bench = Bench::new(&web());
+    let no_stdin = "sluice: -R: a replay's command has no standard input: \
+                    give the restore's lines a time each\n";
+    let no_names = "illegal virtual server address[:port] specified\n";
+    let cases = [
+        ("-R", no_stdin),
+        ("--restore --atomic", no_stdin),
+        ("status", "sluice: status: only a running sluiced has one\n"),
+        ("trace x", "sluice: trace: not among a replay's commands\n"),
+        ("-A -t localhost:80", no_names),
+        ("-A -t 192.0.2.9:http", no_names),
+        (
+            "sysctl drop_entry=7",
+            "sluice: sysctl drop_entry: 7 is not in 0..=3\n",
+        ),
+    ];
+    let script: String = cases
+        .iter()
+        .map(|(words, _)| format!("0 {words}\n"))
+        .collect();
+    bench.commands(&script);
+    let outcome = bench.run();
+    for (line, (words, want)) in outcome.lines().iter().zip(cases) {
+        assert_eq!(line["command"], words);
+        assert_eq!(line["stderr"], want, "{words}");
+        assert_eq!(line["exit"], 2, "{words}");
+    }
+    assert_eq!(outcome.error, None);
+}

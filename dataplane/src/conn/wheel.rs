@@ -69,6 +69,14 @@ impl Wheel {
         }
     }
 
+    /// The entries of the slot that comes up next: whatever is over before its tick is among
+    /// them, once [`due`](Self::due) has nothing more.
+    pub fn coming<'e, A>(&self, entries: &'e [Entry<A>]) -> impl Iterator<Item = u32> + 'e {
+        let some = |slot| (slot != NIL).then_some(slot);
+        let next = move |&slot: &u32| some(entries[slot as usize].next);
+        std::iter::successors(some(self.heads[self.at as usize]), next)
+    }
+
     /// The next entry whose slot has come up by `now`, still on its list; `None` when there
     /// is none for now. Moves on by at most `ticks` empty slots and takes them off the budget.
     pub fn due(&mut self, now: Millis, ticks: &mut u32) -> Option<u32> {

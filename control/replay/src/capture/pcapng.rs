@@ -21,6 +21,8 @@ const OFFSET: u16 = 14;
 /// Octets of a block at most that has to be in memory at once: a packet with its options.
 const LONGEST_BLOCK: usize = 2 * LONGEST;
 
+const LENGTHS_DIFFER: &str = "a block whose two lengths differ";
+
 /// The section that is being read.
 #[derive(Default)]
 pub(super) struct Section {
@@ -82,7 +84,7 @@ impl Section {
             let bytes = whole(stream, length, (packet, at))?;
             let (record, body) = (bytes.len(), &bytes[8..bytes.len() - 4]);
             if self.order.u32(bytes, record - 4) != length {
-                let what = "a block whose two lengths differ".to_owned();
+                let what = LENGTHS_DIFFER.to_owned();
                 return Err(CaptureError::Damaged { packet, at, what });
             }
             let place = (packet, at);
@@ -125,14 +127,19 @@ impl Section {
         length: u32,
         (packet, at): (u64, u64),
     ) -> Result<(), CaptureError> {
-        if (length as usize) < AROUND {
-            let what = format!("a block of {length} octets");
-            return Err(CaptureError::Damaged { packet, at, what });
+        let damaged = |what| Err(CaptureError::Damaged { packet, at, what });
+        if (length as usize) < AROUND || !length.is_multiple_of(4) {
+            return damaged(format!("a block of {length} octets"));
         }
-        if stream.skip(u64::from(length))? < u64::from(length) {
+        let body = u64::from(length) - 4;
+        if stream.skip(body)? < body {
             return Err(CaptureError::Truncated { packet, at });
         }
-        Ok(())
+        match stream.want(4)? {
+            end if end.len() < 4 => Err(CaptureError::Truncated { packet, at }),
+            end if self.order.u32(end, 0) != length => damaged(LENGTHS_DIFFER.to_owned()),
+            _ => Ok(stream.skip(4).map(drop)?),
+        }
     }
 
     /// Takes a block in; a packet's time and place in the block's body.
@@ -206,7 +213,7 @@ fn whole<R: Read>(
     (packet, at): (u64, u64),
 ) -> Result<&[u8], CaptureError> {
     let size = length as usize;
-    if !(AROUND..=LONGEST_BLOCK).contains(&size) {
+    if !(AROUND..=LONGEST_BLOCK).contains(&size) || !size.is_multiple_of(4) {
         let what = format!("a block of {length} octets");
         return Err(CaptureError::Damaged { packet, at, what });
     }
