@@ -1,7 +1,7 @@
 //! Addresses of ours that somebody else says are his (RFC 5227 section 2.4; for IPv6 the same).
 //!
 //! A held address is ours to keep, so we defend it: an announcement sets the neighbours' caches
-//! right, but only one in [`DEFEND_EVERY_MS`], or two directors with the same fault would shout
+//! right, but only one in `DEFEND_EVERY_MS`, or two directors with the same fault would shout
 //! at each other for ever. The operator is told as often.
 
 use std::collections::BTreeMap;

@@ -77,7 +77,7 @@ enum Chosen {
     /// Shows or sets IPVS's tunables while the daemon runs.
     ///
     /// Without words all that do something, as `name = value`. Setting one needs root, and lasts until the
-    /// daemon ends: the file's [sysctl] is for good.
+    /// daemon ends: the file's `[sysctl]` is for good.
     Sysctl {
         /// Which tunable, as the kernel names it (with or without `net.ipv4.vs.`), and its new value.
         #[arg(value_name = "NAME[=VALUE]")]

@@ -70,7 +70,8 @@ fn check(filter: &str) -> Result<(), String> {
     let alone = filter.split(',').filter(|part| !part.contains('='));
     match alone
         .into_iter()
-        .find(|word| word.parse::<LevelFilter>().is_err())
+        // Nothing at all would parse: as a level.
+        .find(|word| word.is_empty() || word.parse::<LevelFilter>().is_err())
     {
         None => Ok(()),
         Some(word) => Err(format!(
