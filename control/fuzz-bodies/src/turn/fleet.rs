@@ -37,6 +37,8 @@ pub(crate) struct Fleet {
     pub(crate) pool: Pool,
     /// What was sent last, and by which port.
     pub(crate) sent: VecDeque<(PortId, Vec<u8>)>,
+    /// The frame that came in last, and the port it came by.
+    pub(crate) last: Option<(PortId, Vec<u8>)>,
     /// Flags of every frame that comes in, beside its own.
     pub(crate) flags: u8,
     /// Stands for everything that was sent.
@@ -87,6 +89,7 @@ impl Fleet {
             counters,
             pool,
             sent: VecDeque::new(),
+            last: None,
             flags: 0,
             digest: DefaultHasher::new(),
             neighbours_answer: true,
@@ -108,6 +111,7 @@ impl Fleet {
         hash: Option<u32>,
         flags: RxFlags,
     ) {
+        self.last = Some((port, bytes.to_vec()));
         let flags = RxFlags(flags.0 | self.flags);
         let frame = self.pool.frame(bytes, hash, flags);
         self.lane(worker, port).give(frame);

@@ -82,7 +82,8 @@ fn step(fleet: &mut Fleet, input: &mut Input<'_>) {
     let worker = input.below(fleet.workers.len());
     match input.below(32) {
         0..=9 => receive(fleet, worker, input),
-        10..=15 => answer(fleet, worker, input),
+        10..=13 => answer(fleet, worker, input),
+        14 | 15 => again(fleet, worker, input),
         16 => repeat(fleet, worker, input),
         17 | 18 => fleet.turn(worker),
         19 => drain(fleet),
@@ -138,6 +139,14 @@ fn answer(fleet: &mut Fleet, worker: usize, input: &mut Input<'_>) {
     };
     if let Some(bytes) = packets::answer(&frame, input) {
         give(fleet, worker, port, &bytes, input);
+        fleet.turn(worker);
+    }
+}
+
+/// What came in last comes in again, by the same port and to whatever worker.
+fn again(fleet: &mut Fleet, worker: usize, input: &mut Input<'_>) {
+    if let Some((port, frame)) = fleet.last.clone() {
+        give(fleet, worker, port, &frame, input);
         fleet.turn(worker);
     }
 }
