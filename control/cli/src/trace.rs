@@ -3,38 +3,34 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use proto::command::Command;
 use proto::errors::{EXIT_OK, Failure};
-use proto::names::Numeric;
 use proto::packet::Packet;
 use replay::{Arrive, TraceOptions, Which};
 
-use crate::call::send;
-use crate::invocation::Invocation;
 use crate::output::{err, out};
 
 /// The words of a trace.
 #[derive(Debug, Args)]
 pub(crate) struct Words {
-    /// The configuration, as sluiced reads it; without it the running sluiced is asked.
+    /// The configuration, as sluiced reads it.
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: PathBuf,
     /// A capture that is replayed first, and the port that it comes in by (the first, if none is
     /// named).
-    #[arg(long = "in", value_name = "[PORT=]CAPTURE", value_parser = input, requires = "config")]
+    #[arg(long = "in", value_name = "[PORT=]CAPTURE", value_parser = input)]
     inputs: Vec<(Option<String>, PathBuf)>,
     /// The packet of the captures to trace, counted from 0.
     #[arg(long, value_name = "N", requires = "inputs", conflicts_with = "words")]
     packet: Option<u64>,
     /// Lines `SECONDS arguments`, as replay takes them.
-    #[arg(long, value_name = "FILE", requires = "config")]
+    #[arg(long, value_name = "FILE")]
     commands: Option<PathBuf>,
     /// Workers, whatever the configuration says.
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "config",
+    #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=128))]
     workers: u16,
     /// Fixes every random choice.
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "config")]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// One line of JSON.
     #[arg(long)]
@@ -61,31 +57,22 @@ fn input(text: &str) -> Result<(Option<String>, PathBuf), String> {
 /// Traces; gives the exit code.
 ///
 /// # Errors
-/// Words that make no packet, or no daemon.
-pub(crate) fn run(words: Words, invocation: &Invocation) -> Result<u8, Failure> {
+/// Words that make no packet.
+pub(crate) fn run(words: Words) -> Result<u8, Failure> {
     let which = match words.packet {
         Some(n) => Which::Captured(n),
         None => Which::Made(read(&words.words)?),
     };
-    match (words.config, which) {
-        (Some(config), which) => {
-            let options = TraceOptions {
-                config,
-                inputs: words.inputs,
-                which,
-                commands: words.commands,
-                workers: words.workers,
-                arrive: Arrive::Rss,
-                seed: words.seed,
-            };
-            Ok(offline(&options, words.json))
-        }
-        (None, Which::Made(packet)) => {
-            let json = words.json;
-            send(invocation, &Command::Trace { packet, json }, "", &Numeric)
-        }
-        (None, Which::Captured(_)) => Err(Failure::usage("sluice: trace: --packet needs --config")),
-    }
+    let options = TraceOptions {
+        config: words.config,
+        inputs: words.inputs,
+        which,
+        commands: words.commands,
+        workers: words.workers,
+        arrive: Arrive::Rss,
+        seed: words.seed,
+    };
+    Ok(offline(&options, words.json))
 }
 
 fn read(words: &[String]) -> Result<Packet, Failure> {

@@ -377,3 +377,23 @@ fn an_unknown_word_is_refused() {
     assert_eq!(exit, 2);
     assert!(stderr.contains("unrecognized subcommand"), "{stderr}");
 }
+
+#[test]
+fn a_trace_is_of_a_configuration() {
+    let place = Place::with_daemon();
+    let packet = "tcp 198.51.100.7:40000 > 192.0.2.10:80";
+    for options in ["", "--json", "--seed 1"] {
+        let (exit, stdout, stderr) = place.said(&format!("sluice trace {options} {packet}"), "");
+        assert_eq!((exit, stdout.as_str()), (2, ""), "{options}");
+        assert!(
+            stderr.contains("not provided:\n  --config <FILE>\n"),
+            "{stderr}"
+        );
+    }
+    let (exit, _, stderr) = place.said(&format!("sluice trace --config nowhere {packet}"), "");
+    assert!(
+        exit == 2 && stderr.starts_with("sluice: nowhere: "),
+        "{stderr}"
+    );
+    assert_eq!(place.asked(), [""; 0]);
+}

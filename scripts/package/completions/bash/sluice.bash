@@ -95,7 +95,7 @@ _sluice() {
 
     case "${cmd}" in
         sluice)
-            opts="-A -E -D -C -a -e -d -L -S -R -Z -P -Q -G -U -V -B -O -Y -W -h -v -t -u -f -6 -s -b -p -M -o -r -g -i -m -w -x -y -c -n -X -z -F -k -2 -j --socket --add-service --edit-service --delete-service --clear --add-server --edit-server --delete-server --list --save --restore --zero --set --start-daemon --stop-daemon --add-laddr --del-laddr --get-laddr --add-blklst --del-blklst --get-blklst --add-whtlst --del-whtlst --get-whtlst --help --version --tcp-service --udp-service --sctp-service --fwmark-service --ipv6 --scheduler --sched-flags --persistent --netmask --pe --ops --real-server --gatewaying --ipip --masquerading --fullnat --weight --u-threshold --l-threshold --tun-type --tun-port --tun-nocsum --tun-csum --tun-remcsum --connection --numeric --stats --rate --thresholds --persistent-conn --tun-info --exact --timeout --daemon --sort --nosort --mcast-interface --syncid --sync-maxlen --mcast-group --mcast-port --mcast-ttl --laddr --ifname --blklst --whtlst --synproxy --conn-timeout --proxy-protocol --expire-quiescent --atomic status proc log sysctl check reload diff neigh save replay trace help"
+            opts="-A -E -D -C -a -e -d -L -S -R -Z -P -Q -G -U -V -B -O -Y -W -h -v -t -u -f -6 -s -b -p -M -o -r -g -i -m -w -x -y -c -n -X -z -F -k -2 -j --socket --add-service --edit-service --delete-service --clear --add-server --edit-server --delete-server --list --save --restore --zero --set --start-daemon --stop-daemon --add-laddr --del-laddr --get-laddr --add-blklst --del-blklst --get-blklst --add-whtlst --del-whtlst --get-whtlst --help --version --tcp-service --udp-service --sctp-service --fwmark-service --ipv6 --scheduler --sched-flags --persistent --netmask --pe --ops --real-server --gatewaying --ipip --masquerading --fullnat --weight --u-threshold --l-threshold --tun-type --tun-port --tun-nocsum --tun-csum --tun-remcsum --connection --numeric --stats --rate --thresholds --persistent-conn --tun-info --exact --timeout --daemon --sort --nosort --mcast-interface --syncid --sync-maxlen --mcast-group --mcast-port --mcast-ttl --laddr --ifname --blklst --whtlst --synproxy --conn-timeout --proxy-protocol --expire-quiescent --client-address --mss-clamp --atomic status proc log sysctl check reload diff neigh save replay trace help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -286,6 +286,10 @@ _sluice() {
                     return 0
                     ;;
                 --proxy-protocol)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-address)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

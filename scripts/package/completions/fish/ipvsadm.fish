@@ -28,6 +28,7 @@ complete -c ipvsadm -s 2 -l whtlst -d 'whtlst' -r
 complete -c ipvsadm -s j -l synproxy -d 'synproxy' -r
 complete -c ipvsadm -l conn-timeout -d 'conn timeout' -r
 complete -c ipvsadm -l proxy-protocol -d 'proxy protocol' -r
+complete -c ipvsadm -l client-address -d 'client address' -r
 complete -c ipvsadm -s A -l add-service -d 'add a service'
 complete -c ipvsadm -s E -l edit-service -d 'replace all its settings'
 complete -c ipvsadm -s D -l delete-service -d 'remove it and its real servers'
@@ -73,4 +74,5 @@ complete -c ipvsadm -l daemon -d 'daemon'
 complete -c ipvsadm -l sort -d 'sort'
 complete -c ipvsadm -l nosort -d 'newest real server first'
 complete -c ipvsadm -l expire-quiescent -d 'expire quiescent'
+complete -c ipvsadm -l mss-clamp -d 'mss clamp'
 complete -c ipvsadm -l atomic -d 'atomic'

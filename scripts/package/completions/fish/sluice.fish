@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_sluice_global_optspecs
-    string join \n socket= A/add-service E/edit-service D/delete-service C/clear a/add-server e/edit-server d/delete-server L/list S/save R/restore Z/zero set start-daemon= stop-daemon= P/add-laddr Q/del-laddr G/get-laddr U/add-blklst V/del-blklst B/get-blklst O/add-whtlst Y/del-whtlst W/get-whtlst h/help v/version t/tcp-service= u/udp-service= sctp-service= f/fwmark-service= 6/ipv6 s/scheduler= b/sched-flags= p/persistent= M/netmask= pe= o/ops r/real-server= g/gatewaying i/ipip m/masquerading fullnat w/weight= x/u-threshold= y/l-threshold= tun-type= tun-port= tun-nocsum tun-csum tun-remcsum c/connection n/numeric stats rate thresholds persistent-conn tun-info X/exact timeout daemon sort nosort mcast-interface= syncid= sync-maxlen= mcast-group= mcast-port= mcast-ttl= z/laddr= F/ifname= k/blklst= 2/whtlst= j/synproxy= conn-timeout= proxy-protocol= expire-quiescent atomic
+    string join \n socket= A/add-service E/edit-service D/delete-service C/clear a/add-server e/edit-server d/delete-server L/list S/save R/restore Z/zero set start-daemon= stop-daemon= P/add-laddr Q/del-laddr G/get-laddr U/add-blklst V/del-blklst B/get-blklst O/add-whtlst Y/del-whtlst W/get-whtlst h/help v/version t/tcp-service= u/udp-service= sctp-service= f/fwmark-service= 6/ipv6 s/scheduler= b/sched-flags= p/persistent= M/netmask= pe= o/ops r/real-server= g/gatewaying i/ipip m/masquerading fullnat w/weight= x/u-threshold= y/l-threshold= tun-type= tun-port= tun-nocsum tun-csum tun-remcsum c/connection n/numeric stats rate thresholds persistent-conn tun-info X/exact timeout daemon sort nosort mcast-interface= syncid= sync-maxlen= mcast-group= mcast-port= mcast-ttl= z/laddr= F/ifname= k/blklst= 2/whtlst= j/synproxy= conn-timeout= proxy-protocol= expire-quiescent client-address= mss-clamp atomic
 end
 
 function __fish_sluice_needs_command
@@ -55,6 +55,7 @@ complete -c sluice -n "__fish_sluice_needs_command" -s 2 -l whtlst -d 'whtlst' -
 complete -c sluice -n "__fish_sluice_needs_command" -s j -l synproxy -d 'synproxy' -r
 complete -c sluice -n "__fish_sluice_needs_command" -l conn-timeout -d 'conn timeout' -r
 complete -c sluice -n "__fish_sluice_needs_command" -l proxy-protocol -d 'proxy protocol' -r
+complete -c sluice -n "__fish_sluice_needs_command" -l client-address -d 'client address' -r
 complete -c sluice -n "__fish_sluice_needs_command" -s A -l add-service -d 'add a service'
 complete -c sluice -n "__fish_sluice_needs_command" -s E -l edit-service -d 'replace all its settings'
 complete -c sluice -n "__fish_sluice_needs_command" -s D -l delete-service -d 'remove it and its real servers'
@@ -100,6 +101,7 @@ complete -c sluice -n "__fish_sluice_needs_command" -l daemon -d 'daemon'
 complete -c sluice -n "__fish_sluice_needs_command" -l sort -d 'sort'
 complete -c sluice -n "__fish_sluice_needs_command" -l nosort -d 'newest real server first'
 complete -c sluice -n "__fish_sluice_needs_command" -l expire-quiescent -d 'expire quiescent'
+complete -c sluice -n "__fish_sluice_needs_command" -l mss-clamp -d 'mss clamp'
 complete -c sluice -n "__fish_sluice_needs_command" -l atomic -d 'atomic'
 complete -c sluice -n "__fish_sluice_needs_command" -f -a "status" -d 'Shows workers, ports, neighbours and counters'
 complete -c sluice -n "__fish_sluice_needs_command" -f -a "proc" -d 'Shows what the kernel\'s IPVS shows in its files of /proc/net'
@@ -111,7 +113,7 @@ complete -c sluice -n "__fish_sluice_needs_command" -f -a "diff" -d 'Shows where
 complete -c sluice -n "__fish_sluice_needs_command" -f -a "neigh" -d 'Shows who is where on our links: MAC, state, age, frames that wait, who sends there'
 complete -c sluice -n "__fish_sluice_needs_command" -f -a "save" -d 'Prints the running state as a configuration'
 complete -c sluice -n "__fish_sluice_needs_command" -f -a "replay" -d 'Takes captures through the data plane, offline: no NIC, no root, the same result each time'
-complete -c sluice -n "__fish_sluice_needs_command" -f -a "trace" -d 'Follows one packet step by step, and says why each is taken: `sluice trace \'tcp 192.0.2.7:40000 > 10.0.0.1:80\'`'
+complete -c sluice -n "__fish_sluice_needs_command" -f -a "trace" -d 'Follows one packet step by step, and says why each is taken: `sluice trace --config lb.toml \'tcp 192.0.2.7:40000 > 10.0.0.1:80\'`'
 complete -c sluice -n "__fish_sluice_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sluice -n "__fish_sluice_using_subcommand status" -l socket -d 'Where sluiced listens' -r -F
 complete -c sluice -n "__fish_sluice_using_subcommand status" -l json -d 'As JSON, for programs'
@@ -141,7 +143,7 @@ complete -c sluice -n "__fish_sluice_using_subcommand replay" -l burst -d 'Frame
 complete -c sluice -n "__fish_sluice_using_subcommand replay" -l seed -d 'Fixes every random choice' -r
 complete -c sluice -n "__fish_sluice_using_subcommand replay" -l socket -d 'Where sluiced listens' -r -F
 complete -c sluice -n "__fish_sluice_using_subcommand replay" -l json -d 'A line of JSON for each packet and command, on standard output'
-complete -c sluice -n "__fish_sluice_using_subcommand trace" -l config -d 'The configuration, as sluiced reads it; without it the running sluiced is asked' -r -F
+complete -c sluice -n "__fish_sluice_using_subcommand trace" -l config -d 'The configuration, as sluiced reads it' -r -F
 complete -c sluice -n "__fish_sluice_using_subcommand trace" -l in -d 'A capture that is replayed first, and the port that it comes in by (the first, if none is named)' -r
 complete -c sluice -n "__fish_sluice_using_subcommand trace" -l packet -d 'The packet of the captures to trace, counted from 0' -r
 complete -c sluice -n "__fish_sluice_using_subcommand trace" -l commands -d 'Lines `SECONDS arguments`, as replay takes them' -r -F
@@ -159,5 +161,5 @@ complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_
 complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_subcommand_from status proc log sysctl check reload diff neigh save replay trace help" -f -a "neigh" -d 'Shows who is where on our links: MAC, state, age, frames that wait, who sends there'
 complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_subcommand_from status proc log sysctl check reload diff neigh save replay trace help" -f -a "save" -d 'Prints the running state as a configuration'
 complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_subcommand_from status proc log sysctl check reload diff neigh save replay trace help" -f -a "replay" -d 'Takes captures through the data plane, offline: no NIC, no root, the same result each time'
-complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_subcommand_from status proc log sysctl check reload diff neigh save replay trace help" -f -a "trace" -d 'Follows one packet step by step, and says why each is taken: `sluice trace \'tcp 192.0.2.7:40000 > 10.0.0.1:80\'`'
+complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_subcommand_from status proc log sysctl check reload diff neigh save replay trace help" -f -a "trace" -d 'Follows one packet step by step, and says why each is taken: `sluice trace --config lb.toml \'tcp 192.0.2.7:40000 > 10.0.0.1:80\'`'
 complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_subcommand_from status proc log sysctl check reload diff neigh save replay trace help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
