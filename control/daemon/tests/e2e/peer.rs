@@ -4,8 +4,8 @@
 //! ```text
 //! udp-server ADDRESS NAME     answers each datagram with NAME and the sender's address
 //! udp-client ADDRESS COUNT    that many datagrams, each from a port of its own; prints answers
-//! udp-flow ADDRESS COUNT      that many flows, a datagram every 2 ms on one after the other until its
-//!                             input ends: prints how many were sent, how many answered, and how
+//! udp-flow ADDRESS COUNT      that many flows that were answered once, then a datagram every 2 ms on
+//!                             one after the other until its input ends: prints how many were sent, how many answered, and how
 //!                             many answers came from another server than the flow's first
 //! decapsulate ADDRESS TUN     unwraps what comes from ADDRESS and gives it to that device; see
 //!                             [`tunnel`]
@@ -127,6 +127,19 @@ impl Flow {
         self.socket.send(b"who").map(drop)
     }
 
+    /// Waits for the first answer, so that there is a connection.
+    fn establish(&mut self) -> std::io::Result<()> {
+        self.send()?;
+        for _ in 0..2_000 {
+            self.receive();
+            if self.server.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(std::io::Error::other("a flow's first datagram is lost"))
+    }
+
     /// Takes the answers that are there.
     fn receive(&mut self) {
         let mut buffer = [0; 2048];
@@ -142,6 +155,9 @@ impl Flow {
 fn udp_flow(address: &str, count: usize) -> std::io::Result<()> {
     let open = |_| Flow::open(address);
     let mut flows = (0..count).map(open).collect::<Result<Vec<_>, _>>()?;
+    for flow in &mut flows {
+        flow.establish()?;
+    }
     say_ready()?;
     let told = std::thread::spawn(|| std::io::stdin().read_to_end(&mut Vec::new()));
     for at in (0..count).cycle() {
