@@ -329,20 +329,36 @@ fn numbers_are_kept_across_edits_and_begin_anew_with_zero() {
     );
 }
 
+/// How long a change takes, at the median.
+fn a_command(director: &Director) -> Duration {
+    let mut taken: Vec<_> = (0..31)
+        .map(|n| {
+            let began = Instant::now();
+            let scheduler = ["wrr", "rr"][n % 2];
+            let line = format!("-E -u 192.0.2.10:53 -s {scheduler}");
+            assert_eq!(director.ask(&line), ["exit 0"]);
+            began.elapsed()
+        })
+        .collect();
+    taken.sort_unstable();
+    taken[15]
+}
+
 /// Ten clients ask for everything and take nothing; commands and another listing go on.
 #[test]
 fn slow_readers_delay_nobody() {
     let director = Director::start(30_000);
     director.wait_for(30_000);
+    let before = a_command(&director);
     let slow: Vec<_> = (0..10).map(|_| director.send("-Lnc")).collect();
     thread::sleep(Duration::from_millis(300));
-    let began = Instant::now();
-    for _ in 0..20 {
-        assert_eq!(director.ask("-E -u 192.0.2.10:53 -s wrr"), ["exit 0"]);
-        assert_eq!(director.ask("-E -u 192.0.2.10:53 -s rr"), ["exit 0"]);
-    }
-    let each = began.elapsed() / 40;
-    assert!(each < Duration::from_millis(50), "{each:?} a command");
+    let beside = a_command(&director);
+    // Against itself, not against the clock: the machine may be busy with other things.
+    let most = before * 4 + Duration::from_millis(20);
+    assert!(
+        beside < most,
+        "{before:?} a command without them, {beside:?} with"
+    );
     assert_eq!(director.ask("-Lnc").len(), 30_003);
     // And each of them still gets all of it.
     for mut reader in slow.into_iter().take(2) {
