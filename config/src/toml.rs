@@ -12,6 +12,7 @@
 
 mod check;
 mod dataplane;
+mod device;
 mod network;
 mod report;
 mod service;
@@ -44,6 +45,9 @@ pub struct Loaded {
     /// What is legal but not done by this version. If there is any, the configuration must
     /// be refused: nothing is imitated.
     pub not_built: Vec<Message>,
+    /// Devices that DPDK will most probably refuse. It has the last word: for who asks what is
+    /// wrong with a file, not for who starts with it.
+    pub devices: Vec<Message>,
 }
 
 /// Reads the file at `path`.
@@ -129,6 +133,7 @@ fn root(root: Table<'_>, report: &mut Report<'_>) -> Config {
     let marks = network::marks(&root, report);
     let services = service::services(&root, report);
     check::ports(&ports, report);
+    device::doubts(&ports, report);
     check::routes(&routes, &ports, report);
     check::neighbours(&neighbours, &ports, report);
     check::vips(&vips, &ports, report);

@@ -144,6 +144,12 @@ impl<K: Clone + Eq + Hash> Arena<K> {
         self.slots.iter().filter(trashed).count()
     }
 
+    /// Places in the queue of the trash, those of slots that were revived too: after so many
+    /// looks of [`Arena::sweep`] everything was looked at.
+    pub fn queued(&self) -> usize {
+        self.trash.len()
+    }
+
     /// How many slots there are, of every kind: all slots are below this.
     pub fn size(&self) -> u32 {
         u32::try_from(self.slots.len()).expect("memory ends before 2^32 slots")

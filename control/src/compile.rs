@@ -958,6 +958,11 @@ impl Compiler {
         }
     }
 
+    /// How many looks at slots of each kind are a whole round of [`Compiler::sweep`].
+    pub fn trash_queued(&self) -> usize {
+        self.reals.queued().max(self.services.queued())
+    }
+
     fn forget_real(&mut self, slot: u32, listen: &Listen, endpoint: &Endpoint) {
         if let Some(&real) = self.snapshot.reals.get(slot) {
             self.release_hop_of(&real.forwarder);

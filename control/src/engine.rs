@@ -50,7 +50,7 @@ use job::Job;
 
 /// The name that messages about a call's words use.
 const PROGRAM: &str = "ipvsadm";
-/// Trashed slots looked at in one go.
+/// Trashed slots of each kind looked at in one go.
 const SWEEP: usize = 1024;
 /// Services and real servers whose rates are estimated in one go.
 const ESTIMATE: u32 = 4096;
@@ -79,6 +79,8 @@ pub struct Engine {
     loaded: Arc<Config>,
     /// Where it is.
     file: Option<PathBuf>,
+    /// Trashed slots that this round still has to look at.
+    to_sweep: usize,
     /// What takes more than a turn.
     job: Option<Job>,
     /// Of each worker's tables.
@@ -139,6 +141,7 @@ impl Engine {
             zeroes: Vec::new(),
             loaded: Arc::new(config.clone()),
             file: None,
+            to_sweep: 0,
             job: None,
             capacity: Capacity([
                 config.dataplane.connections,
@@ -382,6 +385,7 @@ impl Engine {
             stderr,
             data: None,
             generation: self.generation(),
+            line: None,
         };
         Answer {
             reply,
@@ -1017,12 +1021,13 @@ impl Engine {
         all.filter_map(group).collect()
     }
 
-    /// Frees what nobody needs any more: old snapshots, slots without connections, fields that
-    /// no connection was made under, clients that don't answer.
+    /// Frees what nobody needs any more: old snapshots, fields that no connection was made under,
+    /// clients that don't answer; and begins a round through the trash, which
+    /// [`Engine::sweep_trash`] goes on with.
     pub fn sweep(&mut self, now: Instant) {
         self.publisher.reclaim();
         let seen = self.publisher.slowest();
-        self.compiler.sweep(SWEEP, seen);
+        self.to_sweep = self.compiler.trash_queued();
         self.unpublished |= self.compiler.settle_edited(seen);
         self.unpublished |= self.compiler.widen(&self.topology, now);
         let (ready, changed) = self.compiler.forget_fields(seen);
@@ -1035,6 +1040,17 @@ impl Engine {
         });
         gone.iter().for_each(|neighbour| self.part(neighbour));
         self.follow_wants(now);
+    }
+
+    /// Frees slots without connections, looking at a bounded number of them; says whether this
+    /// round has more to look at.
+    pub fn sweep_trash(&mut self) -> bool {
+        let some = self.to_sweep.min(SWEEP);
+        if some > 0 {
+            self.compiler.sweep(some, self.publisher.slowest());
+            self.to_sweep -= some;
+        }
+        self.to_sweep > 0
     }
 
     /// Two seconds went by: rates are to be estimated anew, by [`Engine::estimate`].

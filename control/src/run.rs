@@ -391,6 +391,7 @@ impl Control {
                 self.engine.set_groups(self.kernel.groups());
             }
         }
+        self.more |= self.engine.sweep_trash();
         self.engine.tick(now);
     }
 

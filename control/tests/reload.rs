@@ -375,6 +375,8 @@ fn an_atomic_restore_is_all_or_nothing() {
         let generation = daemon.generation();
         let reply = daemon.ask(&["-R", "--atomic"], lines);
         assert_eq!((reply.stderr.as_str(), reply.exit), (want, exit));
+        let line = reply.line.map(|line| format!("line {line}: "));
+        assert!(want.starts_with(&line.expect("it has one")), "{want}");
         assert_eq!(daemon.saved(), before, "{lines}");
         assert_eq!(daemon.generation(), generation, "nothing is published");
         let timeouts = daemon.ask(&["-L", "--timeout"], "").stdout;

@@ -85,6 +85,37 @@ fn a_restore_is_many_steps_and_one_publish() {
     assert!(reader.refresh().index.is_empty());
 }
 
+/// However much was taken away, the next look at the trash frees it, a bounded part at a time.
+#[test]
+fn the_trash_is_emptied_in_one_round_of_many_steps() {
+    let (mut engine, mut reader) = engine();
+    for (words, stdin) in [("-R", lines(300)), ("-C", String::new())] {
+        let begun = engine.begin(&ROOT, request(&[words], stdin), 0, |_, _| String::new());
+        assert!(begun.is_none(), "it takes more than a turn");
+        work(&mut engine, |_| {});
+    }
+    let reals = 300 * REALS;
+    assert_eq!(engine.real_counts(), (0, reals));
+    engine.sweep(1_000);
+    assert!(engine.sweep_trash(), "it takes more than a step");
+    assert_eq!(
+        engine.real_counts(),
+        (0, reals),
+        "a worker may still use it"
+    );
+    while engine.sweep_trash() {}
+    reader.refresh();
+    engine.sweep(2_000);
+    let mut steps = 1;
+    while engine.sweep_trash() {
+        let left = engine.real_counts().1;
+        assert_eq!(left, reals - steps * 1024, "after {steps} steps");
+        steps += 1;
+    }
+    assert_eq!((engine.real_counts(), steps), ((0, 0), 3));
+    assert!(!engine.sweep_trash(), "nothing more until the next look");
+}
+
 /// `cargo test --release -p control --test steps -- --ignored --nocapture`
 #[test]
 #[ignore = "prints how long ten thousand services take"]

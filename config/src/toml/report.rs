@@ -17,6 +17,7 @@ pub(super) struct Report<'t> {
     errors: Vec<(usize, String)>,
     warnings: Vec<(usize, String)>,
     not_built: Vec<(usize, String)>,
+    devices: Vec<(usize, String)>,
 }
 
 impl<'t> Report<'t> {
@@ -29,6 +30,7 @@ impl<'t> Report<'t> {
             errors: Vec::new(),
             warnings: Vec::new(),
             not_built: Vec::new(),
+            devices: Vec::new(),
         }
     }
 
@@ -38,6 +40,11 @@ impl<'t> Report<'t> {
 
     pub(super) fn warn(&mut self, at: usize, text: impl Display) {
         self.warnings.push((at, text.to_string()));
+    }
+
+    /// Something about a device that DPDK will say, too.
+    pub(super) fn doubt(&mut self, at: usize, text: impl Display) {
+        self.devices.push((at, text.to_string()));
     }
 
     /// Notes the feature at this place if this version does not do it.
@@ -60,10 +67,12 @@ impl<'t> Report<'t> {
         }
         let warnings = std::mem::take(&mut self.warnings);
         let not_built = std::mem::take(&mut self.not_built);
+        let devices = std::mem::take(&mut self.devices);
         Ok(Loaded {
             config,
             warnings: self.messages(warnings),
             not_built: self.messages(not_built),
+            devices: self.messages(devices),
         })
     }
 

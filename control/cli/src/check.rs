@@ -22,11 +22,14 @@ fn verdict(path: &Path, loaded: &Loaded) -> u8 {
     for warning in &loaded.warnings {
         err(&format!("{}: warning: {}\n", warning.at, warning.text));
     }
-    for message in &loaded.not_built {
+    for message in loaded.devices.iter().chain(&loaded.not_built) {
         err(&format!("{message}\n"));
     }
     if !loaded.not_built.is_empty() {
         return EXIT_USAGE;
+    }
+    if !loaded.devices.is_empty() {
+        return EXIT_NEGATIVE;
     }
     let config = &loaded.config;
     let reals: usize = config

@@ -327,6 +327,11 @@ fn configurations_are_checked() {
     let (exit, stdout, stderr) = check(&GOOD.replace("\"rr\"", "\"rr\"\nclient_address = \"toa\""));
     assert_eq!((exit, stdout.as_str()), (2, ""));
     assert!(stderr.contains("not built yet"), "{stderr}");
+    let device = GOOD.replace("\ndevice = \"", "\ndevice = \"x");
+    assert_ne!(device, GOOD, "it has a device");
+    let (exit, stdout, stderr) = check(&device);
+    assert_eq!((exit, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("no PCI address"), "{stderr}");
     let place = Place::without_daemon();
     let (exit, _, stderr) = place.said("sluice check nowhere.toml", "");
     assert_eq!(exit, 1);

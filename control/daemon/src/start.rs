@@ -60,6 +60,7 @@ fn read(file: &Path) -> Result<Config, Exit> {
         config,
         warnings,
         not_built,
+        ..
     } = toml::read_file(file).map_err(Exit::configuration)?;
     for warning in &warnings {
         tracing::warn!("{warning}");

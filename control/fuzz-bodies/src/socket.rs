@@ -24,6 +24,7 @@ pub fn run(data: &[u8]) {
     for (now, line) in (0u64..).zip(data.split(|&octet| octet == b'\n').take(LINES)) {
         answer(&mut engine, line, now * 1000);
         engine.sweep(now * 1000);
+        while engine.sweep_trash() {}
     }
     restores(&mut engine);
 }

@@ -98,6 +98,8 @@ pub struct Reply {
     pub data: Option<Listing>,
     /// The configuration's generation after the call.
     pub generation: u64,
+    /// The first line of a restore's standard input that failed, from 1.
+    pub line: Option<usize>,
 }
 
 /// A line that is no request or no reply.
@@ -208,6 +210,8 @@ struct JsonReply {
     data: Option<Listing>,
     #[serde(default)]
     generation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
 }
 
 /// Writes a reply, newlines included: one part for text, one or more for JSON.
@@ -231,6 +235,7 @@ pub fn encode_part(framing: Framing, reply: Reply) -> Vec<String> {
             stderr: reply.stderr,
             data: reply.data,
             generation: reply.generation,
+            line: None,
         })],
     }
 }
@@ -269,6 +274,7 @@ fn encode_json(id: u64, reply: Reply) -> Vec<String> {
         part.id = id;
         part.more = at < last;
         part.exit = (at == last).then_some(reply.exit);
+        part.line = reply.line.filter(|_| at == last);
         part.generation = reply.generation;
     }
     parts.iter().map(line).collect()
@@ -386,6 +392,7 @@ pub fn decode_reply(line: &[u8]) -> Result<Part, MessageError> {
         stderr,
         data,
         generation,
+        line,
         ..
     } = json;
     let reply = Reply {
@@ -394,6 +401,7 @@ pub fn decode_reply(line: &[u8]) -> Result<Part, MessageError> {
         stderr,
         data,
         generation,
+        line,
     };
     Ok(Part { id, more, reply })
 }

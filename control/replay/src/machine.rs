@@ -142,6 +142,7 @@ impl Machine {
             }
             self.settle(self.tick);
             self.engine.sweep(self.tick);
+            while self.engine.sweep_trash() {}
             self.watch_tables();
             self.engine.publish_news(self.tick);
             self.tick += TICK;
@@ -199,6 +200,7 @@ impl Machine {
             self.settle(now);
         }
         self.engine.sweep(target);
+        while self.engine.sweep_trash() {}
         self.watch_tables();
         self.engine.publish_news(target);
         self.tick += ((target - self.tick) / TICK + 1) * TICK;

@@ -74,6 +74,7 @@ pub(crate) fn read(file: &Path, stderr: &mut impl Write) -> Result<Config, Repla
         config,
         warnings,
         not_built,
+        ..
     } = toml::read_file(file).map_err(|errors| usage(errors.to_string()))?;
     for warning in &warnings {
         let _ = writeln!(stderr, "{}: warning: {}", warning.at, warning.text);

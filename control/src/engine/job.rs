@@ -59,6 +59,8 @@ pub(super) struct Restoring {
     stdout: String,
     stderr: String,
     exit: u8,
+    /// The first line that failed.
+    failed: Option<usize>,
     done: usize,
     /// As they were before.
     tunables: Tunables,
@@ -75,6 +77,7 @@ impl Restoring {
             stdout: String::new(),
             stderr: String::new(),
             exit: 0,
+            failed: None,
             done: 0,
             tunables,
         }
@@ -151,9 +154,11 @@ impl Engine {
                 it.done += 1;
                 continue;
             };
+            let line = before + call.line;
             if it.atomic {
-                return Step::Done(self.take_back(&it, before + call.line, &failure));
+                return Step::Done(self.take_back(&it, line, &failure));
             }
+            it.failed.get_or_insert(line);
             it.stderr.push_str(&format!("{}\n", failure.text));
             if !failure.refusal {
                 it.exit = failure.exit;
@@ -199,15 +204,18 @@ impl Engine {
             self.tune();
         }
         let text = format!("line {line}: {}; nothing was changed", failure.text);
-        self.failed(&Failure {
+        let mut answer = self.failed(&Failure {
             text,
             ..failure.clone()
-        })
+        });
+        answer.reply.line = Some(line);
+        answer
     }
 
     fn restored(&mut self, it: Restoring) -> Step {
         self.model.commit();
         let mut answer = self.answer(it.exit, it.stdout, it.stderr);
+        answer.reply.line = it.failed;
         if !self.is_behind() {
             return Step::Done(answer);
         }

@@ -1,6 +1,7 @@
 //! Who answers for which address, as a neighbour on the same wire hears it.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::daemon::{Daemon, Toml, web};
 use crate::lab::{DIP, Lab, PORT_MAC, VIP, wait_for, words};
@@ -33,20 +34,69 @@ pub(crate) const TESTS: &[Test] = &[
 
 const ASKED: usize = 3;
 
-/// The MACs of all answers to three requests, in the order in which they came.
-fn answers(lab: &Lab, address: &str) -> Vec<String> {
-    let mut arping = Lab::inside(&lab.client(), "arping");
-    arping.args(["-c", &ASKED.to_string(), "-w", "4"]);
-    // Two programs have this name; the other one must be told to go on asking everybody.
+/// The program with which the client asks for addresses, told to ask everybody each time.
+fn arping(client: &str) -> (Command, Arping) {
+    let mut arping = Lab::inside(client, "arping");
     let help = Command::new("arping")
         .arg("--help")
         .output()
         .map(|output| words(&output));
     if help.unwrap_or_default().contains("Habets") {
-        arping.args(["-i", "eth0", address]);
+        arping.args(["-i", "eth0"]);
+        (arping, Arping::Habets)
     } else {
-        arping.args(["-b", "-I", "eth0", address]);
+        arping.args(["-b", "-I", "eth0"]);
+        (arping, Arping::Iputils)
     }
+}
+
+/// Two programs have this name.
+enum Arping {
+    Habets,
+    Iputils,
+}
+
+/// The MACs of all answers to three requests, in the order in which they came.
+fn answers(lab: &Lab, address: &str) -> Vec<String> {
+    let (mut arping, _) = arping(&lab.client());
+    macs(arping.args(["-c", &ASKED.to_string(), "-w", "4", address]))
+}
+
+/// One request for an address: how long the daemon took to answer, by the clock of who asked;
+/// `None` if it did not within a second.
+pub(crate) fn answered_after(client: &str, address: &str) -> Option<Duration> {
+    let (mut arping, which) = arping(client);
+    match which {
+        Arping::Habets => arping.args(["-C", "1"]),
+        Arping::Iputils => arping.arg("-f"),
+    };
+    let text = words(&arping.args(["-c", "1", address]).output().ok()?);
+    let line = text
+        .lines()
+        .find(|line| mac_in(line).is_some_and(|mac| mac == PORT_MAC))?;
+    time_in(line)
+}
+
+/// The time in a line about an answer: `time=7.567 msec`, or `0.812ms` at its end.
+fn time_in(line: &str) -> Option<Duration> {
+    let text = match line.split_once("time=") {
+        Some((_, time)) => time,
+        None => line.split_whitespace().last()?,
+    };
+    let unit_at = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+    let (number, unit) = text.split_at(unit_at);
+    let seconds = match unit.trim_start().chars().next()? {
+        'u' => 1e-6,
+        'm' => 1e-3,
+        'n' => 1e-9,
+        _ => 1.0,
+    };
+    Some(Duration::from_secs_f64(
+        number.parse::<f64>().ok()? * seconds,
+    ))
+}
+
+fn macs(arping: &mut Command) -> Vec<String> {
     let text = arping
         .output()
         .map(|output| words(&output))

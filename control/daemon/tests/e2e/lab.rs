@@ -402,8 +402,21 @@ impl Lab {
         address: &str,
         count: usize,
     ) -> Result<Asking, Failure> {
+        self.start_until_told(namespace, &["tcp-ask", address, &count.to_string()])
+    }
+
+    /// A peer that goes on until its input ends, and then says what came of it.
+    ///
+    /// # Errors
+    ///
+    /// It could not be started.
+    pub(crate) fn start_until_told(
+        &self,
+        namespace: &str,
+        arguments: &[&str],
+    ) -> Result<Asking, Failure> {
         let mut child = self
-            .peer(namespace, &["tcp-ask", address, &count.to_string()])?
+            .peer(namespace, arguments)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -498,7 +511,7 @@ impl Lab {
     }
 }
 
-/// Open connections, each for one request.
+/// A peer that waits for its input to end: open connections, each for one request, or flows.
 pub(crate) struct Asking {
     child: Child,
     said: BufReader<ChildStdout>,
@@ -511,11 +524,21 @@ impl Asking {
     ///
     /// The peer is gone.
     pub(crate) fn ask(&mut self) -> Result<usize, Failure> {
+        let said = self.end()?;
+        let count = said.parse();
+        count.map_err(|_| Failure::Wrong(format!("the peer said {said:?}")))
+    }
+
+    /// Ends its input: what it says.
+    ///
+    /// # Errors
+    ///
+    /// The peer is gone.
+    pub(crate) fn end(&mut self) -> Result<String, Failure> {
         drop(self.child.stdin.take());
         let mut line = String::new();
         self.said.read_line(&mut line)?;
-        let count = line.trim().parse();
-        count.map_err(|_| Failure::Wrong(format!("the peer said {line:?}")))
+        Ok(line.trim().to_owned())
     }
 }
 

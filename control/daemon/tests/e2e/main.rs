@@ -23,6 +23,7 @@ mod routed;
 mod runner;
 mod tunnel;
 mod two_arm;
+mod undisturbed;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         lossy::TESTS,
         refusals::TESTS,
         commands::TESTS,
+        undisturbed::TESTS,
     ];
     runner::run(&tests.concat(), &arguments)
 }

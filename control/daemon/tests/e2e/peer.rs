@@ -4,6 +4,9 @@
 //! ```text
 //! udp-server ADDRESS NAME     answers each datagram with NAME and the sender's address
 //! udp-client ADDRESS COUNT    that many datagrams, each from a port of its own; prints answers
+//! udp-flow ADDRESS COUNT      that many flows that were answered once, then a datagram every 2 ms on
+//!                             one after the other until its input ends: prints how many were sent, how many answered, and how
+//!                             many answers came from another server than the flow's first
 //! decapsulate ADDRESS TUN     unwraps what comes from ADDRESS and gives it to that device; see
 //!                             [`tunnel`]
 //! tcp-hold ADDRESS COUNT      opens that many connections and keeps them until killed
@@ -33,6 +36,7 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
     let done = match kind {
         "udp-server" => udp_server(address, last),
         "udp-client" => udp_client(address, last.parse().unwrap_or(0)),
+        "udp-flow" => udp_flow(address, last.parse().unwrap_or(0)),
         "tcp-ask" => tcp_ask(address, last.parse().unwrap_or(0)),
         "decapsulate" => tunnel::decapsulate(address, last, say_ready),
         "relay" => relay::run(address, last, say_ready),
@@ -92,6 +96,84 @@ fn udp_client(address: &str, count: usize) -> std::io::Result<()> {
             Err(error) => println!("{error}"),
         }
     }
+    Ok(())
+}
+
+/// One port, the server that answered it first, and what came of it.
+struct Flow {
+    socket: UdpSocket,
+    server: Option<Vec<u8>>,
+    sent: u64,
+    answered: u64,
+    moved: u64,
+}
+
+impl Flow {
+    fn open(address: &str) -> std::io::Result<Self> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket,
+            server: None,
+            sent: 0,
+            answered: 0,
+            moved: 0,
+        })
+    }
+
+    fn send(&mut self) -> std::io::Result<()> {
+        self.sent += 1;
+        self.socket.send(b"who").map(drop)
+    }
+
+    /// Waits for the first answer, so that there is a connection.
+    fn establish(&mut self) -> std::io::Result<()> {
+        self.send()?;
+        for _ in 0..2_000 {
+            self.receive();
+            if self.server.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(std::io::Error::other("a flow's first datagram is lost"))
+    }
+
+    /// Takes the answers that are there.
+    fn receive(&mut self) {
+        let mut buffer = [0; 2048];
+        while let Ok(length) = self.socket.recv(&mut buffer) {
+            let name = &buffer[..length];
+            self.answered += 1;
+            let first = self.server.get_or_insert_with(|| name.to_vec());
+            self.moved += u64::from(first != name);
+        }
+    }
+}
+
+fn udp_flow(address: &str, count: usize) -> std::io::Result<()> {
+    let open = |_| Flow::open(address);
+    let mut flows = (0..count).map(open).collect::<Result<Vec<_>, _>>()?;
+    for flow in &mut flows {
+        flow.establish()?;
+    }
+    say_ready()?;
+    let told = std::thread::spawn(|| std::io::stdin().read_to_end(&mut Vec::new()));
+    for at in (0..count).cycle() {
+        if told.is_finished() {
+            break;
+        }
+        flows[at].send()?;
+        flows[at].receive();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // What is under way may still come.
+    std::thread::sleep(Duration::from_secs(1));
+    flows.iter_mut().for_each(Flow::receive);
+    let sum = |each: fn(&Flow) -> u64| flows.iter().map(each).sum::<u64>();
+    let (sent, answered) = (sum(|flow| flow.sent), sum(|flow| flow.answered));
+    println!("{sent} {answered} {}", sum(|flow| flow.moved));
     Ok(())
 }
 

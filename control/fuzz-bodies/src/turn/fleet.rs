@@ -282,6 +282,7 @@ impl Fleet {
         let entries = |counters: &Arc<Counters>| counters.entries.each_ref().map(|one| one.get());
         self.engine.watch_tables(self.counters.iter().map(entries));
         self.engine.sweep(self.now);
+        while self.engine.sweep_trash() {}
         self.engine.publish_news(self.now);
     }
 

@@ -45,6 +45,7 @@ fn put_together(lines: &[String]) -> Reply {
         whole.stderr += &part.reply.stderr;
         whole.exit = part.reply.exit;
         whole.generation = part.reply.generation;
+        whole.line = part.reply.line;
         if let Some(data) = part.reply.data {
             whole.data.get_or_insert_default().append(data);
         }
@@ -131,6 +132,21 @@ fn a_short_reply_is_one_object_as_documented() {
     assert_eq!(
         encode_reply(Framing::Json { id: 7 }, reply),
         ["{\"v\":1,\"id\":7,\"exit\":0,\"stdout\":\"x\\n\",\"stderr\":\"\",\"generation\":42}\n"]
+    );
+}
+
+#[test]
+fn the_line_that_failed_is_a_field() {
+    let reply = Reply {
+        exit: 255,
+        line: Some(3),
+        ..Reply::default()
+    };
+    assert_eq!(
+        encode_reply(Framing::Json { id: 7 }, reply),
+        [
+            "{\"v\":1,\"id\":7,\"exit\":255,\"stdout\":\"\",\"stderr\":\"\",\"generation\":0,\"line\":3}\n"
+        ]
     );
 }
 
@@ -222,7 +238,7 @@ proptest! {
     #[test]
     fn long_texts_are_cut_between_characters(piece in "[a-zäöü€]{1,40}", times in 1usize..40_000) {
         let (stdout, stderr) = (piece.repeat(times), piece);
-        let reply = Reply { stdout, stderr, exit: 2, ..Reply::default() };
+        let reply = Reply { stdout, stderr, exit: 2, line: Some(7), ..Reply::default() };
         let lines = encode_reply(Framing::Json { id: 7 }, reply.clone());
         prop_assert_eq!(put_together(&lines), reply);
     }
