@@ -390,9 +390,9 @@ fn a_worker_that_stands_still_ends_the_listing() {
     assert_eq!(director.ask("-Lnc").len(), 103, "the next one is whole");
 }
 
-/// For a measurement: `cargo test --release -p control --test listing -- --ignored --nocapture`.
+/// For a measurement: `cargo test --release -p control --features measure --test listing -- --nocapture`.
 #[test]
-#[ignore = "takes a while; prints how long a million connections take"]
+#[cfg(feature = "measure")]
 fn a_million_connections() {
     let director = Director::start(1_000_000);
     director.wait_for(1_000_000);

@@ -116,9 +116,9 @@ fn the_trash_is_emptied_in_one_round_of_many_steps() {
     assert!(!engine.sweep_trash(), "nothing more until the next look");
 }
 
-/// `cargo test --release -p control --test steps -- --ignored --nocapture`
+/// `cargo test --release -p control --features measure --test steps -- --nocapture`
 #[test]
-#[ignore = "prints how long ten thousand services take"]
+#[cfg(feature = "measure")]
 fn ten_thousand_services() {
     let (mut engine, mut reader) = engine();
     let begin = |engine: &mut Engine, words: &[&str], stdin: String| {
