@@ -16,6 +16,7 @@
 mod aside;
 mod hit;
 mod miss;
+mod tell;
 mod watch;
 
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ use crate::conn::tcp::{self, Direction, Event};
 use crate::conn::{Entry, Flags, Found, Key, Side, Slot};
 use crate::fragments::Transport;
 use crate::fwd::{self, Family, Forwarder, Link};
+use crate::isn::Isn;
 use crate::local::LocalPorts;
 use crate::observe;
 use crate::owner::{Steering, Step};
@@ -50,6 +52,8 @@ pub struct Identity {
     pub steering: Arc<Steering>,
     /// The local ports whose replies come to it.
     pub locals: LocalPorts,
+    /// Initial sequence numbers for real servers.
+    pub isn: Isn,
 }
 
 /// What a decision is made with.
@@ -78,6 +82,8 @@ pub enum Aside {
     Reply(Reply),
     /// To be cut for a link of this MTU in octets.
     Cut(u16),
+    /// A packet of the header in [`State::ahead`] alone, sent before it.
+    Ahead,
     /// A RST that answers it.
     Reset,
     /// What it says of a tunnel, told to the client whose packet was in there.
@@ -286,10 +292,13 @@ impl<'a> Context<'a> {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
         let hop = Towards::Hop(hop);
-        let way = way::<A>(self.snapshot, packet.shape, hop, forwarder.overhead())?;
+        let mut way = way::<A>(self.snapshot, packet.shape, hop, forwarder.overhead())?;
         frame.observe(way.event(hop));
         if packet.flags.syn() {
             self.clamp::<A, F>(frame, service, forwarder, way.mtu);
+        }
+        if flags.has(Flags::TOLD) {
+            self.told_to_real(frame, packet, slot, &mut way)?;
         }
         let outer = self.outer(forwarder, way.cut);
         let entry = A::table(self.state).entry(slot);
@@ -398,6 +407,9 @@ impl<'a> Context<'a> {
         };
         let way = way::<A>(self.snapshot, packet.shape, hop, 0)?;
         frame.observe(way.event(hop));
+        if flags.has(Flags::TOLD) {
+            self.told_to_client(frame, packet, slot);
+        }
         forwarder.to_client(frame, A::table(self.state).entry(slot), way.link)?;
         Ok(self.by(&way, forwarder))
     }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use wire::proxy::Header;
+
 use crate::conn::defence::Sweep;
 use crate::conn::{Entry, Flags, Table};
 use crate::fwd::{Family, Outer};
@@ -27,6 +29,8 @@ pub struct State {
     pub sched: sched::Memory,
     /// The identification of the next outer packet that may be fragmented.
     pub outer_id: u16,
+    /// The header that goes before the packet just decided, if one does.
+    pub ahead: Header,
 }
 
 impl State {

@@ -18,6 +18,7 @@ pub mod fifo;
 pub mod index;
 pub mod key;
 pub mod sender;
+pub mod stream;
 pub mod table;
 pub mod tcp;
 pub mod template;

@@ -13,6 +13,7 @@ pub mod icmp;
 mod mss;
 mod nat;
 mod pass;
+pub mod told;
 mod tun;
 
 use wire::ethernet::Mac;
@@ -88,6 +89,11 @@ impl Method {
     /// Whether the real server's replies pass us, so that connections are found from both sides.
     pub fn is_two_way(self) -> bool {
         matches!(self, Self::Nat | Self::FullNat)
+    }
+
+    /// Whether the real server sees somebody else in the client's place.
+    pub fn hides_client(self) -> bool {
+        matches!(self, Self::FullNat)
     }
 }
 

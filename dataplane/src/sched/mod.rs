@@ -22,7 +22,7 @@ mod ranks;
 mod rr;
 mod sed;
 mod sh;
-mod siphash;
+pub(crate) mod siphash;
 mod standing;
 pub mod sums;
 pub mod thresholds;

@@ -19,7 +19,8 @@ use dataplane::sched::{self, Backend, Flags, Kind, Scheduler, mh};
 use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{
     self, Addresses, Blocks, Candidate, Hop, HopId, Marks, NatReals, Owned, Persistence, PortView,
-    Real, RealId, Route, Routes, Service, ServiceId, Snapshot, Standing, Target, Unmatched,
+    Real, RealId, Route, Routes, Service, ServiceId, Snapshot, Standing, Target, Telling,
+    Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -74,6 +75,8 @@ pub struct Spec {
     /// Number and mode, in the order they were added; at most [`REALS`].
     pub reals: Vec<(u8, Mode)>,
     pub locals: Vec<IpAddr>,
+    /// How FULLNAT's reals are told of clients.
+    pub telling: Telling,
     pub owners: Option<Owners>,
     pub scheduler: Option<Scheduler>,
 }
@@ -96,6 +99,7 @@ impl Spec {
             upper: 0,
             reals: reals.to_vec(),
             locals: locals.into(),
+            telling: Telling::None,
             owners: None,
             scheduler: None,
         }
@@ -319,6 +323,7 @@ impl Fleet {
         let mut service = Service::new(id, self.revision, scheduler, candidates.into());
         service.address = spec.mark.is_none().then_some(address);
         service.one_packet = spec.one_packet;
+        service.telling = spec.telling;
         service.owners = owners;
         service.persistence = spec.persistence.map(|mask| Persistence {
             timeout_ms: 300_000,
