@@ -110,6 +110,7 @@ impl Feature {
             | Self::Scheduler(_)
             | Self::Flags
             | Self::LocalAddresses
+            | Self::ClientAddress
             | Self::MssClamp
             | Self::Lists
             | Self::ConnectionTimeout
@@ -129,7 +130,6 @@ impl Feature {
             | Self::Persistence
             | Self::OnePacket         => true,
             Self::PersistenceEngine
-            | Self::ClientAddress
             | Self::Synproxy
             | Self::AddressSets
             | Self::CrossFamily

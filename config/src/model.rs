@@ -411,6 +411,11 @@ impl ClientAddress {
         ("proxy-v2-insecure", Self::ProxyV2Insecure),
     ];
 
+    /// Whether it tells of UDP's clients, too.
+    pub fn tells_of_udp(self) -> bool {
+        matches!(self, Self::ProxyV2 | Self::ProxyV2Insecure)
+    }
+
     /// The name in the file.
     pub fn name(self) -> &'static str {
         let row = Self::NAMES.iter().find(|(_, one)| *one == self);

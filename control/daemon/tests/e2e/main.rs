@@ -21,6 +21,7 @@ mod refusals;
 mod relay;
 mod routed;
 mod runner;
+mod told;
 mod tunnel;
 mod two_arm;
 mod undisturbed;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         modes::TESTS,
         two_arm::TESTS,
         lossy::TESTS,
+        told::TESTS,
         refusals::TESTS,
         commands::TESTS,
         undisturbed::TESTS,

@@ -12,6 +12,7 @@
 //! tcp-hold ADDRESS COUNT      opens that many connections and keeps them until killed
 //! tcp-ask ADDRESS COUNT       the same; a request on each when its input ends: prints how many
 //!                             were answered
+//! toa ADDRESS PORT            reads TCP to that port of its own until its input ends; see [`told`]
 //! relay NEAR FAR              a bad cable between two TAPs that it makes; see [`relay`]
 //! ```
 
@@ -21,7 +22,7 @@ use std::process::{Child, ChildStdout, ExitCode};
 use std::time::Duration;
 
 use crate::runner::Failure;
-use crate::{relay, tunnel};
+use crate::{relay, told, tunnel};
 
 /// The first argument of a peer.
 pub(crate) const FLAG: &str = "--peer";
@@ -39,6 +40,7 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
         "udp-flow" => udp_flow(address, last.parse().unwrap_or(0)),
         "tcp-ask" => tcp_ask(address, last.parse().unwrap_or(0)),
         "decapsulate" => tunnel::decapsulate(address, last, say_ready),
+        "toa" => told::read(address, last, say_ready),
         "relay" => relay::run(address, last, say_ready),
         "tcp-hold" => tcp_hold(address, last.parse().unwrap_or(0)),
         _ => Err(std::io::Error::other(format!("no peer of kind {kind}"))),
