@@ -12,7 +12,7 @@ use dataplane::sched::Kind;
 use dataplane::services::Telling;
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 use wire::Protocol;
-use wire::build::{Body, Packet, Tcp, ip, tcp, udp};
+use wire::build::{Body, Packet, Tcp, icmp, ip, tcp, udp};
 use wire::proxy::{Ends, Header, Version};
 use wire::tcp::OptionKind;
 
@@ -721,6 +721,129 @@ fn a_second_stream_of_the_same_tuple() {
         got.data,
         [&talk.header(Version::V2, Protocol::TCP)[..], b"GET"].concat()
     );
+}
+
+#[test]
+fn errors_are_about_what_their_sender_knows() {
+    for v6 in [false, true] {
+        let router: IpAddr = match v6 {
+            true => "fd00:1::fe".parse().expect("an address"),
+            false => IpAddr::from([10, 1, 0, 254]),
+        };
+        let too_large = |mtu| match v6 {
+            true => icmp(2, 0).rest(mtu),
+            false => icmp(3, 4).rest(mtu),
+        };
+        for (telling, len, less) in [
+            (Telling::Toa, 0, if v6 { 20 } else { 8 }),
+            (V2, if v6 { 52 } else { 28 }, 0),
+        ] {
+            let mut talk = Talk::open(telling, v6);
+            talk.to_real(data(0, &[1; 100]));
+            let real = common::fleet::real_address(REAL, v6);
+            let (local, seen) = (talk.local, talk.seen);
+            // From a router on the way to the real server, about what came of the client's.
+            let ours = tcp(local.1, common::fleet::REAL_PORT)
+                .seq(seen + len + 40)
+                .acks(REAL_FIRST)
+                .payload([1; 60]);
+            let error = ip(router, local.0)
+                .with(too_large(1400).quoting(&ip(local.0, real).df().with(ours.clone())));
+            let sent = talk.pass_raw(LAN, &error);
+            intact("error", &sent[0][14..]);
+            let theirs = data(40, &[1; 60]);
+            let want_mtu = 1400 - less - if telling == V2 { len } else { 0 };
+            let want = ip(talk.vip, talk.client)
+                .ttl(63)
+                .with(too_large(want_mtu).quoting(&talk.packet_to_real(theirs).df()));
+            assert_eq!(sent[0][14..], want.bytes(), "{telling:?}");
+            // In the header itself: about where the client's data begin.
+            let early = tcp(local.1, common::fleet::REAL_PORT)
+                .seq(seen + len / 2)
+                .acks(REAL_FIRST)
+                .payload([1; 60]);
+            let error =
+                ip(router, local.0).with(icmp(3, 1).quoting(&ip(local.0, real).with(early)));
+            if !v6 && telling == V2 {
+                let sent = talk.pass_raw(LAN, &error);
+                assert_eq!(sent[0][14 + 20 + 8 + 20 + 4..][..4], FIRST.to_be_bytes());
+            }
+            // From a router on the way to the client, about what came of the real server's.
+            let back = tcp(80, CPORT)
+                .seq(REAL_FIRST)
+                .acks(FIRST.wrapping_add(100))
+                .payload([2; 50]);
+            let error = ip(router, talk.vip)
+                .with(too_large(1400).quoting(&ip(talk.vip, talk.client).df().with(back)));
+            let sent = talk.pass_raw(WAN, &error);
+            intact("error", &sent[0][14..]);
+            let known = tcp(common::fleet::REAL_PORT, local.1)
+                .seq(REAL_FIRST)
+                .acks(seen + len + 100)
+                .payload([2; 50]);
+            let want = ip(local.0, real)
+                .ttl(63)
+                .with(too_large(1400).quoting(&ip(real, local.0).df().with(known)));
+            assert_eq!(sent[0][14..], want.bytes(), "{telling:?}");
+            // Octets of the header that everybody quotes are enough.
+            let short = ip(router, talk.vip).with(
+                too_large(1400).quoting_first(
+                    if v6 { 48 } else { 28 },
+                    &ip(talk.vip, talk.client)
+                        .df()
+                        .with(tcp(80, CPORT).seq(REAL_FIRST)),
+                ),
+            );
+            assert_eq!(talk.pass_raw(WAN, &short).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn several_workers_tell_the_same() {
+    // Whatever queue a packet comes by: the owner has the stream.
+    let mut spec = Spec::new(false, TCP, Kind::Rr, &[(REAL, Mode::FullNat)]);
+    spec.telling = V2;
+    let mut fleet = Fleet::new(3, vec![spec]);
+    for client_port in 40_000..40_020 {
+        let from = |body: Tcp| {
+            ip(CLIENT, VIP)
+                .with(body.ports(client_port, 80))
+                .ether(GATEWAY_MAC, WAN_MAC)
+                .bytes()
+        };
+        let mut sent = |worker: usize, port, frame: &[u8]| {
+            fleet.give(worker, port, frame);
+            fleet
+                .drain()
+                .iter()
+                .map(|(_, frame)| read("sent", frame))
+                .collect::<Vec<_>>()
+        };
+        let at = usize::from(client_port);
+        let syn = one(sent(at % 3, WAN, &from(tcp(0, 0).syn().seq(ISN))));
+        let seen = syn.seq.wrapping_add(1);
+        let answer = tcp(common::fleet::REAL_PORT, syn.src.1)
+            .syn()
+            .seq(REAL_ISN)
+            .acks(seen);
+        let real = common::fleet::real_address(REAL, false);
+        let answer = ip(real, syn.src.0)
+            .with(answer)
+            .ether(GATEWAY_MAC, LAN_MAC)
+            .bytes();
+        assert_eq!(one(sent((at + 1) % 3, LAN, &answer)).ack, FIRST);
+        let got = one(sent((at + 2) % 3, WAN, &from(data(0, b"GET"))));
+        let ends = Ends {
+            source: (CLIENT.into(), client_port),
+            destination: (VIP.into(), 80),
+        };
+        let header = Header::new(Version::V2, Protocol::TCP, Some(ends));
+        assert_eq!(
+            (got.seq, got.data),
+            (seen, [header.bytes(), b"GET"].concat())
+        );
+    }
 }
 
 #[test]

@@ -697,6 +697,43 @@ mod tests {
             prop_assert_eq!(patched, checksum::of(&bytes));
         }
 
+        /// Whatever is done to options, the checksum is that of what is there then.
+        #[test]
+        fn options_change_with_the_checksum(
+            mut bytes in proptest::collection::vec(any::<u8>(), 60..61), kinds in proptest::collection::vec(0..12u8, 1..6),
+            shift in any::<u32>(), clamp in any::<bool>(),
+        ) {
+            bytes[12] = 0xf0;
+            let mut at = 20;
+            for kind in kinds {
+                let len = match kind {
+                    0 | 1 => 1,
+                    5 => 18,
+                    8 => 10,
+                    _ => 4,
+                };
+                if at + len > 60 {
+                    break;
+                }
+                bytes[at] = kind.max(1);
+                if len > 1 {
+                    bytes[at + 1] = u8::try_from(len).unwrap();
+                }
+                at += len;
+            }
+            bytes[at..].fill(0);
+            let before = checksum::of(&bytes);
+            let mut tcp = Packet::parse(&mut bytes[..]).unwrap();
+            let owed = if clamp {
+                tcp.map_sack(|edge| edge.wrapping_add(shift).max(1 << 31))
+            } else {
+                tcp.blank(&[OptionKind::TIMESTAMPS, OptionKind::SACK])
+            };
+            prop_assert!(clamp || tcp.options().all(|option| !matches!(option.kind.0, 5 | 8)));
+            prop_assert!(tcp.sack_blocks().all(|(left, right)| left != right || !clamp));
+            prop_assert_eq!(owed.apply(before), checksum::of(&bytes));
+        }
+
         #[test]
         fn any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..80), mss in any::<u16>()) {
             if let Ok(tcp) = Packet::parse(&bytes[..]) {
@@ -705,6 +742,8 @@ mod tests {
             }
             if let Ok(mut tcp) = Packet::parse(&mut bytes[..]) {
                 let owed = tcp.clamp_mss(mss).and(tcp.shift_sack(u32::from(mss)));
+                let kinds = [OptionKind(mss.to_be_bytes()[0]), OptionKind::SACK];
+                let owed = owed.and(tcp.map_sack(|edge| edge | 1 << 31)).and(tcp.blank(&kinds));
                 tcp.settle(owed);
             }
         }
