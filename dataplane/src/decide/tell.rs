@@ -214,7 +214,7 @@ impl Context<'_> {
         {
             let data = seen.data(frame.bytes()).get(at..).unwrap_or_default();
             let found = intact.then(|| Found::at_start_of(data)).flatten();
-            let told = decide(stream.telling, Protocol::TCP, ends(entry), found);
+            let told = choose(stream.telling, Protocol::TCP, ends(entry), found);
             stream.tell(told.ends, told.inserted, told.removed);
         }
         let place = stream.place(seen.seq, len, seen.flags.fin());
@@ -236,7 +236,7 @@ impl Context<'_> {
             self.go_ahead(header);
             return Ok(());
         }
-        let grown = seen.len() - place.cut + header.bytes().len();
+        let grown = seen.total_len() - place.cut + header.bytes().len();
         let fits = way.cut || grown <= usize::from(way.mtu);
         if fits && told::header(frame, seen, place.seq, place.cut, header.bytes()) {
             told::point(frame, header.bytes().len(), place.cut);
@@ -270,12 +270,12 @@ impl Context<'_> {
         }
         let found = intact.then(|| Found::at_start_of(seen.data(frame.bytes())));
         let found = found.flatten().filter(|found| found.version == Version::V2);
-        let told = decide(telling, Protocol::UDP, ends(entry), found);
+        let told = choose(telling, Protocol::UDP, ends(entry), found);
         let header = match (telling, told.inserted) {
             (Telling::Proxy { version, .. }, 1..) => Header::new(version, Protocol::UDP, told.ends),
             _ => return true,
         };
-        let grown = seen.len() - told.removed + header.bytes().len();
+        let grown = seen.total_len() - told.removed + header.bytes().len();
         let larger = grown > usize::from(way.mtu);
         if intact
             && (way.cut || !larger || !packet.shape.dont_fragment)
@@ -310,7 +310,7 @@ struct Told {
 }
 
 /// What to tell of a connection between `own` ends whose client perhaps sent a header itself.
-fn decide(telling: Telling, protocol: Protocol, own: Ends, found: Option<Found>) -> Told {
+fn choose(telling: Telling, protocol: Protocol, own: Ends, found: Option<Found>) -> Told {
     let Telling::Proxy { version, insecure } = telling else {
         return Told {
             ends: None,

@@ -98,13 +98,8 @@ impl Seen {
     }
 
     /// Octets of the packet.
-    pub fn len(&self) -> usize {
+    pub fn total_len(&self) -> usize {
         self.layout.end
-    }
-
-    /// Whether there is nothing of it: never so.
-    pub fn is_empty(&self) -> bool {
-        self.layout.end == 0
     }
 
     fn segment<'a>(&self, frame: &'a mut [u8]) -> Option<tcp::Packet<&'a mut [u8]>> {
@@ -156,7 +151,7 @@ pub fn option<F: Frame>(
         return false;
     };
     let old = tcp.options_bytes();
-    let rest = seen.len() - old.len();
+    let rest = seen.total_len() - old.len();
     let Some(room) = most.checked_sub(rest) else {
         return false;
     };
