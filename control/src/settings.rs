@@ -259,6 +259,7 @@ impl Tunables {
             expire_quiescent_template: self.is_on("expire_quiescent_template"),
             conn_reuse: ConnReuse::mode(u32::try_from(self.get("conn_reuse_mode")).unwrap_or(1)),
             sloppy_tcp: self.is_on("sloppy_tcp"),
+            sloppy_sctp: self.is_on("sloppy_sctp"),
             nat_icmp_send: self.is_on("nat_icmp_send"),
             tcp_reset: self.is_on("tcp_reset"),
             drop_entry,

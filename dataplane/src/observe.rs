@@ -144,7 +144,8 @@ pub struct Shown {
     pub real_id: RealId,
     /// Whose it is.
     pub service: ServiceId,
-    /// TCP: a [`State`](crate::conn::tcp::State) as a number.
+    /// TCP and SCTP: a [`tcp::State`](crate::conn::tcp::State) or
+    /// [`sctp::State`](crate::conn::sctp::State) as a number.
     pub state: u8,
     /// How long it may be silent, in milliseconds.
     pub timeout_ms: u32,
