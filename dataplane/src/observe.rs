@@ -85,7 +85,7 @@ impl<'a> Event<'a> {
 pub enum Ended {
     /// Its time was up.
     Over,
-    /// A SYN begins anew (`conn_reuse_mode`).
+    /// A SYN or an INIT begins anew (`conn_reuse_mode`).
     StartsOver,
     /// Its real server was removed (`expire_nodest_conn`).
     RealRemoved,

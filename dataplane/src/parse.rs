@@ -434,9 +434,7 @@ fn after_first(
     let tiny = drop(Reason::FragmentTiny);
     let flags = match protocol {
         Protocol::TCP if offset == 0 => tcp::Packet::parse(payload).map_err(|_| tiny)?.flags(),
-        Protocol::SCTP if offset == 0 => {
-            signals(&sctp::Packet::parse(payload).map_err(|_| tiny)?)
-        }
+        Protocol::SCTP if offset == 0 => signals(&sctp::Packet::parse(payload).map_err(|_| tiny)?),
         _ => tcp::Flags::default(),
     };
     Ok((ports, flags))

@@ -55,7 +55,7 @@ impl Flow {
 }
 
 fn key<A>((source, destination): (A, A), protocol: Protocol, payload: &[u8]) -> Option<Key<A>> {
-    let has_ports = matches!(protocol, Protocol::TCP | Protocol::UDP);
+    let has_ports = matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP);
     let [a, b, c, d] = *payload.first_chunk().filter(|_| has_ports)?;
     Some(Key {
         source,

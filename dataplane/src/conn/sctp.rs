@@ -52,9 +52,7 @@ use State::{
 
 impl State {
     /// Every state, in the order of the columns below.
-    pub const ALL: [Self; 14] = [
-        NO, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL,
-    ];
+    pub const ALL: [Self; 14] = [NO, I1, IN, CS, CR, CW, CO, CE, ES, SS, SR, SA, RJ, CL];
 
     /// The state with this number, as an entry has it.
     #[inline]

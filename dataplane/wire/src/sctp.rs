@@ -6,6 +6,8 @@
 //! What that costs is moving the difference past the octets behind it: [`shift`], or what a
 //! machine with an instruction for it has instead.
 
+use std::fmt;
+
 use crate::bytes::{Bytes, get, get16, get32, put};
 
 /// Octets of the common header.
@@ -52,6 +54,28 @@ impl ChunkType {
     pub const COOKIE_ACK: Self = Self(11);
     /// Completes an orderly end.
     pub const SHUTDOWN_COMPLETE: Self = Self(14);
+}
+
+/// The name in capitals; `chunk N` where RFC 9260 has none.
+impl fmt::Display for ChunkType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Self::DATA => "DATA",
+            Self::INIT => "INIT",
+            Self::INIT_ACK => "INIT-ACK",
+            Self::SACK => "SACK",
+            Self::HEARTBEAT => "HEARTBEAT",
+            Self::HEARTBEAT_ACK => "HEARTBEAT-ACK",
+            Self::ABORT => "ABORT",
+            Self::SHUTDOWN => "SHUTDOWN",
+            Self::SHUTDOWN_ACK => "SHUTDOWN-ACK",
+            Self::ERROR => "ERROR",
+            Self::COOKIE_ECHO => "COOKIE-ECHO",
+            Self::COOKIE_ACK => "COOKIE-ACK",
+            Self::SHUTDOWN_COMPLETE => "SHUTDOWN-COMPLETE",
+            Self(other) => return write!(f, "chunk {other}"),
+        })
+    }
 }
 
 /// A packet with a whole common header.
