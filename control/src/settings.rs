@@ -328,8 +328,8 @@ mod tests {
                 "1",
                 "sysctl nonsense: there is no such tunable; there are: amemthresh, am_droprate, \
                  drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, \
-                 sloppy_tcp, nat_icmp_send, pmtu_disc, conn_reuse_mode, lblc_expiration, \
-                 lblcr_expiration, tcp_reset",
+                 sloppy_tcp, sloppy_sctp, nat_icmp_send, pmtu_disc, conn_reuse_mode, \
+                 lblc_expiration, lblcr_expiration, tcp_reset",
             ),
             ("conntrack", "1", "sysctl conntrack: not built yet"),
         ];

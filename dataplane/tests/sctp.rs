@@ -19,7 +19,6 @@ use wire::Protocol;
 use wire::build::{Packet, icmp, ip, sctp};
 use wire::sctp::ChunkType;
 
-const SCTP: u8 = 132;
 const DATA: u8 = ChunkType::DATA.0;
 const INIT: u8 = ChunkType::INIT.0;
 const INIT_ACK: u8 = ChunkType::INIT_ACK.0;

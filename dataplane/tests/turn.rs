@@ -396,7 +396,7 @@ fn special_cases() -> Vec<&'static str> {
     expect(nowhere.one(&rx(&reply)), "drop-no-route");
 
     let mut parted = verdict_lab();
-    parted.service(132, VIP, 80, "rr", &[(1, 1)]);
+    parted.service(SCTP, VIP, 80, "rr", &[(1, 1)]);
     let slot = parted
         .snapshot
         .services
