@@ -17,7 +17,7 @@ pub(crate) enum Flow {
 }
 
 impl Flow {
-    /// Of TCP and UDP; none for a fragment, and for whatever else may tell control something.
+    /// Of TCP, UDP and SCTP; none for a fragment, and for whatever else may tell control something.
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         let frame = ethernet::Frame::parse(bytes).ok()?;
         match frame.ethertype() {
