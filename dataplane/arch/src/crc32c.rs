@@ -65,14 +65,14 @@ mod x86 {
     }
 
     const fn times_x(value: u32) -> u32 {
-        value >> 1 ^ (value & 1) * POLYNOMIAL
+        (value >> 1) ^ ((value & 1) * POLYNOMIAL)
     }
 
     /// What [`times_x`] made the value of. The polynomial has the power 0, so its highest bit is
     /// set where it was added.
     const fn over_x(value: u32) -> u32 {
         let added = value >> 31;
-        (value ^ added * POLYNOMIAL) << 1 | added
+        ((value ^ (added * POLYNOMIAL)) << 1) | added
     }
 
     /// See [`super::crc32c_shift`]; `len` is at most 65535.

@@ -137,12 +137,15 @@ const DATA_HEAD: usize = 12;
 /// The type of a state cookie among an INIT ACK's parameters.
 const STATE_COOKIE: u16 = 7;
 
+/// A chunk's type, and what follows its first four octets.
+type Chunk = (u8, Vec<u8>);
+
 /// A packet that came whole.
 struct Message {
     from: SocketAddrV4,
     to: u16,
     tag: u32,
-    chunks: Vec<(u8, Vec<u8>)>,
+    chunks: Vec<Chunk>,
 }
 
 impl Message {
@@ -183,12 +186,12 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// CRC32c, as RFC 9260 appendix A defines it.
 fn crc32c(bytes: &[u8]) -> u32 {
-    let bit = |crc: u32, _| crc >> 1 ^ (crc & 1) * 0x82f6_3b78;
+    let bit = |crc: u32, _| (crc >> 1) ^ ((crc & 1) * 0x82f6_3b78);
     let octet = |crc: u32, octet: &u8| (0..8).fold(crc ^ u32::from(*octet), bit);
     !bytes.iter().fold(u32::MAX, octet)
 }
 
-fn written(from: u16, to: u16, tag: u32, chunks: &[(u8, Vec<u8>)]) -> io::Result<Vec<u8>> {
+fn written(from: u16, to: u16, tag: u32, chunks: &[Chunk]) -> io::Result<Vec<u8>> {
     let mut packet = [
         &from.to_be_bytes()[..],
         &to.to_be_bytes(),
@@ -239,7 +242,7 @@ fn send(
     from: u16,
     to: SocketAddrV4,
     tag: u32,
-    chunks: &[(u8, Vec<u8>)],
+    chunks: &[Chunk],
 ) -> io::Result<()> {
     let packet = written(from, to.port(), tag, chunks)?;
     let to = SocketAddrV4::new(*to.ip(), 0);
@@ -273,7 +276,7 @@ fn answer(
     message: &Message,
     name: &str,
     clients: &mut HashMap<SocketAddrV4, u32>,
-) -> Option<(u32, Vec<(u8, Vec<u8>)>)> {
+) -> Option<(u32, Vec<Chunk>)> {
     if let Some(init) = message.chunk(INIT) {
         let theirs = word(init, 0).filter(|_| message.tag == 0)?;
         let mut acknowledged = opening(!theirs);
@@ -320,7 +323,7 @@ struct Client {
 }
 
 impl Client {
-    fn send(&self, to: &Association, chunks: &[(u8, Vec<u8>)]) -> io::Result<()> {
+    fn send(&self, to: &Association, chunks: &[Chunk]) -> io::Result<()> {
         send(&self.socket, to.port, self.server, to.tags.1, chunks)
     }
 

@@ -183,7 +183,7 @@ fn sum(parts: &[&[u8]]) -> u32 {
 
 /// CRC32c, bit by bit, as RFC 9260 appendix A defines it.
 fn crc32c(parts: &[&[u8]]) -> u32 {
-    let bit = |crc: u32, _| crc >> 1 ^ (crc & 1) * 0x82f6_3b78;
+    let bit = |crc: u32, _| (crc >> 1) ^ ((crc & 1) * 0x82f6_3b78);
     let octet = |crc: u32, octet: &u8| (0..8).fold(crc ^ u32::from(*octet), bit);
     !parts.iter().copied().flatten().fold(u32::MAX, octet)
 }
