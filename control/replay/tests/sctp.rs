@@ -207,7 +207,7 @@ fn associated(name: &str, mode: &str, v6: bool) -> String {
         }
     }
     let lines = outcome.lines().into_iter();
-    let listing = lines.filter_map(|line| Some(line.get("command")?.is_string().then(|| line)?));
+    let listing = lines.filter(|line| line.get("command").is_some());
     let listing: Vec<_> = listing.map(|line| line["stdout"].clone()).collect();
     let rows = listing[0].as_str().expect("text").lines().skip(2);
     let family = if v6 { "V6" } else { "V4" };
