@@ -366,10 +366,13 @@ mod tests {
         assert_eq!(!shift(u32::MAX, 32), 0x8a91_36aa, "by the powers of x");
     }
 
+    /// Name, chunks, and the types of the first two.
+    type Row<'a> = (&'a str, &'a [u8], [Option<u8>; 2]);
+
     #[test]
     fn leading_chunks_by_their_headers() {
         #[rustfmt::skip]
-        let cases: [(&str, &[u8], [Option<u8>; 2]); 8] = [
+        let cases: [Row<'_>; 8] = [
             ("none",                          &[],                              [None, None]),
             ("not a whole header",            &[1, 0, 0],                       [None, None]),
             ("one",                           &[1, 0, 0, 4],                    [Some(1), None]),
