@@ -231,8 +231,7 @@ fn what_opens_an_association() {
     assert_eq!(lab.sent(WAN).len(), 0, "tcp_reset is TCP's");
 }
 
-/// What every receiver discards moves nothing here either, so that nobody closes or keeps
-/// alive what is not theirs.
+/// What every receiver discards changes nothing here either: it passes, as whatever else comes.
 #[test]
 fn an_init_that_is_none_moves_nothing() {
     let (mut lab, _) = lab(&[(1, 1), (2, 1)]);
@@ -314,6 +313,19 @@ fn persistence_is_assured_by_established() {
     assert!(assured(&lab));
     let neighbour = Ipv4Addr::new(192, 0, 2, 99);
     assert_eq!(goes(&mut lab, &packet(neighbour, 5, INIT)), "2");
+}
+
+#[test]
+fn a_service_has_a_timeout_of_its_own_in_established() {
+    let (mut lab, id) = lab(&[(1, 1)]);
+    lab.change_service(id, |service| service.asks.established_ms = Some(90_000));
+    lab.change_real(0, |real| real.standing = Standing::Watched);
+    sends(&mut lab, 1, INIT);
+    assert_eq!(life(&lab), ("INIT1", 4));
+    sends(&mut lab, 1, COOKIE_ECHO);
+    assert_eq!(life(&lab), ("ESTABLISHED", 90));
+    sends(&mut lab, 1, SHUTDOWN);
+    assert_eq!(life(&lab), ("S-RECEIVED", 61));
 }
 
 #[test]
