@@ -179,6 +179,17 @@ impl Frame for Mbuf {
         rx_flags(fields.ol_flags, fields.nb_segs)
     }
 
+    #[inline]
+    fn stripped_tag(&self) -> Option<u16> {
+        let fields = self.fields();
+        (fields.ol_flags & dpdk_sys::RX_VLAN_STRIPPED != 0).then_some(fields.vlan_tci)
+    }
+
+    #[inline]
+    fn forget_stripped_tag(&mut self) {
+        self.fields_mut().ol_flags &= !dpdk_sys::RX_VLAN_STRIPPED;
+    }
+
     #[inline(always)]
     fn prefetch(&self) {
         // Reads the mbuf's own line, which the driver has just written.

@@ -23,6 +23,7 @@ use dataplane::services::{
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
+use dataplane::vlan::Tagging;
 use dataplane::worker::{Parts, Worker};
 
 use super::{GATEWAY_MAC, LAN, LAN_MAC, TCP, UDP, WAN, WAN_MAC, real_mac};
@@ -236,6 +237,7 @@ impl Fleet {
             mtu: 1500,
             to_sender: false,
             groups: [].into(),
+            tagging: Tagging::default(),
         };
         let mut snapshot = Snapshot {
             ports: [view(WAN_MAC), view(LAN_MAC)].into(),

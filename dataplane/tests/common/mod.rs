@@ -23,6 +23,7 @@ use dataplane::services::{
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
+use dataplane::vlan::Tagging;
 use dataplane::worker::{Parts, Worker};
 use wire::Mac;
 
@@ -306,6 +307,7 @@ fn empty() -> Snapshot {
         mtu: 1500,
         to_sender: false,
         groups: groups.into(),
+        tagging: Tagging::default(),
     };
     let mut blocks = Blocks::default();
     blocks.reals.grow(256);
