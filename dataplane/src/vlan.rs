@@ -18,6 +18,7 @@ use wire::ethernet::{self, EtherType};
 use wire::vlan::{LEN, Tag};
 
 use crate::port::{Frame, PortId};
+use crate::verdict::Reason;
 
 /// Octets of the two MACs, which stand before the tag.
 const MACS: usize = 12;
@@ -112,20 +113,24 @@ fn take_off<F: Frame>(frame: &mut F) {
     frame.trim_front(LEN);
 }
 
-/// Gives a frame the tag of VLAN `id`, of priority 0; `false`, and no change, if there is no
-/// room in front of it, or it is no whole frame.
+/// Gives a frame the tag of VLAN `id`, of priority 0.
+///
+/// # Errors
+/// There is no room in front of it, or it is no whole frame: it is as it was.
 #[inline]
-#[must_use]
-pub fn put_on<F: Frame>(frame: &mut F, id: u16) -> bool {
-    if frame.bytes().len() < ethernet::LEN || !frame.prepend(LEN) {
-        return false;
+pub fn put_on<F: Frame>(frame: &mut F, id: u16) -> Result<(), Reason> {
+    if frame.bytes().len() < ethernet::LEN {
+        return Err(Reason::ShortFrame);
+    }
+    if !frame.prepend(LEN) {
+        return Err(Reason::Oversize);
     }
     let bytes = frame.bytes_mut();
     bytes.copy_within(LEN..LEN + MACS, 0);
     let tag = &mut bytes[MACS..MACS + LEN];
     tag[..2].copy_from_slice(&EtherType::VLAN.0.to_be_bytes());
     tag[2..].copy_from_slice(&id.to_be_bytes());
-    true
+    Ok(())
 }
 
 #[cfg(test)]
@@ -194,7 +199,7 @@ mod tests {
     fn what_is_put_on_is_taken_off() {
         let frame = packet().ether(Mac([2, 0, 0, 0, 0, 9]), Mac([2, 0, 0, 0, 0, 1]));
         let mut buffer = Recycler::default().fill(&frame.bytes());
-        assert!(put_on(&mut buffer, 10));
+        assert_eq!(put_on(&mut buffer, 10), Ok(()));
         assert_eq!(buffer.bytes(), frame.clone().vlan(10).bytes());
         assert_eq!(vlans().sort(&mut buffer), TEN);
         assert_eq!(buffer.bytes(), frame.bytes());
@@ -206,10 +211,10 @@ mod tests {
         let mut buffer = Recycler::default().fill(&frame);
         assert!(buffer.prepend(HEADROOM - 3));
         let before = buffer.bytes().to_vec();
-        assert!(!put_on(&mut buffer, 10));
+        assert_eq!(put_on(&mut buffer, 10), Err(Reason::Oversize));
         assert_eq!(buffer.bytes(), before);
         let mut stub = Recycler::default().fill(&frame[..13]);
-        assert!(!put_on(&mut stub, 10));
+        assert_eq!(put_on(&mut stub, 10), Err(Reason::ShortFrame));
         assert_eq!(stub.bytes(), &frame[..13]);
     }
 }

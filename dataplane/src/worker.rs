@@ -648,9 +648,10 @@ impl<P: Port> Turn<'_, P> {
     fn dress(&mut self, frame: &mut P::Frame, port: PortId) -> Result<&mut Lane<P>, Reason> {
         let (queues, vlan) = self.way_out(port).ok_or(Reason::NoPort)?;
         let lane = self.lanes.get_mut(usize::from(queues.0));
+        let lane = lane.ok_or(Reason::NoPort)?;
         match vlan {
-            Some(id) if !vlan::put_on(frame, id) => Err(Reason::Oversize),
-            _ => lane.ok_or(Reason::NoPort),
+            Some(id) => vlan::put_on(frame, id).map(|()| lane),
+            None => Ok(lane),
         }
     }
 

@@ -284,8 +284,10 @@ impl Lane {
     /// Puts the frame of packet `n`, with the tag of this VLAN, where the worker takes it.
     pub(crate) fn give(&mut self, n: u64, bytes: &[u8], vlan: Option<u16>) {
         let mut frame = self.pool.frame(n, bytes);
-        // One too short for a tag is too short for everything.
-        let _ = vlan.map(|id| vlan::put_on(&mut frame, id));
+        if let Some(id) = vlan {
+            // One too short for a tag is too short for everything.
+            let _ = vlan::put_on(&mut frame, id);
+        }
         self.incoming.push(frame);
     }
 
