@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use config::model::{Config, Hugepages, Port, ReturnTo};
+use config::model::{Config, Hugepages, Port, ReturnTo, Vlan};
 use control::status::{DeviceReport, PortInfo};
 use control::topology::{PortSetup, Topology};
 use dataplane::exchange::RING;
@@ -49,6 +49,9 @@ impl Ports {
         for ((port, spec), size) in with_queues(config).zip(specs).zip(sizes) {
             let carries_vlans = carries_vlans(port, config);
             ports.add((port, carries_vlans), spec, size, steering)?;
+        }
+        for (name, vlan) in vlans(config) {
+            tracing::info!("port {name}: vlan {} of {}", vlan.id, vlan.parent);
         }
         if !ports.eal.hugepages() {
             tracing::info!(
@@ -155,9 +158,14 @@ fn with_queues(config: &Config) -> impl Iterator<Item = &Port> {
     config.ports.iter().filter(|port| port.vlan.is_none())
 }
 
+/// The ports of VLANs, by name.
+fn vlans(config: &Config) -> impl Iterator<Item = (&str, &Vlan)> {
+    let ports = config.ports.iter();
+    ports.filter_map(|port| Some((port.name.as_str(), port.vlan.as_ref()?)))
+}
+
 fn carries_vlans(port: &Port, config: &Config) -> bool {
-    let mut vlans = config.ports.iter().filter_map(|port| port.vlan.as_ref());
-    vlans.any(|vlan| vlan.parent == port.name)
+    vlans(config).any(|(_, vlan)| vlan.parent == port.name)
 }
 
 fn spec(port: &Port) -> Result<DeviceSpec, Exit> {
