@@ -22,9 +22,11 @@ mod relay;
 mod routed;
 mod runner;
 mod sctp;
+mod switch;
 mod tunnel;
 mod two_arm;
 mod undisturbed;
+mod vlan;
 
 use std::process::ExitCode;
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         refusals::TESTS,
         commands::TESTS,
         undisturbed::TESTS,
+        vlan::TESTS,
     ];
     runner::run(&tests.concat(), &arguments)
 }
