@@ -82,7 +82,7 @@ pub enum Feature {
 }
 
 /// The tunables that do something.
-const SYSCTLS: [&str; 13] = [
+const SYSCTLS: [&str; 14] = [
     "am_droprate",
     "amemthresh",
     "conn_reuse_mode",
@@ -94,6 +94,7 @@ const SYSCTLS: [&str; 13] = [
     "lblcr_expiration",
     "nat_icmp_send",
     "pmtu_disc",
+    "sloppy_sctp",
     "sloppy_tcp",
     "tcp_reset",
 ];
@@ -103,10 +104,10 @@ impl Feature {
     #[rustfmt::skip]
     pub fn is_built(self) -> bool {
         match self {
-            Self::Protocol(protocol)  => matches!(protocol, Protocol::Tcp | Protocol::Udp),
             Self::Steering(steering)  => matches!(steering, Steering::Tuple),
             Self::Sysctl(name)        => SYSCTLS.contains(&name),
             Self::Family(_)
+            | Self::Protocol(_)
             | Self::Scheduler(_)
             | Self::Flags
             | Self::LocalAddresses
@@ -128,12 +129,12 @@ impl Feature {
             | Self::MarkService
             | Self::MarkRule
             | Self::Persistence
-            | Self::OnePacket         => true,
+            | Self::OnePacket
+            | Self::Vlan              => true,
             Self::PersistenceEngine
             | Self::Synproxy
             | Self::AddressSets
             | Self::CrossFamily
-            | Self::Vlan
             | Self::Bond              => false,
         }
     }
@@ -325,10 +326,9 @@ pub(crate) fn uses_of_dataplane(dataplane: &Dataplane) -> Vec<Feature> {
 
 /// What a port asks for.
 pub(crate) fn uses_of_port(port: &Port) -> Vec<Feature> {
-    port.addresses
-        .iter()
-        .map(|prefix| family(prefix.address))
-        .collect()
+    let families = port.addresses.iter().map(|prefix| family(prefix.address));
+    let vlan = port.vlan.iter().map(|_| Feature::Vlan);
+    families.chain(vlan).collect()
 }
 
 /// What a route asks for.

@@ -27,6 +27,7 @@ use crate::port::PortId;
 use crate::sched::thresholds::Limits;
 use crate::sched::{Expirations, Kind, Scheduler};
 use crate::verdict::PuntClass;
+use crate::vlan::Tagging;
 use crate::walk::Walk;
 
 pub use crate::conn::stream::Telling;
@@ -72,7 +73,8 @@ pub struct Snapshot {
     pub routes: Routes,
     /// Whose a NAT real server's packets are.
     pub nat_reals: NatReals,
-    /// Ports by [`PortId`].
+    /// Ports by [`PortId`]: those that have queues, in the order in which the workers have them,
+    /// and then those of VLANs.
     pub ports: Arc<[PortView]>,
     /// Timeouts, limits and switches.
     pub settings: Arc<Settings>,
@@ -283,6 +285,8 @@ pub struct PortView {
     pub to_sender: bool,
     /// Multicast groups whose frames are punted (VRRP, OSPF, what the kernel joined); sorted.
     pub groups: Arc<[Mac]>,
+    /// What 802.1Q tags mean to it.
+    pub tagging: Tagging,
 }
 
 /// What an address of ours is for.
@@ -404,6 +408,8 @@ pub struct Settings {
     pub conn_reuse: ConnReuse,
     /// Whether any TCP segment but a RST may open a connection (`sloppy_tcp`).
     pub sloppy_tcp: bool,
+    /// Whether any SCTP packet but an ABORT may open a connection (`sloppy_sctp`).
+    pub sloppy_sctp: bool,
     /// Whether a NAT real server is told that nobody knows the connection of its packet
     /// (`nat_icmp_send`).
     pub nat_icmp_send: bool,
@@ -448,6 +454,7 @@ impl Default for Settings {
             expire_quiescent_template: false,
             conn_reuse: ConnReuse::mode(1),
             sloppy_tcp: false,
+            sloppy_sctp: false,
             nat_icmp_send: false,
             tcp_reset: false,
             drop_entry: false,

@@ -130,7 +130,7 @@ reasons! {
     NotOurMac => "drop-not-our-mac",
     /// Shorter than an Ethernet header.
     ShortFrame => "drop-short-frame",
-    /// An 802.1Q tag on a port that is not a VLAN's.
+    /// An 802.1Q tag of a VLAN that has no port here, a second tag, or a provider's (802.1ad).
     Vlan => "drop-vlan",
     /// Larger than the port's MTU, or than one buffer.
     Oversize => "drop-oversize",
@@ -163,6 +163,9 @@ reasons! {
     FragmentDuplicate => "drop-fragment-duplicate",
     /// No room to hold a fragment until its packet's first one comes, or to remember it.
     FragmentFull => "drop-fragment-full",
+    /// A fragment of an SCTP packet in NAT or FULLNAT: the CRC that a new port changes covers the
+    /// whole packet.
+    SctpFragment => "drop-sctp-fragment",
     /// A held fragment whose packet's first one did not come in time.
     FragmentTimeout => "drop-fragment-timeout",
     /// For a VIP that this director doesn't hold now.

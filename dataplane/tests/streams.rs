@@ -322,8 +322,6 @@ struct World {
     local: Option<(IpAddr, u16)>,
     /// The first segment that begins the client's stream, as the director saw it first.
     first: Option<Vec<u8>>,
-    /// Octets that the real server sees in addition.
-    grown: i64,
     before_data_without_option: usize,
 }
 
@@ -350,7 +348,6 @@ impl World {
             real_at: (real_address(REAL, v6), REAL_PORT),
             local: None,
             first: None,
-            grown: 0,
             before_data_without_option: 0,
         }
     }

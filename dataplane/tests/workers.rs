@@ -22,7 +22,8 @@ use dataplane::sched::{Kind, sums};
 use dataplane::services::RealId;
 use dataplane::verdict::Reason;
 use etherparse::{IpHeaders, IpSlice};
-use wire::build::{Packet, icmp, ip, tcp, udp};
+use wire::build::{Packet, icmp, ip, sctp, tcp, udp};
+use wire::sctp::ChunkType;
 use wire::tcp::Flags;
 
 const ETHERNET: usize = 14;
@@ -50,6 +51,8 @@ enum Delivery {
     Random,
     /// A flow has its queue and its port, until these change midway.
     Roaming,
+    /// To any worker, by one port: the real servers are in a VLAN over it.
+    OneArm,
 }
 
 /// What the model does with a connection next.
@@ -145,7 +148,10 @@ impl Model {
         });
         Self {
             flows: flows.collect(),
-            fleet: Fleet::new(workers, specs),
+            fleet: match delivery {
+                Delivery::OneArm => Fleet::of_one_arm(workers, specs),
+                _ => Fleet::new(workers, specs),
+            },
             given: HashMap::new(),
             next: 0,
             dice: Dice(seed ^ u64::from(workers) << 32 | 1 << 63),
@@ -236,7 +242,7 @@ impl Model {
         let from_real = matches!(todo, Move::Reply | Move::TellClient);
         let usual = if from_real { LAN } else { WAN };
         match self.delivery {
-            Delivery::Random => (any, usual),
+            Delivery::Random | Delivery::OneArm => (any, usual),
             Delivery::Roaming => {
                 if moves_on {
                     (flow.queue, flow.port) = (any, other_port);
@@ -386,15 +392,27 @@ impl Model {
         todo: Move,
         number: u32,
     ) -> Packet {
-        // As long in every run, for the octets are counted.
-        let mut payload = vec![0x5a; at % 7];
+        let protocol = self.fleet.specs[self.flows[at].service].protocol;
+        // As long in every run, for the octets are counted. A chunk is padded to four.
+        let unit = if protocol == SCTP { 4 } else { 1 };
+        let mut payload = vec![0x5a; at % 7 * unit];
         payload.extend(number.to_be_bytes());
         let flags = match todo {
             Move::Open => Flags::SYN,
             Move::Close => Flags::FIN.and(Flags::ACK),
             _ => Flags::ACK,
         };
-        if self.fleet.specs[self.flows[at].service].protocol == TCP {
+        if protocol == SCTP {
+            let kind = match todo {
+                Move::Open => ChunkType::INIT,
+                Move::Close => ChunkType::SHUTDOWN,
+                Move::Reply => ChunkType::COOKIE_ACK,
+                _ => ChunkType::COOKIE_ECHO,
+            };
+            let tag = u32::from(todo != Move::Open);
+            let message = sctp(from.1, to.1).tag(tag).chunk(kind.0, &payload);
+            ip(from.0, to.0).with(message)
+        } else if protocol == TCP {
             let segment = tcp(from.1, to.1).flags(flags).payload(payload);
             ip(from.0, to.0).with(segment)
         } else {
@@ -523,7 +541,7 @@ fn router(like: IpAddr) -> IpAddr {
 }
 
 /// "Port unreachable", about this packet. Every other one quotes only the ports and four octets
-/// more of what is in it, and then the number.
+/// more of what is in it, and then the number; all do about SCTP, whose CRC is not patched there.
 fn error(from: IpAddr, to: IpAddr, about: &Packet, number: u32) -> Packet {
     let (kind, code, header) = if from.is_ipv6() {
         (1, 4, 40)
@@ -531,10 +549,12 @@ fn error(from: IpAddr, to: IpAddr, about: &Packet, number: u32) -> Packet {
         (3, 3, 20)
     };
     let message = icmp(kind, code);
-    if number.is_multiple_of(2) {
+    let bytes = about.bytes();
+    let is_sctp = bytes[if header == 40 { 6 } else { 9 }] == SCTP;
+    if number.is_multiple_of(2) && !is_sctp {
         return ip(from, to).with(message.quoting(about));
     }
-    let mut quote = about.bytes();
+    let mut quote = bytes;
     quote.truncate(header + 8);
     quote.extend(number.to_be_bytes());
     ip(from, to).with(message.payload(quote))
@@ -615,7 +635,7 @@ fn services(kind: Kind) -> Vec<Spec> {
     let mut specs = Vec::new();
     let mut n = 0;
     for v6 in [false, true] {
-        for protocol in [TCP, UDP] {
+        for protocol in [TCP, UDP, SCTP] {
             for mode in Mode::ALL {
                 // Neighbours share a real server, NAT's too.
                 let reals = [(n + 1, mode), (n + 2, mode), (n + 3, mode)];
@@ -673,7 +693,12 @@ fn any_number_of_workers_is_as_one() {
     for (seed, kind) in (1..).zip([Kind::Sh, Kind::Dh, Kind::Mh]) {
         let one = finished(seed, 1, kind, Delivery::Random);
         for workers in [2, 4, 8] {
-            for delivery in [Delivery::Owner, Delivery::Random, Delivery::Roaming] {
+            for delivery in [
+                Delivery::Owner,
+                Delivery::Random,
+                Delivery::Roaming,
+                Delivery::OneArm,
+            ] {
                 let many = finished(seed, workers, kind, delivery);
                 same(&many, &one);
                 let real = |model: &Model| -> Vec<_> {
@@ -705,6 +730,7 @@ fn any_scheduler_keeps_one_real_server_for_life() {
         for (workers, delivery) in [
             (2, Delivery::Random),
             (4, Delivery::Roaming),
+            (4, Delivery::OneArm),
             (8, Delivery::Random),
         ] {
             let many = finished(seed, workers, kind, delivery);
@@ -807,10 +833,15 @@ fn client(n: u16, v6: bool) -> (IpAddr, u16) {
 fn fragments_from_anywhere_go_one_way() {
     let mut dice = Dice(77);
     for mode in Mode::ALL {
-        for v6 in [false, true] {
+        for (v6, make) in [
+            (false, Fleet::new as fn(u16, Vec<Spec>) -> Fleet),
+            (true, Fleet::new),
+            (false, Fleet::of_one_arm),
+            (true, Fleet::of_one_arm),
+        ] {
             for workers in [1, 2, 4, 8] {
                 let reals = [(1, mode), (2, mode), (3, mode)];
-                let mut fleet = Fleet::new(workers, vec![Spec::new(v6, UDP, Kind::Rr, &reals)]);
+                let mut fleet = make(workers, vec![Spec::new(v6, UDP, Kind::Rr, &reals)]);
                 for n in 0..12 {
                     scattered(&mut fleet, &mut dice, mode, n);
                 }

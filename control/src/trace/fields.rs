@@ -6,7 +6,7 @@ use wire::ethernet::{self, EtherType};
 use wire::proxy::{Ends, Found, Version};
 use wire::segment::Quoted;
 use wire::tcp::OptionKind;
-use wire::{Protocol, display, ipv4, ipv6, tcp, udp};
+use wire::{Protocol, display, ipv4, ipv6, sctp, tcp, udp};
 
 /// Names and values, in the order in which they stand in the frame.
 pub(super) type Fields = Vec<(&'static str, String)>;
@@ -93,6 +93,12 @@ fn upper(fields: &mut Fields, protocol: Protocol, offset: usize, payload: &[u8])
         Protocol::UDP => {
             let data = payload.get(udp::LEN..).unwrap_or_default();
             fields.extend(proxy_header(data));
+        }
+        Protocol::SCTP => {
+            if let Ok(packet) = sctp::Packet::parse(payload) {
+                let crc = packet.checksum();
+                fields.push(("transport-checksum", format!("{crc:#010x}")));
+            }
         }
         _ => {}
     }

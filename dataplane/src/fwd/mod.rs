@@ -13,6 +13,7 @@ pub mod icmp;
 mod mss;
 mod nat;
 mod pass;
+mod ports;
 pub mod told;
 mod tun;
 

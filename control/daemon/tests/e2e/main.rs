@@ -21,10 +21,13 @@ mod refusals;
 mod relay;
 mod routed;
 mod runner;
+mod sctp;
+mod switch;
 mod told;
 mod tunnel;
 mod two_arm;
 mod undisturbed;
+mod vlan;
 
 use std::process::ExitCode;
 
@@ -39,12 +42,14 @@ fn main() -> ExitCode {
         arp::TESTS,
         life::TESTS,
         modes::TESTS,
+        sctp::TESTS,
         two_arm::TESTS,
         lossy::TESTS,
         told::TESTS,
         refusals::TESTS,
         commands::TESTS,
         undisturbed::TESTS,
+        vlan::TESTS,
     ];
     runner::run(&tests.concat(), &arguments)
 }
