@@ -127,11 +127,11 @@ impl Talk {
     }
 
     fn shake(&mut self) {
-        let syn = self.to_real(syn().mss(1460));
+        let syn = self.client_sends(syn().mss(1460));
         let [syn] = &syn[..] else { panic!("{syn:?}") };
         (self.local, self.seen) = (syn.src, syn.seq.wrapping_add(1));
         let answer = tcp(0, 0).syn().seq(REAL_ISN).acks(self.seen).mss(1460);
-        let answer = self.to_client(answer);
+        let answer = self.real_sends(answer);
         assert_eq!((answer[0].seq, answer[0].ack), (REAL_ISN, FIRST));
     }
 
@@ -153,18 +153,18 @@ impl Talk {
             .to_vec()
     }
 
-    fn packet_to_real(&self, body: impl Into<Body>) -> Packet {
+    fn packet_of_client(&self, body: impl Into<Body>) -> Packet {
         ip(self.client, self.vip).with(body)
     }
 
     /// What the director makes of a client's segment.
-    fn to_real(&mut self, segment: Tcp) -> Vec<Got> {
-        let packet = self.packet_to_real(segment.ports(CPORT, 80));
+    fn client_sends(&mut self, segment: Tcp) -> Vec<Got> {
+        let packet = self.packet_of_client(segment.ports(CPORT, 80));
         self.pass(WAN, &packet)
     }
 
     /// The same for one of the real server's.
-    fn to_client(&mut self, segment: Tcp) -> Vec<Got> {
+    fn real_sends(&mut self, segment: Tcp) -> Vec<Got> {
         let real = common::fleet::real_address(REAL, self.v6);
         let segment = segment.ports(common::fleet::REAL_PORT, self.local.1);
         let packet = ip(real, self.local.0).with(segment);
@@ -234,18 +234,18 @@ fn a_syn_is_new_and_promises_less() {
             .option(OptionKind::TIMESTAMPS, &[1; 8])
             .nop()
             .option(OptionKind::WINDOW_SCALE, &[7]);
-        let got = one(talk.to_real(options.clone()));
+        let got = one(talk.client_sends(options.clone()));
         #[rustfmt::skip]
         let want = [2, 4, 5, 180, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 7];
         assert_eq!(got.options, want);
         assert_ne!(got.seq, ISN);
         assert!(got.src.0 != talk.client && got.data.is_empty());
-        let again = one(talk.to_real(options));
+        let again = one(talk.client_sends(options));
         assert_eq!((again.seq, again.src), (got.seq, got.src), "repeated");
         // Reference C5.
         (talk.local, talk.seen) = (got.src, got.seq.wrapping_add(1));
         let answer = tcp(0, 0).syn().seq(REAL_ISN).acks(talk.seen).mss(1460);
-        let answer = one(talk.to_client(answer));
+        let answer = one(talk.real_sends(answer));
         let mss = match (telling, v6) {
             (Telling::Toa, false) => 1452u16,
             (Telling::Toa, true) => 1440,
@@ -265,7 +265,7 @@ fn a_syn_brings_no_data() {
             .option(OptionKind::FAST_OPEN, &[7; 8])
             .option(OptionKind::TOA, &[1; 6])
             .payload("GET");
-        let got = one(talk.to_real(early));
+        let got = one(talk.client_sends(early));
         assert_eq!(
             got.options,
             [vec![2, 4, 5, 180], vec![1; 18], vec![0, 0]].concat()
@@ -279,7 +279,7 @@ fn isn_grows_with_time_and_is_the_same_for_ever() {
     let number = |wait| {
         let mut talk = Talk::new(V2, TCP, false);
         talk.fleet.now = talk.fleet.now.plus(wait);
-        let got = one(talk.to_real(syn()));
+        let got = one(talk.client_sends(syn()));
         (got.seq, got.src.1)
     };
     let (first, port) = number(0);
@@ -294,37 +294,38 @@ fn the_option_comes_until_data_are_acknowledged() {
         let mut talk = Talk::open(Telling::Toa, v6);
         let option = toa(talk.client);
         let seen = talk.seen;
-        let got = one(talk.to_real(data(0, b"")));
+        let got = one(talk.client_sends(data(0, b"")));
         assert_eq!(
             (&got.options, got.seq, got.ack),
             (&option, seen, REAL_FIRST)
         );
         for _ in 0..2 {
-            let got = one(talk.to_real(data(0, &[7; 99]).psh()));
+            let got = one(talk.client_sends(data(0, &[7; 99]).psh()));
             assert_eq!((&got.options, got.seq), (&option, seen));
             assert_eq!(got.data, [7; 99]);
         }
         let sack = [9; 8];
-        let got = one(talk.to_real(data(99, b"x").nop().nop().option(OptionKind::SACK, &sack)));
+        let got =
+            one(talk.client_sends(data(99, b"x").nop().nop().option(OptionKind::SACK, &sack)));
         let rest = [vec![1, 1, 5, 10], vec![9; 8]].concat();
         assert_eq!(
             got.options,
             [option.clone(), rest].concat(),
             "before the others"
         );
-        let got = one(talk.to_real(data(100, b"").fin()));
+        let got = one(talk.client_sends(data(100, b"").fin()));
         assert_eq!(
             (got.options, got.seq),
             (option, seen + 100),
             "a FIN has it too"
         );
-        let got = one(talk.to_real(data(100, b"").rst()));
+        let got = one(talk.client_sends(data(100, b"").rst()));
         assert!(got.options.is_empty(), "a RST has not");
         let later = tcp(0, 0)
             .seq(FIRST.wrapping_add(100))
             .acks(REAL_FIRST + 1)
             .payload("more");
-        let got = one(talk.to_real(later));
+        let got = one(talk.client_sends(later));
         assert_eq!((got.options.len(), got.seq), (0, seen + 100));
         assert_eq!(talk.untold(), 0);
     }
@@ -355,7 +356,7 @@ fn an_option_without_room_is_left_out() {
             Some(rest) => segment.option(OptionKind(options[0]), rest),
             None => segment,
         };
-        let got = one(talk.to_real(segment));
+        let got = one(talk.client_sends(segment));
         let told = want.is_some();
         let want = want.map(|rest| [option.clone(), rest].concat());
         assert_eq!(got.options, want.unwrap_or_default(), "{name}");
@@ -375,32 +376,32 @@ fn a_header_goes_before_the_first_data() {
             let mut talk = Talk::open(telling, v6);
             let seen = talk.seen;
             let header = talk.header(version, Protocol::TCP);
-            let got = one(talk.to_real(data(0, b"")));
+            let got = one(talk.client_sends(data(0, b"")));
             assert_eq!((got.seq, got.data.len(), got.options.len()), (seen, 0, 0));
-            let first = one(talk.to_real(data(0, b"GET /").psh()));
+            let first = one(talk.client_sends(data(0, b"GET /").psh()));
             assert_eq!((first.seq, first.ack), (seen, REAL_FIRST));
             assert_eq!(first.data, [&header[..], b"GET /"].concat());
-            let again = one(talk.to_real(data(0, b"GET /").psh()));
+            let again = one(talk.client_sends(data(0, b"GET /").psh()));
             assert_eq!(again.frame, first.frame, "byte for byte");
-            let shorter = one(talk.to_real(data(0, b"GE")));
+            let shorter = one(talk.client_sends(data(0, b"GE")));
             assert_eq!(
                 (shorter.seq, &shorter.data),
                 (seen, &[&header[..], b"GE"].concat())
             );
             let len = u32::try_from(header.len()).expect("short");
-            let overlapping = one(talk.to_real(data(3, b" / HTTP")));
+            let overlapping = one(talk.client_sends(data(3, b" / HTTP")));
             assert_eq!(
                 (overlapping.seq, &overlapping.data[..]),
                 (seen + 3 + len, &b" / HTTP"[..])
             );
-            let fin = one(talk.to_real(data(10, b"").fin()));
+            let fin = one(talk.client_sends(data(10, b"").fin()));
             assert_eq!(fin.seq, seen + 10 + len);
-            let rst = one(talk.to_real(data(10, b"").rst()));
+            let rst = one(talk.client_sends(data(10, b"").rst()));
             assert_eq!(rst.seq, seen + 10 + len);
 
             let ack = |talk: &mut Talk, octets: u32| {
                 let segment = tcp(0, 0).seq(REAL_FIRST).acks(seen + octets);
-                one(talk.to_client(segment)).ack.wrapping_sub(FIRST)
+                one(talk.real_sends(segment)).ack.wrapping_sub(FIRST)
             };
             let acks = [0, 1, len - 1].map(|octets| ack(&mut talk, octets));
             assert_eq!(acks, [0, 0, 0], "only the header");
@@ -408,7 +409,7 @@ fn a_header_goes_before_the_first_data() {
                 [len, len + 5, len + 10].map(|octets| ack(&mut talk, octets)),
                 [0, 5, 10]
             );
-            let past = one(talk.to_real(data(0, b"GET /")));
+            let past = one(talk.client_sends(data(0, b"GET /")));
             assert_eq!(
                 (past.seq, &past.data[..]),
                 (seen + len, &b"GET /"[..]),
@@ -421,36 +422,36 @@ fn a_header_goes_before_the_first_data() {
 #[test]
 fn reordered_and_forged_begins() {
     let mut talk = Talk::open(V2, false);
-    assert!(talk.to_real(data(5, b"later")).is_empty());
+    assert!(talk.client_sends(data(5, b"later")).is_empty());
     assert_eq!(talk.fleet.drops(), [("drop-unplaced", 1)]);
     assert_eq!(
-        one(talk.to_real(data(5, b""))).seq,
+        one(talk.client_sends(data(5, b""))).seq,
         talk.seen + 5,
         "an ACK passes"
     );
     // In front of the stream nothing can be smuggled in.
     let header = talk.header(Version::V2, Protocol::TCP);
-    let probe = one(talk.to_real(data(u32::MAX, b"x")));
+    let probe = one(talk.client_sends(data(u32::MAX, b"x")));
     assert_eq!((probe.seq, probe.data.len()), (talk.seen - 1, 1), "a probe");
-    let smuggled = one(talk.to_real(data(u32::MAX - 3, b"...PROXY")));
+    let smuggled = one(talk.client_sends(data(u32::MAX - 3, b"...PROXY")));
     assert_eq!(smuggled.seq, talk.seen);
     assert_eq!(smuggled.data, [&header[..], b"ROXY"].concat());
-    let later = one(talk.to_real(data(5, b"later")));
+    let later = one(talk.client_sends(data(5, b"later")));
     assert_eq!(later.seq, talk.seen + 5 + 28);
 }
 
 #[test]
 fn a_damaged_segment_decides_nothing() {
     let mut talk = Talk::new(V2, TCP, false);
-    let damaged = talk.packet_to_real(syn().bad_checksum());
+    let damaged = talk.packet_of_client(syn().bad_checksum());
     let sent = talk.pass_raw(WAN, &damaged);
     assert_eq!(read("SYN", &sent[0]).seq, ISN, "nobody takes it");
     talk.shake();
     let own = talk.header(Version::V1, Protocol::TCP);
-    let damaged = talk.packet_to_real(data(0, &own).bad_checksum());
+    let damaged = talk.packet_of_client(data(0, &own).bad_checksum());
     let sent = talk.pass_raw(WAN, &damaged);
     assert_eq!(read("data", &sent[0]).data, own);
-    let got = one(talk.to_real(data(0, b"GET")));
+    let got = one(talk.client_sends(data(0, b"GET")));
     assert_eq!(
         got.data,
         [&talk.header(Version::V2, Protocol::TCP)[..], b"GET"].concat()
@@ -460,7 +461,7 @@ fn a_damaged_segment_decides_nothing() {
         .seq(REAL_FIRST)
         .acks(talk.seen + 28 + 3);
     talk.pass_raw(LAN, &ip(real, talk.local.0).with(ack.bad_checksum()));
-    let again = one(talk.to_real(data(0, b"GET")));
+    let again = one(talk.client_sends(data(0, b"GET")));
     assert_eq!(again.data.len(), 28 + 3, "a damaged ACK is no ACK");
 }
 
@@ -471,10 +472,10 @@ fn a_header_without_room_goes_ahead() {
         let header = talk.header(Version::V2, Protocol::TCP);
         let len = u32::try_from(header.len()).expect("short");
         let room = if v6 { 1500 - 60 } else { 1500 - 40 };
-        let fits = one(talk.to_real(data(0, &vec![3; room - header.len()])));
+        let fits = one(talk.client_sends(data(0, &vec![3; room - header.len()])));
         assert_eq!(fits.frame.len(), 1514);
         for _ in 0..2 {
-            let got = talk.to_real(data(0, &vec![3; room]).psh());
+            let got = talk.client_sends(data(0, &vec![3; room]).psh());
             let [ahead, rest] = &got[..] else {
                 panic!("{}", got.len())
             };
@@ -562,15 +563,15 @@ fn a_header_of_the_clients_own() {
         let header = want.unwrap_or_else(|| talk.header(ours, Protocol::TCP));
         let stream = [&theirs[..], b"GET /"].concat();
         for _ in 0..2 {
-            let got = one(talk.to_real(data(0, &stream)));
+            let got = one(talk.client_sends(data(0, &stream)));
             assert_eq!(got.seq, talk.seen, "{name}");
             assert_eq!(got.data, [&header[..], b"GET /"].concat(), "{name}");
         }
         let (theirs_len, ours_len) = (len32(&theirs), len32(&header));
-        let more = one(talk.to_real(data(len32(&stream), b"more")));
+        let more = one(talk.client_sends(data(len32(&stream), b"more")));
         assert_eq!(more.seq, talk.seen.wrapping_add(ours_len + 5), "{name}");
         if theirs != header {
-            let part = one(talk.to_real(data(3, &stream[3..])));
+            let part = one(talk.client_sends(data(3, &stream[3..])));
             assert_eq!(
                 (part.seq, &part.data[..]),
                 (talk.seen + ours_len, &b"GET /"[..]),
@@ -583,12 +584,12 @@ fn a_header_of_the_clients_own() {
             (ours_len + 5, theirs_len + 5),
         ];
         for (seen, want) in acks {
-            let got = one(talk.to_client(tcp(0, 0).seq(REAL_FIRST).acks(talk.seen + seen)));
+            let got = one(talk.real_sends(tcp(0, 0).seq(REAL_FIRST).acks(talk.seen + seen)));
             assert_eq!(got.ack.wrapping_sub(FIRST), want, "{name}: {seen}");
         }
     }
     let mut none = Talk::open(proxy(Version::V2, true), false);
-    let got = one(none.to_real(data(0, b"GET /")));
+    let got = one(none.client_sends(data(0, b"GET /")));
     assert_eq!(
         got.data,
         [&none.header(Version::V2, Protocol::TCP)[..], b"GET /"].concat()
@@ -608,7 +609,7 @@ fn sack_edges_are_the_clients_own() {
     };
     for (telling, len) in [(Telling::Toa, 0), (V2, 28)] {
         let mut talk = Talk::open(telling, false);
-        talk.to_real(data(0, &[1; 100]));
+        talk.client_sends(data(0, &[1; 100]));
         let seen = talk.seen;
         // A duplicate of the header and the first data, and what came after a gap.
         let blocks = sack(&[
@@ -616,7 +617,7 @@ fn sack_edges_are_the_clients_own() {
             (seen + len + 200, seen + len + 300),
         ]);
         let segment = tcp(0, 0).seq(REAL_FIRST).acks(seen + len + 100).nop().nop();
-        let got = one(talk.to_client(segment.option(OptionKind::SACK, &blocks)));
+        let got = one(talk.real_sends(segment.option(OptionKind::SACK, &blocks)));
         assert_eq!(got.ack.wrapping_sub(FIRST), 100);
         let at = |offset: u32| FIRST.wrapping_add(offset);
         let want = sack(&[(at(0), at(50)), (at(200), at(300))]);
@@ -624,11 +625,11 @@ fn sack_edges_are_the_clients_own() {
     }
     // A duplicate of the header alone is nothing that the client knows of.
     let mut talk = Talk::open(V2, false);
-    talk.to_real(data(0, &[1; 100]));
+    talk.client_sends(data(0, &[1; 100]));
     let seen = talk.seen;
     let blocks = sack(&[(seen, seen + 20), (seen + 78, seen + 128)]);
     let segment = tcp(0, 0).seq(REAL_FIRST).acks(seen + 10).nop().nop();
-    let got = one(talk.to_client(segment.option(OptionKind::SACK, &blocks)));
+    let got = one(talk.real_sends(segment.option(OptionKind::SACK, &blocks)));
     let want = sack(&[(FIRST.wrapping_add(50), FIRST.wrapping_add(100))]);
     assert_eq!(got.options, [vec![1, 1, 5, 10], want, vec![1; 8]].concat());
 }
@@ -637,7 +638,9 @@ fn sack_edges_are_the_clients_own() {
 fn an_urgent_pointer_moves_with_its_data() {
     let mut talk = Talk::open(V2, false);
     let urgent = |talk: &Talk, octets: usize| {
-        let mut packet = talk.packet_to_real(data(0, &vec![1; octets]).urg()).bytes();
+        let mut packet = talk
+            .packet_of_client(data(0, &vec![1; octets]).urg())
+            .bytes();
         packet[38..40].copy_from_slice(&3u16.to_be_bytes());
         let sum = u16::from_be_bytes([packet[36], packet[37]]);
         packet[36..38].copy_from_slice(&wire::Delta::u16(0, 3).apply(sum).to_be_bytes());
@@ -657,7 +660,7 @@ fn a_fragmented_begin() {
     let mut talk = Talk::open(V2, false);
     let header = talk.header(Version::V2, Protocol::TCP);
     let body: Vec<u8> = (0..2000u32).map(|n| n.to_be_bytes()[3]).collect();
-    let parts = talk.packet_to_real(data(0, &body)).id(9).fragments(1500);
+    let parts = talk.packet_of_client(data(0, &body)).id(9).fragments(1500);
     let mut sent = talk.pass_raw(WAN, &parts[0]);
     sent.extend(talk.pass_raw(WAN, &parts[1]));
     let ahead = read("ahead", &sent[0]);
@@ -679,14 +682,14 @@ fn a_fragmented_begin() {
     // A SYN in fragments would begin a stream that is not told of; TOA has no place in one.
     let mut talk = Talk::new(V2, TCP, false);
     let parts = talk
-        .packet_to_real(syn().payload(vec![0; 2000]))
+        .packet_of_client(syn().payload(vec![0; 2000]))
         .id(3)
         .fragments(1500);
     assert!(talk.pass_raw(WAN, &parts[0]).is_empty());
     assert_eq!(talk.fleet.drops(), [("drop-unplaced", 1)]);
     let mut talk = Talk::open(Telling::Toa, false);
     let forged = data(0, &body).option(OptionKind::TOA, &[6; 6]);
-    let parts = talk.packet_to_real(forged).id(9).fragments(1500);
+    let parts = talk.packet_of_client(forged).id(9).fragments(1500);
     let sent = talk.pass_raw(WAN, &parts[0]);
     assert_eq!(sent[0][54..62], [1; 8], "no forged address either");
     assert_eq!(talk.untold(), 1);
@@ -695,27 +698,27 @@ fn a_fragmented_begin() {
 #[test]
 fn what_opens_without_a_syn_is_not_past_its_header() {
     let mut talk = Talk::new(V2, TCP, false);
-    let opened = one(talk.to_real(tcp(0, 0).syn().seq(ISN).acks(1)));
+    let opened = one(talk.client_sends(tcp(0, 0).syn().seq(ISN).acks(1)));
     talk.local = opened.src;
-    talk.seen = one(talk.to_real(syn())).seq.wrapping_add(1);
-    talk.to_client(tcp(0, 0).syn().seq(REAL_ISN).acks(talk.seen));
-    let got = one(talk.to_real(data(0, b"PROXY TCP4 1.1.1.1 2.2.2.2 3 4\r\n")));
+    talk.seen = one(talk.client_sends(syn())).seq.wrapping_add(1);
+    talk.real_sends(tcp(0, 0).syn().seq(REAL_ISN).acks(talk.seen));
+    let got = one(talk.client_sends(data(0, b"PROXY TCP4 1.1.1.1 2.2.2.2 3 4\r\n")));
     assert_eq!(got.data, talk.header(Version::V2, Protocol::TCP));
 }
 
 #[test]
 fn a_second_stream_of_the_same_tuple() {
     let mut talk = Talk::open(V2, false);
-    talk.to_real(data(0, b"GET"));
-    talk.to_client(tcp(0, 0).seq(REAL_FIRST).acks(talk.seen + 31));
+    talk.client_sends(data(0, b"GET"));
+    talk.real_sends(tcp(0, 0).seq(REAL_FIRST).acks(talk.seen + 31));
     let again = ISN.wrapping_add(5_000_000);
-    let seen = one(talk.to_real(tcp(0, 0).syn().seq(again))).seq;
+    let seen = one(talk.client_sends(tcp(0, 0).syn().seq(again))).seq;
     // Forged or not: until the real server takes it, the old one goes on.
-    let old = one(talk.to_real(data(3, b" /")));
+    let old = one(talk.client_sends(data(3, b" /")));
     assert_eq!(old.seq, talk.seen + 31);
-    talk.to_client(tcp(0, 0).syn().seq(9).acks(seen.wrapping_add(1)));
+    talk.real_sends(tcp(0, 0).syn().seq(9).acks(seen.wrapping_add(1)));
     let first = tcp(0, 0).seq(again.wrapping_add(1)).acks(10).payload("GET");
-    let got = one(talk.to_real(first));
+    let got = one(talk.client_sends(first));
     assert_eq!(got.seq, seen.wrapping_add(1));
     assert_eq!(
         got.data,
@@ -739,7 +742,7 @@ fn errors_are_about_what_their_sender_knows() {
             (V2, if v6 { 52 } else { 28 }, 0),
         ] {
             let mut talk = Talk::open(telling, v6);
-            talk.to_real(data(0, &[1; 100]));
+            talk.client_sends(data(0, &[1; 100]));
             let real = common::fleet::real_address(REAL, v6);
             let (local, seen) = (talk.local, talk.seen);
             // From a router on the way to the real server, about what came of the client's.
@@ -755,7 +758,7 @@ fn errors_are_about_what_their_sender_knows() {
             let want_mtu = 1400 - less - if telling == V2 { len } else { 0 };
             let want = ip(talk.vip, talk.client)
                 .ttl(63)
-                .with(too_large(want_mtu).quoting(&talk.packet_to_real(theirs).df()));
+                .with(too_large(want_mtu).quoting(&talk.packet_of_client(theirs).df()));
             assert_eq!(sent[0][14..], want.bytes(), "{telling:?}");
             // In the header itself: about where the client's data begin.
             let early = tcp(local.1, common::fleet::REAL_PORT)
@@ -856,9 +859,9 @@ fn datagrams() {
     for v6 in [false, true] {
         let mut talk = Talk::new(V2, UDP, v6);
         let header = talk.header(Version::V2, Protocol::UDP);
-        let first = talk.pass(WAN, &talk.packet_to_real(ask(b"who?")));
+        let first = talk.pass(WAN, &talk.packet_of_client(ask(b"who?")));
         assert_eq!(one(first).data, [&header[..], b"who?"].concat());
-        let second = talk.pass(WAN, &talk.packet_to_real(ask(b"who?")));
+        let second = talk.pass(WAN, &talk.packet_of_client(ask(b"who?")));
         assert_eq!(
             one(second).data,
             b"who?",
@@ -868,13 +871,13 @@ fn datagrams() {
         // Without room: in pieces where that is allowed, else ahead.
         let mut talk = Talk::new(V2, UDP, v6);
         let full = if v6 { 1500 - 48 } else { 1500 - 28 };
-        let packet = talk.packet_to_real(ask(&vec![7; full])).df();
+        let packet = talk.packet_of_client(ask(&vec![7; full])).df();
         let got = talk.pass(WAN, &packet);
         let datas: Vec<_> = got.iter().map(|got| got.data.clone()).collect();
         assert_eq!(datas, [header, vec![7; full]]);
     }
     let mut talk = Talk::new(V2, UDP, false);
-    let packet = talk.packet_to_real(ask(&[7; 1472])).id(5);
+    let packet = talk.packet_of_client(ask(&[7; 1472])).id(5);
     let pieces = talk.pass_raw(WAN, &packet);
     assert_eq!(
         pieces.iter().map(Vec::len).collect::<Vec<_>>(),
@@ -883,7 +886,7 @@ fn datagrams() {
 
     let mut talk = Talk::new(V2, UDP, false);
     let header = talk.header(Version::V2, Protocol::UDP);
-    let unsummed = talk.pass(WAN, &talk.packet_to_real(ask(b"who?").unsummed()));
+    let unsummed = talk.pass(WAN, &talk.packet_of_client(ask(b"who?").unsummed()));
     let got = one(unsummed);
     assert_eq!(
         (got.data, &got.frame[40..42]),
@@ -895,20 +898,20 @@ fn datagrams() {
         let mut talk = Talk::new(proxy(Version::V2, insecure), UDP, false);
         let got = talk.pass(
             WAN,
-            &talk.packet_to_real(ask(&[own.bytes(), b"who?"].concat())),
+            &talk.packet_of_client(ask(&[own.bytes(), b"who?"].concat())),
         );
         assert_eq!(one(got).data, [want, b"who?"].concat());
     }
 
     // In pieces already: the header goes ahead.
     let mut talk = Talk::new(V2, UDP, false);
-    let parts = talk.packet_to_real(ask(&[7; 2000])).id(5).fragments(1500);
+    let parts = talk.packet_of_client(ask(&[7; 2000])).id(5).fragments(1500);
     let sent = talk.pass_raw(WAN, &parts[0]);
     assert_eq!((sent.len(), &read("ahead", &sent[0]).data), (2, &header));
 
     for telling in [V1, Telling::Toa] {
         let mut talk = Talk::new(telling, UDP, false);
-        let got = talk.pass(WAN, &talk.packet_to_real(ask(b"who?")));
+        let got = talk.pass(WAN, &talk.packet_of_client(ask(b"who?")));
         assert_eq!(one(got).data, b"who?", "neither knows of UDP");
     }
 
@@ -917,7 +920,7 @@ fn datagrams() {
     talk.fleet.specs[0].one_packet = true;
     talk.fleet.compile();
     for _ in 0..2 {
-        let got = talk.pass(WAN, &talk.packet_to_real(ask(b"who?")));
+        let got = talk.pass(WAN, &talk.packet_of_client(ask(b"who?")));
         assert_eq!(one(got).data, [&header[..], b"who?"].concat());
     }
 }
