@@ -180,7 +180,7 @@ impl Generator {
     fn learn(&mut self, flows: Range<u32>, burst: &[BenchFrame]) {
         for (flow, frame) in flows.zip(burst) {
             if let Some(learned) = self.learned.get_mut(flow as usize) {
-                *learned = read(self.case.family, frame.bytes());
+                *learned = read_learned(self.case.family, frame.bytes());
             }
         }
     }
@@ -204,7 +204,7 @@ impl Generator {
 }
 
 /// What the rewritten first packet of a flow says.
-fn read(family: Family, frame: &[u8]) -> Learned {
+pub fn read_learned(family: Family, frame: &[u8]) -> Learned {
     let (source, ports) = match family {
         Family::V4 => (29, 34),
         Family::V6 => (37, 54),
@@ -217,7 +217,11 @@ fn read(family: Family, frame: &[u8]) -> Learned {
 }
 
 /// The frame with its checksums verified and, as one's complement has two zeros, taken out.
-fn normal(frame: &[u8]) -> Vec<u8> {
+///
+/// # Panics
+/// If a header is cut or a checksum is wrong.
+#[must_use]
+pub fn normal(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     let mut ethernet = ethernet::Frame::parse(&mut frame[..]).expect("a frame");
     let ethertype = ethernet.ethertype();

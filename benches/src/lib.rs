@@ -14,6 +14,7 @@ pub mod flows;
 pub mod frame;
 pub mod generator;
 pub mod lab;
+pub mod trace;
 
 pub use case::{Case, Direction, Family, Mode};
 pub use floor::Floor;

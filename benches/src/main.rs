@@ -2,12 +2,16 @@
 #![forbid(unsafe_code)]
 
 mod core;
+mod daemon;
+mod dpdk;
 mod gate;
 mod machine;
 mod memory;
 mod new;
 mod page;
+mod process;
 mod report;
+mod testpmd;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,8 +36,9 @@ const USAGE: &str = "usage: bench [--quick] [--json FILE] [--html FILE] [GROUP..
 /// A group of figures: the word that names begin with, and what measures it.
 type Group = (&'static str, fn(&Options, &mut Report));
 
-const GROUPS: [Group; 3] = [
+const GROUPS: [Group; 4] = [
     ("core", core::measure),
+    ("dpdk", dpdk::measure),
     ("new", new::measure),
     ("memory", memory::measure),
 ];

@@ -144,6 +144,7 @@ mod tests {
         let page = html(&Report {
             machine: vec!["a <fast> one".to_owned()],
             rows: vec![row],
+            left_out: Vec::new(),
         });
         assert!(
             page.contains(">21.5<") && page.contains("a &lt;fast&gt; one"),

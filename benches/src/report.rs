@@ -72,6 +72,8 @@ pub(crate) struct Report {
     pub(crate) machine: Vec<String>,
     /// The figures.
     pub(crate) rows: Vec<Row>,
+    /// What could not be measured, and why.
+    pub(crate) left_out: Vec<String>,
 }
 
 impl Report {
@@ -81,6 +83,7 @@ impl Report {
         Self {
             machine,
             rows: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -90,6 +93,12 @@ impl Report {
             "\n{title}\n{:<34} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7}",
             "", "flows", "median", "p10", "min", "p90", "floor", "instr."
         );
+    }
+
+    /// Says that a group, or a part of one, can't be measured here.
+    pub(crate) fn left_out(&mut self, what: &str, reason: &str) {
+        println!("{what}: not measured here: {reason}");
+        self.left_out.push(format!("{what}: {reason}"));
     }
 
     /// Adds a figure and prints it.
