@@ -44,7 +44,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
 fn one(case: Case, flows: u32, instructions: Option<f64>, report: &mut Report) {
     let mut lab = Lab::established(case, flows);
     lab.check(CHECKED);
-    let mut floor = Floor::new(case, lab.port());
+    let mut floor = Floor::new(lab.port());
     let lab = RefCell::new(lab);
     let clock = Instant::now();
     let mut turns = || {

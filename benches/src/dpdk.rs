@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use benches::clock::Figures;
 use benches::flows::expected_forward;
-use benches::generator::{normal, read_learned};
+use benches::source::{normal, read_learned};
 use benches::{Case, Mode, trace};
 
 use crate::Options;
