@@ -9,7 +9,7 @@ use dataplane::time::Millis;
 
 use crate::gate;
 use crate::report::{Report, Row};
-use crate::{Options, new};
+use crate::{Options, new, ring};
 
 /// Rounds, and turns of a round: some 0.1 ms.
 const ROUNDS: usize = 600;
@@ -28,7 +28,8 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
         ),
     };
     report.title("core: established connections, ns a packet, the generator's cost taken off");
-    for case in Case::all(families) {
+    let cases = Case::all(families);
+    for &case in &cases {
         let instructions = gate::instructions(&case.to_string()).ok();
         for &flows in flows {
             if !new::fits(case, flows) {
@@ -38,6 +39,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
             one(case, flows, instructions, report);
         }
     }
+    ring::core(&cases, flows, report);
 }
 
 /// Turns, the generator alone, and the floor, in turns.

@@ -19,6 +19,15 @@ enum Next {
     Random,
     /// One segment of each of these, from their clients.
     Each(Range<u32>, Segments),
+    /// The same of flows that are not neighbours.
+    Of(Vec<u32>, Segments),
+}
+
+/// Flows that are being opened.
+#[derive(Debug)]
+enum Opening {
+    Each(Range<u32>),
+    Of(Vec<u32>),
 }
 
 /// The port.
@@ -28,7 +37,7 @@ pub struct Generator {
     free: VecDeque<BenchFrame>,
     next: Next,
     /// The flows whose first packets are under way.
-    opening: Option<Range<u32>>,
+    opening: Option<Opening>,
     /// What is under way, while each answer is checked.
     checking: Option<VecDeque<Drawn>>,
     sent: u64,
@@ -73,6 +82,11 @@ impl Generator {
         last - flows.start
     }
 
+    /// Makes the next burst one segment each of these flows, a burst's at most.
+    pub fn next_of(&mut self, flows: &[u32], segments: Segments) {
+        self.next = Next::Of(flows.iter().copied().take(BURST).collect(), segments);
+    }
+
     /// Compares, from now on, every frame that comes back with what it should be.
     pub fn check(&mut self, check: bool) {
         self.checking = check.then(VecDeque::new);
@@ -89,7 +103,12 @@ impl Generator {
         self.tx_burst(&mut burst);
     }
 
-    fn each(&mut self, burst: &mut Burst<BenchFrame>, flows: Range<u32>, segments: Segments) {
+    fn each(
+        &mut self,
+        burst: &mut Burst<BenchFrame>,
+        flows: impl ExactSizeIterator<Item = u32>,
+        segments: Segments,
+    ) {
         let count = flows.len();
         for (flow, mut frame) in flows.zip(self.free.drain(..count)) {
             let (template, ends) = self.source.of_client(flow, segments);
@@ -139,7 +158,11 @@ impl Port for Generator {
             Next::Random => self.random(burst),
             Next::Each(flows, segments) => {
                 self.each(burst, flows.clone(), segments);
-                self.opening = (segments == Segments::Syn).then_some(flows);
+                self.opening = (segments == Segments::Syn).then_some(Opening::Each(flows));
+            }
+            Next::Of(flows, segments) => {
+                self.each(burst, flows.iter().copied(), segments);
+                self.opening = (segments == Segments::Syn).then_some(Opening::Of(flows));
             }
         }
         burst.len()
@@ -150,7 +173,11 @@ impl Port for Generator {
         let sent = burst.len();
         self.sent += sent as u64;
         if let Some(flows) = self.opening.take() {
-            self.source.learn(flows, burst.iter().map(Frame::bytes));
+            let frames = burst.iter().map(Frame::bytes);
+            match flows {
+                Opening::Each(flows) => self.source.learn(flows, frames),
+                Opening::Of(flows) => self.source.learn(flows, frames),
+            }
         }
         if self.checking.is_some() {
             self.compare(burst);

@@ -7,7 +7,7 @@ use dataplane::exchange::exchange;
 use dataplane::fwd::{Envelope, Forwarder, Tunnel};
 use dataplane::handover::mesh;
 use dataplane::local::LocalAddresses;
-use dataplane::owner::Steering;
+use dataplane::owner::{Fields, Owners, Steering, Traits};
 use dataplane::port::{Frame, Port, PortId, WorkerId};
 use dataplane::published::Publisher;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec, mh};
@@ -140,6 +140,14 @@ pub fn worker_on<P: Port>(
 /// A worker and what it counts.
 pub type Counted<P> = (Worker<P>, Arc<Counters>);
 
+/// What says whose a connection is.
+pub fn fields(mode: Mode) -> Fields {
+    Fields::of(Traits {
+        nat: mode == Mode::Nat,
+        ..Traits::default()
+    })
+}
+
 /// How packets are spread over so many workers here.
 ///
 /// # Panics
@@ -159,8 +167,7 @@ pub fn workers_on<P: Port>(
 ) -> (Vec<Counted<P>>, Publisher<Snapshot>) {
     let count = u16::try_from(ports.len()).expect("a few");
     let mut snapshot = snapshot(case);
-    let blocks = snapshot.blocks[0].clone();
-    snapshot.blocks = (0..count).map(|_| blocks.clone()).collect();
+    snapshot.blocks = (0..count).map(|_| blocks()).collect();
     let (publisher, readers) = Publisher::new(snapshot, count);
     let (_, ends) = exchange(count, NoPool::<P::Frame>::default());
     let steering = Arc::new(steering(count));
@@ -241,11 +248,15 @@ fn snapshot(case: Case) -> Snapshot {
         groups: [].into(),
     }]
     .into();
+    snapshot
+}
+
+/// What one worker counts, for itself.
+fn blocks() -> Blocks {
     let mut blocks = Blocks::default();
     blocks.reals.grow(64);
     blocks.services.grow(64);
-    snapshot.blocks = [blocks].into();
-    snapshot
+    blocks
 }
 
 fn real(case: Case, n: u8) -> Real {
@@ -314,6 +325,7 @@ fn service(case: Case, id: ServiceId) -> Service {
     };
     let scheduler = Scheduler::prepare(None, &spec);
     let mut service = Service::new(id, 1, scheduler, candidates.into());
+    service.owners = Owners::new(fields(case.mode));
     if case.mode == Mode::FullNat {
         let locals = (0..LOCALS).map(|n| Host::Local(n).address(case.family));
         service.locals = LocalAddresses::from_iter(locals);

@@ -1,6 +1,7 @@
 //! `bench`: what `scripts/bench` runs. One module for each group of figures.
 #![forbid(unsafe_code)]
 
+mod control;
 mod core;
 mod daemon;
 mod dpdk;
@@ -11,6 +12,8 @@ mod new;
 mod page;
 mod process;
 mod report;
+mod ring;
+mod scale;
 mod testpmd;
 
 use std::path::PathBuf;
@@ -36,11 +39,14 @@ const USAGE: &str = "usage: bench [--quick] [--json FILE] [--html FILE] [GROUP..
 /// A group of figures: the word that names begin with, and what measures it.
 type Group = (&'static str, fn(&Options, &mut Report));
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 7] = [
     ("core", core::measure),
     ("dpdk", dpdk::measure),
     ("new", new::measure),
+    ("scale", scale::measure),
     ("memory", memory::measure),
+    ("control", control::measure),
+    ("latency", ring::latency),
 ];
 
 fn main() -> ExitCode {
@@ -50,6 +56,7 @@ fn main() -> ExitCode {
         ["count", name] => gate::count(name),
         ["gate", file] => gate::compare(file.as_ref()),
         ["gate", "--record", file] => gate::record(file.as_ref()),
+        ["scale", "--of", case, flows, core] => scale::one_of_two(case, flows, core),
         ["memory", "--of", family, connections] => memory::probe(family, connections),
         _ => options(&args).and_then(|options| run(&options)),
     };

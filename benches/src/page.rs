@@ -145,6 +145,7 @@ mod tests {
             machine: vec!["a <fast> one".to_owned()],
             rows: vec![row],
             left_out: Vec::new(),
+            limits: Vec::new(),
         });
         assert!(
             page.contains(">21.5<") && page.contains("a &lt;fast&gt; one"),

@@ -3,6 +3,7 @@
 use benches::Case;
 use benches::clock::Figures;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// One figure, with the names that others read it by; what does not apply is null.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -34,6 +35,9 @@ pub(crate) struct Row {
     /// Octets of memory a connection takes, all included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_per_connection: Option<f64>,
+    /// What only some groups have: lost packets, percentiles, shares.
+    #[serde(flatten)]
+    pub(crate) more: Map<String, Value>,
 }
 
 impl Row {
@@ -74,6 +78,8 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     /// What could not be measured, and why.
     pub(crate) left_out: Vec<String>,
+    /// What the generator could do.
+    pub(crate) limits: Vec<(&'static str, f64)>,
 }
 
 impl Report {
@@ -84,6 +90,7 @@ impl Report {
             machine,
             rows: Vec::new(),
             left_out: Vec::new(),
+            limits: Vec::new(),
         }
     }
 
@@ -99,6 +106,26 @@ impl Report {
     pub(crate) fn left_out(&mut self, what: &str, reason: &str) {
         println!("{what}: not measured here: {reason}");
         self.left_out.push(format!("{what}: {reason}"));
+    }
+
+    /// Notes what the generator could do in one run.
+    pub(crate) fn limit(&mut self, what: &'static str, run: &Value) {
+        if let Some(mpps) = run[what].as_f64() {
+            self.limits.push((what, mpps));
+        }
+    }
+
+    /// Says what the generator could do, now that all runs are over.
+    pub(crate) fn say_limits(&mut self) {
+        for (what, text) in [
+            ("generator_mpps", "writes"),
+            ("ring_mpps", "and the rings pass on"),
+        ] {
+            let own = self.limits.iter().filter(|(name, _)| *name == what);
+            let best = own.map(|&(_, mpps)| mpps).fold(0.0, f64::max);
+            println!("the generator {text} {best:.0} million packets a second at most");
+        }
+        self.limits.clear();
     }
 
     /// Adds a figure and prints it.

@@ -1,7 +1,5 @@
 //! What is generated: flows drawn at random, their packets, and what should become of them.
 
-use std::ops::Range;
-
 use dataplane::port::Frame;
 use wire::plain::Ends as PlainEnds;
 use wire::segment::Segment;
@@ -151,8 +149,12 @@ impl Source {
     }
 
     /// Remembers where these flows' first packets went.
-    pub fn learn<'a>(&mut self, flows: Range<u32>, frames: impl IntoIterator<Item = &'a [u8]>) {
-        for (flow, frame) in flows.zip(frames) {
+    pub fn learn<'a>(
+        &mut self,
+        flows: impl IntoIterator<Item = u32>,
+        frames: impl IntoIterator<Item = &'a [u8]>,
+    ) {
+        for (flow, frame) in flows.into_iter().zip(frames) {
             if let Some(learned) = self.learned.get_mut(flow as usize) {
                 *learned = read_learned(self.case.family, frame);
             }
