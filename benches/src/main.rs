@@ -10,6 +10,7 @@ mod machine;
 mod memory;
 mod new;
 mod page;
+mod plots;
 mod process;
 mod report;
 mod ring;
@@ -105,4 +106,42 @@ fn run(options: &Options) -> Result<(), String> {
         write(file, page::html(&report))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn arguments() {
+        let all = options(&[]).expect("none are needed");
+        assert!(!all.quick && all.groups.is_empty() && all.json.is_none());
+        let some = "--quick --json a.json core --html b.html latency";
+        let some = options(&words(some)).expect("all of them are known");
+        assert!(some.quick && some.groups == ["core", "latency"]);
+        assert_eq!(some.json, Some("a.json".into()));
+        assert_eq!(some.html, Some("b.html".into()));
+        for wrong in ["--json", "--html", "cores", "--slow", "core/turn"] {
+            assert_eq!(
+                options(&words(wrong)).err().as_deref(),
+                Some(USAGE),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_script_knows_the_groups() {
+        let script = include_str!("../../scripts/bench");
+        let names: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();
+        let known = format!("--quick | {})", names.join(" | "));
+        assert!(script.contains(&known), "{known}");
+        let (last, others) = names.split_last().expect("some");
+        let said = format!("#   GROUP      {} or {last};", others.join(", "));
+        assert!(script.contains(&said), "{said}");
+    }
 }

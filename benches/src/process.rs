@@ -146,7 +146,8 @@ impl Folder {
         } else {
             std::env::temp_dir()
         };
-        let path = base.join(format!("sluice-bench-{}-{name}", std::process::id()));
+        remove_leftovers(&base);
+        let path = base.join(format!("{PREFIX}{}-{name}", std::process::id()));
         fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self(path))
     }
@@ -154,6 +155,22 @@ impl Folder {
     /// A file in it.
     pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
         self.0.join(name)
+    }
+}
+
+const PREFIX: &str = "sluice-bench-";
+
+/// Removes the folders of runs that were killed.
+fn remove_leftovers(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next());
+        let gone = |pid: &str| !Path::new("/proc").join(pid).exists();
+        if pid.is_some_and(gone) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -168,3 +168,88 @@ impl Row {
         words.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use benches::{Direction, Family, Mode};
+
+    /// What others read: these names, and null where one does not apply.
+    const FIELDS: [&str; 12] = [
+        "name",
+        "mode",
+        "family",
+        "direction",
+        "workers",
+        "flows",
+        "frame",
+        "ns_per_packet",
+        "mpps",
+        "instructions_per_packet",
+        "baseline",
+        "ratio",
+    ];
+
+    fn fields(report: &Report) -> Vec<Map<String, Value>> {
+        serde_json::from_str(&report.json()).expect("a list of objects")
+    }
+
+    #[test]
+    fn the_json_is_what_it_is_said_to_be() {
+        let case = Case {
+            mode: Mode::FullNat,
+            family: Family::V6,
+            direction: Direction::Both,
+        };
+        let figures = |median| Figures {
+            median,
+            p10: 1.0,
+            min: 1.0,
+            p90: 9.0,
+        };
+        let mut report = Report::begin(Vec::new());
+        let row = Row::of("core/turn", case, 1000);
+        report.add(row.timed(figures(40.0), Some(figures(16.0))), figures(40.0));
+        report.rows.push(Row {
+            name: "memory/connection".to_owned(),
+            ..Row::default()
+        });
+        let all = fields(&report);
+        for row in &all {
+            let mut names: Vec<_> = row.keys().map(String::as_str).collect();
+            let mut wanted = FIELDS.to_vec();
+            names.sort_unstable();
+            wanted.sort_unstable();
+            assert_eq!(names, wanted);
+        }
+        let text = serde_json::to_string(&all[0]).expect("JSON");
+        for pair in [
+            r#""mode":"fullnat""#,
+            r#""family":6"#,
+            r#""direction":"both""#,
+            r#""workers":1"#,
+            r#""flows":1000"#,
+            r#""ns_per_packet":40.0"#,
+            r#""mpps":25.0"#,
+            r#""baseline":16.0"#,
+            r#""ratio":2.5"#,
+        ] {
+            assert!(text.contains(pair), "{pair}: {text}");
+        }
+        assert_eq!(all[1]["mode"], Value::Null);
+    }
+
+    #[test]
+    fn fields_are_added_and_never_renamed() {
+        let mut row = Row {
+            name: "latency/50-percent".to_owned(),
+            ..Row::default()
+        };
+        row.more.insert("p99_ns".to_owned(), 700.into());
+        let mut report = Report::begin(Vec::new());
+        report.rows.push(row);
+        let all = fields(&report);
+        assert!(FIELDS.iter().all(|name| all[0].contains_key(*name)));
+        assert_eq!(all[0]["p99_ns"], 700);
+    }
+}

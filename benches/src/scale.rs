@@ -19,7 +19,7 @@ use dataplane::time::Millis;
 use serde_json::json;
 
 use crate::Options;
-use crate::process::{Folder, cores};
+use crate::process::cores;
 use crate::report::{Report, Row};
 
 /// Turns of a round, and the time that one side of a comparison runs.
@@ -213,8 +213,6 @@ fn two(options: &Options, report: &mut Report) -> Result<(), String> {
     let [first, .., last] = cores()[..] else {
         return Err("it needs two cores".to_owned());
     };
-    // The folder is only proof that there is room for what follows.
-    let _folder = Folder::new("scale")?;
     report.title(
         "scale: two workers of one process; floor: of two processes (ratio: theirs to ours)",
     );

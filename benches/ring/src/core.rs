@@ -77,9 +77,7 @@ pub(crate) fn measure(asked: Asked) -> Result<Value, String> {
         let generated = generating
             .join()
             .map_err(|_| "the generator panicked".to_owned());
-        generated
-            .and_then(|done| done)
-            .map(|()| (rounds, ring))
+        generated.and_then(|done| done).map(|()| (rounds, ring))
     })?;
     peer.gather();
     let (rx, tx) = (counters.rx.get(), counters.transmit.get());

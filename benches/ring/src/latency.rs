@@ -20,8 +20,8 @@ use crate::{Asked, Room, pin};
 const CHECKED: u32 = 64;
 /// A rate is kept up if one of so many tries loses nothing: on a shared machine somebody else takes the
 /// core for a millisecond now and then.
-const TRIES: u32 = 6;
-const TRY: Duration = Duration::from_millis(40);
+const TRIES: u32 = 24;
+const TRY: Duration = Duration::from_millis(10);
 /// Halvings of what is not known yet about the highest rate.
 const STEPS: u32 = 8;
 /// More than the generator can do, in packets a second.
@@ -183,7 +183,7 @@ impl Pace {
             self.take(&mut took);
         }
         // What is still under way.
-        let until = Instant::now() + Duration::from_millis(20);
+        let until = Instant::now() + Duration::from_millis(2);
         while Instant::now() < until {
             self.take(&mut took);
         }
