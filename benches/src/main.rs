@@ -94,8 +94,14 @@ fn run(options: &Options) -> Result<(), String> {
         let wanted = |group: &String| group == name;
         if options.groups.is_empty() || options.groups.iter().any(wanted) {
             measure(options, &mut report);
+            // After each group: what is stopped leaves what it has.
+            keep(options, &report)?;
         }
     }
+    Ok(())
+}
+
+fn keep(options: &Options, report: &Report) -> Result<(), String> {
     let write = |file: &PathBuf, text: String| {
         std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
     };
@@ -103,7 +109,7 @@ fn run(options: &Options) -> Result<(), String> {
         write(file, report.json())?;
     }
     if let Some(file) = &options.html {
-        write(file, page::html(&report))?;
+        write(file, page::html(report))?;
     }
     Ok(())
 }

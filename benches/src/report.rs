@@ -1,5 +1,7 @@
 //! The figures: a line each as they come, and the whole as JSON.
 
+use std::time::{Duration, Instant};
+
 use benches::Case;
 use benches::clock::Figures;
 use serde::Serialize;
@@ -80,6 +82,8 @@ pub(crate) struct Report {
     pub(crate) left_out: Vec<String>,
     /// What the generator could do.
     pub(crate) limits: Vec<(&'static str, f64)>,
+    /// When it began.
+    pub(crate) began: Instant,
 }
 
 impl Report {
@@ -91,6 +95,7 @@ impl Report {
             rows: Vec::new(),
             left_out: Vec::new(),
             limits: Vec::new(),
+            began: Instant::now(),
         }
     }
 
@@ -106,6 +111,15 @@ impl Report {
     pub(crate) fn left_out(&mut self, what: &str, reason: &str) {
         println!("{what}: not measured here: {reason}");
         self.left_out.push(format!("{what}: {reason}"));
+    }
+
+    /// Whether it is too late to begin something, which is said then.
+    pub(crate) fn is_late(&mut self, what: &str, latest: Duration) -> bool {
+        let late = self.began.elapsed() > latest;
+        if late {
+            self.left_out(what, "there was no time left for it");
+        }
+        late
     }
 
     /// Notes what the generator could do in one run.

@@ -1,6 +1,7 @@
 //! What `bench-ring` measures: a worker on DPDK's `net_ring`, with a generator on another core.
 
 use std::process::Command;
+use std::time::Duration;
 
 use benches::Case;
 use benches::clock::Figures;
@@ -49,11 +50,14 @@ fn figures(value: &Value) -> Option<Figures> {
 }
 
 /// `core/net-ring`: every case at each of these numbers of flows.
-pub(crate) fn core(cases: &[Case], flows: &[u32], report: &mut Report) {
+pub(crate) fn core(cases: &[Case], flows: &[u32], latest: Duration, report: &mut Report) {
     report
         .title("core: the same through net_ring, a generator on the other core; all of it counts");
-    for &case in cases {
-        for &flows in flows {
+    for &flows in flows {
+        for &case in cases {
+            if report.is_late(&format!("core/net-ring {case} {flows}"), latest) {
+                continue;
+            }
             if !new::fits(case, flows) {
                 continue; // said by those on the memory port
             }
