@@ -17,6 +17,7 @@ use dataplane::services::{
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
+use dataplane::vlan::Tagging;
 use dataplane::worker::{Parts, Worker};
 
 use crate::case::{Case, Family, Mode};
@@ -246,6 +247,7 @@ fn snapshot(case: Case) -> Snapshot {
         mtu: 1500,
         to_sender: false,
         groups: [].into(),
+        tagging: Tagging::default(),
     }]
     .into();
     snapshot
