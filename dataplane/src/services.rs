@@ -71,6 +71,9 @@ pub struct Snapshot {
     pub routes: Routes,
     /// Whose a NAT real server's packets are.
     pub nat_reals: NatReals,
+    /// Whether some connection may be one of IPv6 clients with an IPv4 real server: only then is
+    /// an IPv4 packet that nobody knows looked for among IPv6's connections.
+    pub nat64: bool,
     /// Ports by [`PortId`].
     pub ports: Arc<[PortView]>,
     /// Timeouts, limits and switches.
