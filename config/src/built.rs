@@ -121,6 +121,7 @@ impl Feature {
             | Self::Gre
             | Self::Nat
             | Self::FullNat
+            | Self::CrossFamily
             | Self::Thresholds
             | Self::Route
             | Self::Multipath
@@ -132,7 +133,6 @@ impl Feature {
             | Self::ClientAddress
             | Self::Synproxy
             | Self::AddressSets
-            | Self::CrossFamily
             | Self::Vlan
             | Self::Bond              => false,
         }

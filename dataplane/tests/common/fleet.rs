@@ -43,13 +43,32 @@ pub enum Mode {
     Tun6,
     Nat,
     FullNat,
+    /// FULLNAT from IPv6 to IPv4.
+    Nat64,
 }
 
 impl Mode {
+    /// Those of either family.
     pub const ALL: [Self; 5] = [Self::Dr, Self::Tun4, Self::Tun6, Self::Nat, Self::FullNat];
 
+    /// Those of this family's services.
+    pub fn of_family(v6: bool) -> Vec<Self> {
+        let mut all = Self::ALL.to_vec();
+        all.extend(v6.then_some(Self::Nat64));
+        all
+    }
+
     pub fn is_two_way(self) -> bool {
-        matches!(self, Self::Nat | Self::FullNat)
+        matches!(self, Self::Nat | Self::FullNat | Self::Nat64)
+    }
+
+    pub fn has_locals(self) -> bool {
+        matches!(self, Self::FullNat | Self::Nat64)
+    }
+
+    /// Whether a real server of a service of this family is IPv6.
+    pub fn real_is_v6(self, v6: bool) -> bool {
+        v6 && self != Self::Nat64
     }
 
     pub fn is_tunnel(self) -> bool {
@@ -80,10 +99,11 @@ pub struct Spec {
 
 impl Spec {
     pub fn new(v6: bool, protocol: u8, kind: Kind, reals: &[(u8, Mode)]) -> Self {
-        let locals = if v6 {
-            [1, 2].map(|n| IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 2, n)))
-        } else {
-            [200, 201].map(|n| IpAddr::V4(Ipv4Addr::new(10, 1, 0, n)))
+        let ipv4 = [200, 201].map(|n| IpAddr::V4(Ipv4Addr::new(10, 1, 0, n)));
+        let ipv6 = [1, 2].map(|n| IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 2, n)));
+        let locals = match v6 {
+            true => [ipv6, ipv4].concat(),
+            false => ipv4.to_vec(),
         };
         Self {
             v6,
@@ -95,7 +115,7 @@ impl Spec {
             one_packet: false,
             upper: 0,
             reals: reals.to_vec(),
-            locals: locals.into(),
+            locals,
             owners: None,
             scheduler: None,
         }
@@ -253,6 +273,8 @@ impl Fleet {
         }
         snapshot.addresses = Addresses::new(owned);
         snapshot.nat_reals = NatReals::new(nat);
+        let mut modes = self.specs.iter().flat_map(|spec| &spec.reals);
+        snapshot.nat64 = modes.any(|&(_, mode)| mode == Mode::Nat64);
         self.snapshot = snapshot;
         self.publisher.publish(self.snapshot.clone());
     }
@@ -293,7 +315,7 @@ impl Fleet {
             backends.insert(
                 0,
                 Backend {
-                    address: real_address(n, spec.v6),
+                    address: real_address(n, mode.real_is_v6(spec.v6)),
                     port: spec.real_port(mode),
                     weight: WEIGHT,
                     last_weight: WEIGHT,
@@ -443,9 +465,9 @@ fn mark_rule((at, spec): (usize, &Spec)) -> Option<Rule> {
 
 fn blocks() -> Blocks {
     let mut blocks = Blocks::default();
-    blocks.reals.grow(256);
+    blocks.reals.grow(512);
     blocks.services.grow(256);
-    blocks.others.grow(256);
+    blocks.others.grow(512);
     blocks
 }
 
@@ -489,12 +511,13 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
         },
         None if mode == Mode::Nat => Forwarder::Nat { hop },
         None if mode == Mode::FullNat => Forwarder::FullNat { hop },
+        None if mode == Mode::Nat64 => Forwarder::Nat64 { hop },
         None => Forwarder::Dr { hop },
     };
     let address = match mode {
         Mode::Tun4 => real_address(n, false),
         Mode::Tun6 => real_address(n, true),
-        _ => real_address(n, spec.v6),
+        _ => real_address(n, mode.real_is_v6(spec.v6)),
     };
     let real = Real {
         address,

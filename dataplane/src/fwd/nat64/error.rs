@@ -11,13 +11,13 @@
 //! The quoted packet is translated like any other, as far as it is there. What a message has
 //! behind it (RFC 4884) is left out, and the message shortened to what an error may be long.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use wire::segment::Quoted;
 use wire::{Delta, EtherType, Protocol, checksum, ethernet, icmpv4, icmpv6, ipv4, ipv6};
 
 use super::{
-    GROWTH, LEAST_V6_MTU, Part, as_v6, check_extensions, ends_v4, low_half, place, split,
+    GROWTH, LEAST_V6_MTU, MAY_BE_CUT, Part, as_v6, check_extensions, ends_v4, low_half, place, split,
     write_fragment,
 };
 use crate::conn::{Address, Entry, Key};
@@ -351,7 +351,7 @@ fn quote_v4<A: Address>(
         ttl: quoted.hop_limit(),
         tos: quoted.traffic_class(),
         id: upper.fragment.map_or(0, |part| low_half(part.id)),
-        dont_fragment: upper.fragment.is_none(),
+        dont_fragment: upper.fragment.is_none() && carried + ipv4::LEN > MAY_BE_CUT as usize,
         payload_len,
     }
     .emit(head);
