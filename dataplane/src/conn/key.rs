@@ -84,7 +84,10 @@ impl Address for u128 {
         INSIDE | u128::from(address)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the lower 32 bits are meant")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lower 32 bits are meant"
+    )]
     fn ipv4_inside(self) -> Option<u32> {
         (self & !u128::from(u32::MAX) == INSIDE).then_some(self as u32)
     }

@@ -274,7 +274,8 @@ impl ToClient {
             return Err(Reason::Oversize);
         }
         frame.trim_front(common.at.saturating_sub(at));
-        let owed = Delta::addr(real.into(), vip.into()).and(Delta::addr(local.into(), client.into()));
+        let owed =
+            Delta::addr(real.into(), vip.into()).and(Delta::addr(local.into(), client.into()));
         let (head, rest) = split(frame.bytes_mut())?;
         ethernet::emit(head, link.ours, link.next, EtherType::IPV6);
         let (head, rest) = rest.split_first_chunk_mut().ok_or(Reason::ShortFrame)?;
@@ -288,7 +289,9 @@ impl ToClient {
             payload_len,
         }
         .emit(head);
-        let (header, upper) = rest.split_at_mut_checked(at - V6_AT).ok_or(Reason::ShortFrame)?;
+        let (header, upper) = rest
+            .split_at_mut_checked(at - V6_AT)
+            .ok_or(Reason::ShortFrame)?;
         if let Some(part) = part {
             write_fragment(header, common.protocol, part, common.id);
         }

@@ -88,6 +88,7 @@ pub struct Spec {
     /// A service by mark: the prefix length of its destinations, the first of them its VIP.
     pub mark: Option<u8>,
     pub one_packet: bool,
+    pub mss_clamp: bool,
     /// The upper threshold of each of its reals.
     pub upper: u32,
     /// Number and mode, in the order they were added; at most [`REALS`].
@@ -113,6 +114,7 @@ impl Spec {
             persistence: None,
             mark: None,
             one_packet: false,
+            mss_clamp: false,
             upper: 0,
             reals: reals.to_vec(),
             locals,
@@ -186,6 +188,8 @@ pub struct Fleet {
     pub specs: Vec<Spec>,
     pub snapshot: Snapshot,
     pub control: ControlEnd<Recycler>,
+    /// Of `wan` and `lan`, in octets.
+    pub mtus: [u16; 2],
     /// What is ours beside the services' own.
     pub also_owned: Vec<(IpAddr, Owned)>,
     publisher: Publisher<Snapshot>,
@@ -238,6 +242,7 @@ impl Fleet {
             specs,
             snapshot: Snapshot::default(),
             control,
+            mtus: [1500; 2],
             also_owned: Vec::new(),
             publisher,
             revision: 0,
@@ -250,15 +255,15 @@ impl Fleet {
     /// Compiles the specs as they are now and publishes; workers see it when they turn next.
     pub fn compile(&mut self) {
         self.revision += 1;
-        let view = |mac| PortView {
+        let view = |mac, mtu| PortView {
             any_mac: false,
             mac,
-            mtu: 1500,
+            mtu,
             to_sender: false,
             groups: [].into(),
         };
         let mut snapshot = Snapshot {
-            ports: [view(WAN_MAC), view(LAN_MAC)].into(),
+            ports: [view(WAN_MAC, self.mtus[0]), view(LAN_MAC, self.mtus[1])].into(),
             routes: default_routes(),
             blocks: self.snapshot.blocks.clone(),
             settings: self.snapshot.settings.clone(),
@@ -341,6 +346,7 @@ impl Fleet {
         let mut service = Service::new(id, self.revision, scheduler, candidates.into());
         service.address = spec.mark.is_none().then_some(address);
         service.one_packet = spec.one_packet;
+        service.mss_clamp = spec.mss_clamp;
         service.owners = owners;
         service.persistence = spec.persistence.map(|mask| Persistence {
             timeout_ms: 300_000,

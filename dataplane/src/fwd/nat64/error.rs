@@ -17,8 +17,8 @@ use wire::segment::Quoted;
 use wire::{Delta, EtherType, Protocol, checksum, ethernet, icmpv4, icmpv6, ipv4, ipv6};
 
 use super::{
-    GROWTH, LEAST_V6_MTU, MAY_BE_CUT, Part, as_v6, check_extensions, ends_v4, low_half, place, split,
-    write_fragment,
+    GROWTH, LEAST_V6_MTU, MAY_BE_CUT, Part, as_v6, check_extensions, ends_v4, low_half, place,
+    split, write_fragment,
 };
 use crate::conn::{Address, Entry, Key};
 use crate::fwd::Link;
@@ -32,7 +32,9 @@ const ICMP_LEN: usize = 8;
 const _: () = assert!(ICMP_LEN == icmpv4::LEN && ICMP_LEN == icmpv6::LEN);
 
 /// Path MTUs that old routers, which don't tell, are taken to mean (RFC 1191 section 7.1).
-const PLATEAUS: [u16; 10] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 508, 296, 68];
+const PLATEAUS: [u16; 10] = [
+    32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 508, 296, 68,
+];
 
 /// What an error says, in either family: type, code and the four octets behind the checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +69,7 @@ impl Error {
     ///
     /// # Errors
     /// [`Reason::Untranslatable`] where IPv6 has no such error.
-    pub fn to_client<A: Address>(
-        frame: &[u8],
-        entry: &Entry<A>,
-        mtu: u16,
-    ) -> Result<Self, Reason> {
+    pub fn to_client<A: Address>(frame: &[u8], entry: &Entry<A>, mtu: u16) -> Result<Self, Reason> {
         let none = Reason::Untranslatable;
         let (ip, message) = carried_v4(frame).ok_or(none)?;
         let icmp = icmpv4::Packet::parse(message).map_err(|_| none)?;
@@ -242,7 +240,9 @@ fn to_v6(Message(kind, code, rest): Message, length: usize, mtu: u16) -> Option<
 /// than what he has to be content with.
 fn path_v6(told: u32, length: usize, mtu: u16) -> u32 {
     let guessed = || {
-        let below = PLATEAUS.iter().find(|&&plateau| usize::from(plateau) < length);
+        let below = PLATEAUS
+            .iter()
+            .find(|&&plateau| usize::from(plateau) < length);
         below.map_or(0, |&plateau| u32::from(plateau))
     };
     let told = if told == 0 { guessed() } else { told };
