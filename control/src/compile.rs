@@ -1527,6 +1527,57 @@ mod tests {
         assert_eq!(narrower(&both), 0);
     }
 
+    /// Workers look for IPv6 clients' connections with IPv4 real servers as long as there may be
+    /// one, that is until the last such server's slot is free.
+    #[test]
+    fn fullnat_across_families_is_looked_for_while_it_may_be() {
+        let listen = Listen::Address {
+            protocol: Protocol::Tcp,
+            address: IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]),
+            port: 80,
+        };
+        let mut both = Both::new();
+        let service = model::Service::new(listen);
+        both.model.load(&service, &both.topology).expect("legal");
+        let publish = |both: &mut Both| {
+            both.generation += 1;
+            let entry = both.model.get(&listen).cloned();
+            let generation = both.generation;
+            both.compiler
+                .update(&listen, entry.as_ref(), &both.topology, generation);
+        };
+        let run = |both: &mut Both, command| {
+            let done = both.model.apply(&command, &both.topology);
+            done.expect("it changes something").expect("it is legal");
+            publish(both);
+        };
+        let with = |mode| model::Real { mode, ..real(1, 1) };
+        let (tun, full) = (with(Mode::Tun(Tunnel::Ipip)), with(Mode::FullNat));
+        run(&mut both, Command::AddReal { listen, real: tun });
+        assert!(!both.compiler.snapshot().nat64, "a tunnel is none");
+        let endpoint = full.endpoint;
+        run(&mut both, Command::EditReal { listen, real: full });
+        let slot = both.compiler.real_slots(&listen)[0].1;
+        assert_eq!(compiled(&both, slot).forwarder.method(), Method::Nat64);
+        assert!(both.compiler.snapshot().nat64);
+        both.count(slot, 1);
+        run(&mut both, Command::DeleteReal { listen, endpoint });
+        both.compiler.sweep(100, u64::MAX);
+        assert!(both.compiler.snapshot().nat64, "a connection is left");
+        both.count(slot, 0);
+        both.compiler.sweep(100, u64::MAX);
+        assert!(!both.compiler.snapshot().nat64);
+        for mode in [Mode::Nat, Mode::Dr] {
+            let real = with(mode);
+            let command = Command::AddReal { listen, real };
+            let done = both.model.apply(&command, &both.topology);
+            let refused = done
+                .expect("it would change something")
+                .expect_err("illegal");
+            assert_eq!(refused, crate::model::ApplyError::OtherFamily);
+        }
+    }
+
     #[test]
     fn a_change_of_owners_waits_for_a_place_and_is_made_up_for() {
         let mut both = Both::new();
