@@ -288,7 +288,7 @@ impl<'a> Context<'a> {
         };
         if let Forwarder::Nat64 { .. } = forwarder {
             let entry = *A::table(self.state).entry(slot);
-            return self.to_ipv4(frame, packet.flags, &entry, hop, port);
+            return self.send_as_ipv4(frame, packet.flags, &entry, hop, port);
         }
         let hop = Towards::Hop(hop);
         let way = way::<A>(self.snapshot, packet.shape, hop, forwarder.overhead())?;
@@ -403,7 +403,7 @@ impl<'a> Context<'a> {
         };
         if let Forwarder::Nat64 { hop: from } = *forwarder {
             let entry = *A::table(self.state).entry(slot);
-            return self.to_ipv6(frame, packet.flags, &entry, hop, from);
+            return self.send_as_ipv6(frame, packet.flags, &entry, hop, from);
         }
         let way = way::<A>(self.snapshot, packet.shape, hop, 0)?;
         frame.observe(way.event(hop));

@@ -14,7 +14,7 @@ pub trait Address: Copy + Eq + Debug + Default + Send + 'static {
     /// A firewall mark in the place of an address, as IPVS lists it.
     fn of_mark(mark: u32) -> Self;
     /// An IPv4 address in a table of this family: in IPv6's, where the real server of an IPv6
-    /// client's connection is IPv4, one that no packet may come from (see [`INSIDE`]).
+    /// client's connection is IPv4, one of `ff00::ffff:0:0/96`, where no packet may come from.
     fn of_ipv4(address: u32) -> Self;
     /// The IPv4 address that it is or stands for ([`of_ipv4`](Self::of_ipv4)).
     fn ipv4_inside(self) -> Option<u32>;

@@ -87,7 +87,7 @@ impl<'a> Context<'a> {
         frame.observe(Event::of(&entry, side));
         let passed = match side {
             Side::Client if entry.flags.method() == Method::Nat64 => {
-                self.error_to_ipv4(frame, &entry)
+                self.error_as_ipv4(frame, &entry)
             }
             // Only its own family's packets come from an IPv4 real server: this quote is made up.
             Side::Real if entry.flags.method() == Method::Nat64 => {

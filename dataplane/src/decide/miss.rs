@@ -483,7 +483,7 @@ impl<'a> Context<'a> {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
         if let Forwarder::Nat64 { .. } = real.forwarder {
-            return self.to_ipv4(frame, packet.flags, &entry, hop, opening.port);
+            return self.send_as_ipv4(frame, packet.flags, &entry, hop, opening.port);
         }
         let hop = Towards::Hop(hop);
         let way = way::<A>(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;

@@ -31,7 +31,7 @@ impl Context<'_> {
     /// Sends a client's packet, which came by `port`, to an IPv4 real server.
     #[cold]
     #[inline(never)]
-    pub(super) fn to_ipv4<A: Stored, F: Frame>(
+    pub(super) fn send_as_ipv4<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         flags: tcp::Flags,
@@ -58,7 +58,7 @@ impl Context<'_> {
     /// Sends an IPv4 real server's packet, which came over the link of `from`, to the client.
     #[cold]
     #[inline(never)]
-    pub(super) fn to_ipv6<A: Stored, F: Frame>(
+    pub(super) fn send_as_ipv6<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         flags: tcp::Flags,
@@ -67,7 +67,7 @@ impl Context<'_> {
         from: HopId,
     ) -> Result<Verdict, Refusal> {
         let plan = ToClient::of(frame.bytes())?;
-        let way = self.way_to_ipv6(plan.shape(), towards)?;
+        let way = self.way_as_ipv6(plan.shape(), towards)?;
         frame.observe(way.event(towards));
         let cut = plan.cut(way.mtu);
         plan.apply(frame, entry, way.link, cut.is_some())?;
@@ -80,7 +80,7 @@ impl Context<'_> {
     }
 
     /// The way to a client, for a packet of this shape in IPv6.
-    fn way_to_ipv6(&self, shape: Shape, towards: Towards) -> Result<Way, Refusal> {
+    fn way_as_ipv6(&self, shape: Shape, towards: Towards) -> Result<Way, Refusal> {
         let way = way::<u128>(self.snapshot, shape, towards, 0);
         way.map_err(|refusal| refusal.seen_from(|mtu| mtu.saturating_sub(GROWTH)))
     }
@@ -135,11 +135,11 @@ impl Context<'_> {
         let (slot, _) = self.find_reply(frame, &about.from_ipv4()?)?;
         let entry = *self.state.v6.entry(slot);
         frame.observe(Event::of(&entry, Side::Real));
-        let passed = self.error_to_ipv6(frame, slot, &entry);
+        let passed = self.error_as_ipv6(frame, slot, &entry);
         Some(passed.unwrap_or_else(|refusal| self.refused(refusal, &about)))
     }
 
-    fn error_to_ipv6<F: Frame>(
+    fn error_as_ipv6<F: Frame>(
         &mut self,
         frame: &mut F,
         slot: Slot,
@@ -159,7 +159,7 @@ impl Context<'_> {
     }
 
     /// An ICMP error about what we sent to the client, told to the IPv4 real server.
-    pub(super) fn error_to_ipv4<A: Stored, F: Frame>(
+    pub(super) fn error_as_ipv4<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         entry: &Entry<A>,

@@ -139,7 +139,7 @@ impl Error {
             ICMP_LEN + quote_v4(quote, &quoted, entry).ok_or(none)?
         };
         let message = body.get_mut(..len).ok_or(none)?;
-        told.write(message, |message| checksum::of(message));
+        told.write(message, checksum::of);
         ipv4::Header {
             src: local,
             dst: real,
