@@ -27,6 +27,7 @@ use crate::port::PortId;
 use crate::sched::thresholds::Limits;
 use crate::sched::{Expirations, Kind, Scheduler};
 use crate::verdict::PuntClass;
+use crate::vlan::Tagging;
 use crate::walk::Walk;
 
 pub use access::Access;
@@ -74,7 +75,8 @@ pub struct Snapshot {
     /// Whether some connection may be one of IPv6 clients with an IPv4 real server: only then is
     /// an IPv4 packet that nobody knows looked for among IPv6's connections.
     pub nat64: bool,
-    /// Ports by [`PortId`].
+    /// Ports by [`PortId`]: those that have queues, in the order in which the workers have them,
+    /// and then those of VLANs.
     pub ports: Arc<[PortView]>,
     /// Timeouts, limits and switches.
     pub settings: Arc<Settings>,
@@ -282,6 +284,8 @@ pub struct PortView {
     pub to_sender: bool,
     /// Multicast groups whose frames are punted (VRRP, OSPF, what the kernel joined); sorted.
     pub groups: Arc<[Mac]>,
+    /// What 802.1Q tags mean to it.
+    pub tagging: Tagging,
 }
 
 /// What an address of ours is for.
