@@ -14,6 +14,7 @@ mod mss;
 mod nat;
 pub mod nat64;
 mod pass;
+mod ports;
 mod tun;
 
 use wire::ethernet::Mac;

@@ -2,12 +2,12 @@
 //! (RFC 7915, whose sections the comments name).
 //!
 //! to the real
-//! in   [ IPv6 client:cport > VIP:vport  hops n | extensions | TCP/UDP .. ]
-//! out  [ IPv4 local:lport  > real:rport ttl n-1             | TCP/UDP .. ]   20 octets less
+//! in   [ IPv6 client:cport > VIP:vport  hops n | extensions | TCP/UDP/SCTP .. ]
+//! out  [ IPv4 local:lport  > real:rport ttl n-1             | TCP/UDP/SCTP .. ]   20 octets less
 //!
 //! back
-//! in   [ IPv4 real:rport > local:lport  ttl n  | options | TCP/UDP .. ]
-//! out  [ IPv6 VIP:vport  > client:cport hops n-1         | TCP/UDP .. ]      20 octets more
+//! in   [ IPv4 real:rport > local:lport  ttl n  | options | TCP/UDP/SCTP .. ]
+//! out  [ IPv6 VIP:vport  > client:cport hops n-1         | TCP/UDP/SCTP .. ]      20 octets more
 //!
 //! fragments, either way
 //! in   [ IPv6 | fragment header: id, place, more | data ]
@@ -17,6 +17,7 @@
 //! upper-layer length are the same numbers at even places, and zeros count nothing. So TCP's and
 //! UDP's checksums are patched by the difference of addresses and ports alone; a test computes
 //! them anew. Only a UDP checksum that an IPv4 real server left out is computed in full.
+//! SCTP's CRC covers no address; none of its fragments passes, as in FULLNAT.
 //!
 //! The connection is of the client's family and in its table; the real server's and the local
 //! address stand there in the form of [`Address::of_ipv4`]. A packet is looked at first
@@ -32,6 +33,7 @@ use wire::segment::Segment;
 use wire::{Delta, Protocol, ipv4, ipv6, tcp, udp};
 
 use super::Link;
+use super::ports::set_both;
 use crate::conn::{Address, Entry};
 use crate::parse::Shape;
 use crate::port::Frame;
@@ -87,7 +89,7 @@ struct Common {
 pub struct ToReal(Common);
 
 impl ToReal {
-    /// Looks at a client's packet of TCP or UDP.
+    /// Looks at a client's packet of TCP, UDP or SCTP.
     ///
     /// # Errors
     /// Why it can't be translated.
@@ -188,7 +190,7 @@ pub struct ToClient {
 }
 
 impl ToClient {
-    /// Looks at a real server's packet of TCP or UDP.
+    /// Looks at a real server's packet of TCP, UDP or SCTP.
     ///
     /// # Errors
     /// Why it can't be translated.
@@ -327,6 +329,10 @@ impl Common {
     }
 
     fn checksum(&self, upper: &[u8]) -> Result<Checksum, Reason> {
+        let is_part = self.part.is_some_and(|part| part.more || part.offset > 0);
+        if is_part && self.protocol == Protocol::SCTP {
+            return Err(Reason::SctpFragment);
+        }
         if !self.begins() {
             return Ok(Checksum::Kept);
         }
@@ -342,9 +348,8 @@ impl Common {
             return Ok(());
         }
         let mut segment = self.segment(upper)?;
-        let from = segment.set_src_port(ports.0);
-        let to = segment.set_dst_port(ports.1);
-        segment.settle(owed.and(from).and(to));
+        let ports = set_both(&mut segment, ports.0, ports.1);
+        segment.settle(owed.and(ports));
         Ok(())
     }
 }
