@@ -72,6 +72,9 @@ pub struct Snapshot {
     pub routes: Routes,
     /// Whose a NAT real server's packets are.
     pub nat_reals: NatReals,
+    /// Whether some connection may be one of IPv6 clients with an IPv4 real server: only then is
+    /// an IPv4 packet that nobody knows looked for among IPv6's connections.
+    pub nat64: bool,
     /// Ports by [`PortId`]: those that have queues, in the order in which the workers have them,
     /// and then those of VLANs.
     pub ports: Arc<[PortView]>,
