@@ -487,6 +487,23 @@ pub struct Blocks {
     pub services: Cells<ServiceBlock>,
     /// By [`RealId`]: what all other workers together count. Written by control.
     pub others: Cells<Others>,
+    /// By [`PortId`], where there are VLANs: what went through their ports. What other ports carry
+    /// their devices count.
+    pub ports: Cells<PortBlock>,
+}
+
+/// What one worker counts for the port of a VLAN: a line of its own. Octets are those of frames without their tags.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct PortBlock {
+    /// Frames received.
+    pub rx: Counter,
+    /// Octets received.
+    pub rx_bytes: Counter,
+    /// Frames given to the parent's queue, those of our own making included.
+    pub tx: Counter,
+    /// Octets of these.
+    pub tx_bytes: Counter,
 }
 
 /// What one worker counts for one real server: a line of its own.
