@@ -123,6 +123,7 @@ impl Feature {
             | Self::Gre
             | Self::Nat
             | Self::FullNat
+            | Self::CrossFamily
             | Self::Thresholds
             | Self::Route
             | Self::Multipath
@@ -134,7 +135,6 @@ impl Feature {
             Self::PersistenceEngine
             | Self::Synproxy
             | Self::AddressSets
-            | Self::CrossFamily
             | Self::Bond              => false,
         }
     }

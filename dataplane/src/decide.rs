@@ -16,6 +16,7 @@
 mod aside;
 mod hit;
 mod miss;
+mod nat64;
 mod tell;
 mod watch;
 
@@ -291,6 +292,14 @@ impl<'a> Context<'a> {
         let Some(hop) = forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        if let Forwarder::Nat64 { .. } = forwarder {
+            let entry = *A::table(self.state).entry(slot);
+            let tell = match flags.has(Flags::TOLD) {
+                true => tell::Tell::Stream(slot),
+                false => tell::Tell::Nothing,
+            };
+            return self.send_as_ipv4(frame, packet, (tell, &entry), hop, port);
+        }
         let hop = Towards::Hop(hop);
         let mut way = way::<A>(self.snapshot, packet.shape, hop, forwarder.overhead())?;
         frame.observe(way.event(hop));
@@ -405,6 +414,10 @@ impl<'a> Context<'a> {
             Some(sender) => sender,
             None => self.towards(client, flow_of(&packet.key))?,
         };
+        if let Forwarder::Nat64 { hop: from } = *forwarder {
+            let entry = *A::table(self.state).entry(slot);
+            return self.send_as_ipv6(frame, packet, (slot, &entry), hop, from);
+        }
         let way = way::<A>(self.snapshot, packet.shape, hop, 0)?;
         frame.observe(way.event(hop));
         if flags.has(Flags::TOLD) {

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use wire::proxy::Header;
 
 use crate::conn::defence::Sweep;
-use crate::conn::{Entry, Flags, Table};
+use crate::conn::{Entry, Flags, Found, Key, Table};
 use crate::fwd::{Family, Outer};
 use crate::local::LocalAddresses;
 use crate::pages::Pages;
 use crate::parse::{Parsed, Parses};
 use crate::sched::{self, thresholds};
 use crate::services::{Blocks, Real, RealBlock};
+use crate::time::Millis;
 use crate::verdict::Counters;
 
 /// A worker's own tables.
@@ -42,6 +43,17 @@ impl State {
             id: self.outer_id,
             pmtu_disc,
         }
+    }
+
+    /// Whether no connection waits for packets with this tuple. Replies of IPv4 real servers may
+    /// be for either family's clients, which share local addresses.
+    pub fn is_free<A: Stored>(&self, reply: &Key<A>, nat64: bool, now: Millis) -> bool {
+        fn free<A: Stored>(state: &State, reply: &Key<A>, now: Millis) -> bool {
+            let table = A::seen(state);
+            matches!(table.find(table.hash(reply), reply, now), Found::Nothing)
+        }
+        let inside = nat64.then(|| reply.from_ipv4()).flatten();
+        free(self, reply, now) && inside.is_none_or(|reply| free(self, &reply, now))
     }
 
     /// Sets the packets' hashes and fetches the buckets that their look-ups will begin with.
@@ -83,6 +95,9 @@ pub trait Stored: Family {
 
     /// A service's local addresses of this family.
     fn locals(addresses: &LocalAddresses) -> &[Self];
+
+    /// Its connections, to look at.
+    fn seen(state: &State) -> &Table<Self>;
 }
 
 impl Stored for u32 {
@@ -102,6 +117,10 @@ impl Stored for u32 {
     fn locals(addresses: &LocalAddresses) -> &[Self] {
         &addresses.v4
     }
+
+    fn seen(state: &State) -> &Table<Self> {
+        &state.v4
+    }
 }
 
 impl Stored for u128 {
@@ -120,6 +139,10 @@ impl Stored for u128 {
 
     fn locals(addresses: &LocalAddresses) -> &[Self] {
         &addresses.v6
+    }
+
+    fn seen(state: &State) -> &Table<Self> {
+        &state.v6
     }
 }
 

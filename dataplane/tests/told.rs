@@ -924,3 +924,75 @@ fn datagrams() {
         assert_eq!(one(got).data, [&header[..], b"who?"].concat());
     }
 }
+
+#[test]
+fn an_ipv4_real_server_is_told_of_ipv6_clients() {
+    // Reference C6, and C5's last.
+    for telling in [Telling::Toa, V1, V2] {
+        let mut spec = Spec::new(true, TCP, Kind::Rr, &[(REAL, Mode::Nat64)]);
+        spec.telling = telling;
+        let mut talk = Talk::new(telling, TCP, true);
+        talk.fleet = Fleet::new(1, vec![spec]);
+        let sent = one(talk.client_sends(syn().mss(1440)));
+        assert!(sent.src.0.is_ipv4() && sent.seq != ISN);
+        (talk.local, talk.seen, talk.v6) = (sent.src, sent.seq.wrapping_add(1), false);
+        let answer = tcp(0, 0).syn().seq(REAL_ISN).acks(talk.seen).mss(1440);
+        let answer = one(talk.real_sends(answer));
+        let mss = if telling == Telling::Toa {
+            1420u16
+        } else {
+            1440
+        };
+        assert_eq!(answer.options[2..4], mss.to_be_bytes());
+        assert_eq!((answer.ack, answer.dst.0), (FIRST, talk.client));
+        let got = one(talk.client_sends(data(0, b"GET")));
+        let (header, option) = match telling {
+            Telling::Proxy { version, .. } => (talk.header(version, Protocol::TCP), Vec::new()),
+            _ => (Vec::new(), toa(talk.client)),
+        };
+        assert_eq!((got.seq, &got.options), (talk.seen, &option));
+        assert_eq!(got.data, [&header[..], b"GET"].concat());
+        assert!(got.dst.0.is_ipv4());
+        let len = len32(&header);
+        // The IPv4 packet may be as large as its link; the client's was 20 octets larger.
+        let full = 1440;
+        let sent = talk.client_sends(data(0, &vec![1; full]));
+        match telling {
+            Telling::Toa => assert_eq!(one(sent).frame.len(), 14 + 40 + 20 + full),
+            _ => {
+                let [ahead, rest] = &sent[..] else {
+                    panic!("{}", sent.len())
+                };
+                assert_eq!((ahead.seq, &ahead.data), (talk.seen, &header));
+                assert_eq!((rest.seq, rest.data.len()), (talk.seen + len, full));
+            }
+        }
+        let ack = tcp(0, 0).seq(REAL_FIRST).acks(talk.seen + len + 3);
+        assert_eq!(one(talk.real_sends(ack)).ack, FIRST.wrapping_add(3));
+        // What a router says of what came of the client's packet.
+        let router = IpAddr::from([10, 1, 0, 254]);
+        let real = common::fleet::real_address(REAL, false);
+        let ours = tcp(talk.local.1, common::fleet::REAL_PORT)
+            .seq(talk.seen + len + 40)
+            .acks(REAL_FIRST);
+        let quoted = ip(talk.local.0, real).df().with(ours.payload([1; 60]));
+        let error = ip(router, talk.local.0).with(icmp(3, 4).rest(1400).quoting(&quoted));
+        let sent = talk.pass_raw(LAN, &error);
+        intact("error", &sent[0][14..]);
+        let seq = &sent[0][14 + 40 + 8 + 40 + 4..][..4];
+        assert_eq!(seq, FIRST.wrapping_add(40).to_be_bytes());
+    }
+    let mut spec = Spec::new(true, UDP, Kind::Rr, &[(REAL, Mode::Nat64)]);
+    spec.telling = V2;
+    for once in [false, true] {
+        spec.one_packet = once;
+        let mut talk = Talk::new(V2, UDP, true);
+        talk.fleet = Fleet::new(1, vec![spec.clone()]);
+        let header = talk.header(Version::V2, Protocol::UDP);
+        let ask = talk.packet_of_client(udp(CPORT, 53).payload("who?"));
+        let got = one(talk.pass(WAN, &ask));
+        assert_eq!(got.data, [&header[..], b"who?"].concat());
+        let second = one(talk.pass(WAN, &ask));
+        assert_eq!(second.data.len(), if once { header.len() + 4 } else { 4 });
+    }
+}

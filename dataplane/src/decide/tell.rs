@@ -10,12 +10,23 @@ use wire::{Protocol, toa};
 use super::{Aside, Context, Refusal, Way};
 use crate::conn::stream::{Stream, Telling};
 use crate::conn::{Entry, Flags, Side, Slot};
-use crate::fwd::icmp;
 use crate::fwd::told::{self, Seen};
+use crate::fwd::{Family, icmp};
 use crate::parse::Packet;
 use crate::port::Frame;
 use crate::state::Stored;
 use crate::verdict::Reason;
+
+/// What a packet tells its real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// Nothing.
+    Nothing,
+    /// What the stream of the connection in this slot has to.
+    Stream(Slot),
+    /// Who its client is, as a datagram that is its only connection.
+    Datagram(Telling),
+}
 
 impl Context<'_> {
     /// Has the real server be told of a new connection, if its service asks for that, whatever
@@ -98,9 +109,10 @@ impl Context<'_> {
     }
 
     /// Puts an ICMP error about a packet of the connection, from `side`, into the numbers of who
-    /// sent that packet. It grew by what tells the real server, so there is so much less room.
+    /// sent that packet. It grew by what tells the real server, so there is so much less room. The
+    /// error is of the family `W`.
     #[cold]
-    pub(super) fn told_error<A: Stored, F: Frame>(
+    pub(super) fn told_error<A: Stored, W: Family, F: Frame>(
         &mut self,
         frame: &mut F,
         slot: Slot,
@@ -112,13 +124,13 @@ impl Context<'_> {
         match side {
             Side::Client => {
                 let ack = |number| stream.to_real(number);
-                icmp::renumber::<A>(frame.bytes_mut(), same, ack, 0)
+                icmp::renumber::<W>(frame.bytes_mut(), same, ack, 0)
             }
             Side::Real => {
                 let client = table.entry(slot).client.to_ip();
                 let less = stream.overhead() + option_len(stream.telling, client);
                 let seq = |number| stream.to_client(number);
-                icmp::renumber::<A>(frame.bytes_mut(), seq, same, less)
+                icmp::renumber::<W>(frame.bytes_mut(), seq, same, less)
             }
         }
     }
