@@ -411,9 +411,13 @@ impl ClientAddress {
         ("proxy-v2-insecure", Self::ProxyV2Insecure),
     ];
 
-    /// Whether it tells of UDP's clients, too.
-    pub fn tells_of_udp(self) -> bool {
-        matches!(self, Self::ProxyV2 | Self::ProxyV2Insecure)
+    /// Whether it tells of this protocol's clients.
+    pub fn tells_of(self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Tcp => self != Self::None,
+            Protocol::Udp => matches!(self, Self::ProxyV2 | Self::ProxyV2Insecure),
+            Protocol::Sctp => false,
+        }
     }
 
     /// The name in the file.

@@ -10,8 +10,8 @@ use super::service::PlacedService;
 use super::table::{Placed, Table};
 use crate::built::Feature;
 use crate::model::{
-    ClientAddress, Endpoint, Family, Listen, MarkRule, Mode, Neighbour, Port, Protocol, Real,
-    Route, Service, SorryServer, Vip,
+    ClientAddress, Endpoint, Family, Listen, MarkRule, Mode, Neighbour, Port, Real, Route, Service,
+    SorryServer, Vip,
 };
 
 type Ports<'a, 'd> = &'a [Placed<'d, Port>];
@@ -250,18 +250,15 @@ fn local_address(service: &Service, real: &Real, at: usize, report: &mut Report<
     }
 }
 
-/// Nobody is told of a client where no real server's mode hides it, or of UDP's without a way to.
+/// Nobody is told of a client where no real server's mode hides it, or without a way to.
 fn told_in_vain(service: &Service, table: &Table<'_>, report: &mut Report<'_>) {
     let told = service.client_address;
     if told == ClientAddress::None {
         return;
     }
     let text = match service.listen {
-        Listen::Address {
-            protocol: Protocol::Udp,
-            ..
-        } if !told.tells_of_udp() => {
-            format!("client_address {} tells nothing of UDP", told.name())
+        Listen::Address { protocol, .. } if !told.tells_of(protocol) => {
+            format!("client_address {} tells nothing of {protocol}", told.name())
         }
         _ => {
             let mut reals = service.reals.iter();
