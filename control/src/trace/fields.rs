@@ -145,6 +145,15 @@ fn proxy_header(data: &[u8]) -> Option<(&'static str, String)> {
     Some(("proxy-header", format!("{version} {client}")))
 }
 
+/// Fields of a segment that only say something beside its ports.
+const IN_TCP: [&str; 5] = [
+    "sequence",
+    "acknowledgement",
+    "timestamps",
+    "toa",
+    "proxy-header",
+];
+
 /// Every field that is another one afterwards: name, before, after; nothing for one that is not
 /// there.
 pub(super) fn changes(before: &Fields, after: &Fields) -> Vec<(&'static str, String, String)> {
@@ -157,7 +166,9 @@ pub(super) fn changes(before: &Fields, after: &Fields) -> Vec<(&'static str, Str
     let mut seen: Vec<(&'static str, String, String)> = Vec::new();
     for name in names {
         let (old, new) = (get(before, name), get(after, name));
-        if old != new && !seen.iter().any(|(known, ..)| *known == name) {
+        // In a tunnel they stay what they are: the packet inside is shown whole.
+        let inside = IN_TCP.contains(&name) && get(after, "source-port").is_empty();
+        if old != new && !inside && !seen.iter().any(|(known, ..)| *known == name) {
             seen.push((name, old, new));
         }
     }
