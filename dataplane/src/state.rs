@@ -1,15 +1,16 @@
 //! What a worker's decisions change: its connections, one table a family.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use crate::conn::defence::Sweep;
-use crate::conn::{Entry, Flags, Table};
+use crate::conn::{Entry, Flags, Hash, Key, Table};
 use crate::fwd::{Family, Outer};
 use crate::local::LocalAddresses;
 use crate::pages::Pages;
-use crate::parse::{Parsed, Parses};
+use crate::parse::{Locate, Parsed, Parses};
 use crate::sched::{self, thresholds};
-use crate::services::{Blocks, Real, RealBlock};
+use crate::services::{Blocks, Real, RealBlock, Routed};
 use crate::verdict::Counters;
 
 /// A worker's own tables.
@@ -40,37 +41,39 @@ impl State {
         }
     }
 
-    /// Sets the packets' hashes and fetches the buckets that their look-ups will begin with.
-    #[inline]
-    pub fn locate(&self, parses: &mut Parses) {
-        for parsed in &mut parses.frames {
-            if let Parsed::V4(packet) = parsed {
-                packet.hash = self.v4.hash(&packet.key);
-                self.v4.prefetch_bucket(packet.hash);
+    /// Fetches the entries that the look-ups of these packets will most likely end at, and notes
+    /// which.
+    #[inline(never)]
+    pub fn prefetch_entries(&self, parses: &mut Parses, which: Range<usize>) {
+        let Some(frames) = parses.frames.get_mut(which) else {
+            return;
+        };
+        for parsed in frames {
+            match parsed {
+                Parsed::V4(packet) => packet.guess = self.v4.prefetch_entry(packet.hash),
+                Parsed::V6(place) => {
+                    let packet = &mut parses.v6[usize::from(*place)];
+                    packet.guess = self.v6.prefetch_entry(packet.hash);
+                }
+                _ => {}
             }
-        }
-        for packet in &mut parses.v6 {
-            packet.hash = self.v6.hash(&packet.key);
-            self.v6.prefetch_bucket(packet.hash);
-        }
-    }
-
-    /// Fetches the entries that the look-ups will most likely end at, and notes which.
-    #[inline]
-    pub fn prefetch_entries(&self, parses: &mut Parses) {
-        for parsed in &mut parses.frames {
-            if let Parsed::V4(packet) = parsed {
-                packet.guess = self.v4.prefetch_entry(packet.hash);
-            }
-        }
-        for packet in &mut parses.v6 {
-            packet.guess = self.v6.prefetch_entry(packet.hash);
         }
     }
 }
 
+impl Locate for State {
+    /// Fetches the bucket that the look-up will begin with.
+    #[inline(always)]
+    fn locate<A: Stored>(&self, key: &Key<A>) -> Hash {
+        let table = A::seen(self);
+        let hash = table.hash(key);
+        table.prefetch_bucket(hash);
+        hash
+    }
+}
+
 /// A family that has a table.
-pub trait Stored: Family {
+pub trait Stored: Family + Routed {
     /// Its connections.
     fn table(state: &mut State) -> &mut Table<Self>;
 
@@ -79,6 +82,9 @@ pub trait Stored: Family {
 
     /// A service's local addresses of this family.
     fn locals(addresses: &LocalAddresses) -> &[Self];
+
+    /// Its connections, to look at.
+    fn seen(state: &State) -> &Table<Self>;
 }
 
 impl Stored for u32 {
@@ -98,6 +104,10 @@ impl Stored for u32 {
     fn locals(addresses: &LocalAddresses) -> &[Self] {
         &addresses.v4
     }
+
+    fn seen(state: &State) -> &Table<Self> {
+        &state.v4
+    }
 }
 
 impl Stored for u128 {
@@ -116,6 +126,10 @@ impl Stored for u128 {
 
     fn locals(addresses: &LocalAddresses) -> &[Self] {
         &addresses.v6
+    }
+
+    fn seen(state: &State) -> &Table<Self> {
+        &state.v6
     }
 }
 

@@ -30,7 +30,7 @@ impl Guess {
 
     /// The slot and the side.
     #[inline(always)]
-    pub(super) fn place(self) -> (Slot, Side) {
+    pub fn place(self) -> (Slot, Side) {
         unpack(self.0)
     }
 }
@@ -102,14 +102,11 @@ impl Index {
     /// The first slot in the first bucket that may be meant: what to fetch next, and to look at
     /// first.
     #[inline(always)]
-    pub fn guess(&self, hash: Hash) -> Guess {
+    pub fn guess(&self, hash: Hash) -> Option<Guess> {
         let bucket = &self.buckets[hash.place(self.count) as usize];
         let found = bucket.matches(hash.tag());
         let at = found.trailing_zeros() as usize;
-        bucket
-            .slots
-            .get(at)
-            .map_or(Guess::NONE, |&word| Guess(word))
+        bucket.slots.get(at).map(|&word| Guess(word))
     }
 
     /// The first slot that has this hash's tag and that `is_it` accepts.

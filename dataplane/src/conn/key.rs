@@ -9,6 +9,10 @@ pub trait Address: Copy + Eq + Debug + Default + Send + 'static {
     fn words(self) -> [u64; 2];
     /// The address for everybody outside the tables.
     fn to_ip(self) -> IpAddr;
+    /// Its last octet.
+    fn last(self) -> u8;
+    /// Whether two pairs are equal, at as few looks as it takes.
+    fn are(pair: [Self; 2], other: [Self; 2]) -> bool;
     /// What `mask` leaves of it; IPv4 goes by the mask's lower 32 bits.
     fn masked(self, mask: u128) -> Self;
     /// A firewall mark in the place of an address, as IPVS lists it.
@@ -19,6 +23,17 @@ impl Address for u32 {
     #[inline]
     fn words(self) -> [u64; 2] {
         [u64::from(self), 0]
+    }
+
+    #[inline]
+    fn last(self) -> u8 {
+        self.to_le_bytes()[0]
+    }
+
+    #[inline(always)]
+    fn are([a, b]: [Self; 2], [c, d]: [Self; 2]) -> bool {
+        let both = |first: u32, second| u64::from(first) | u64::from(second) << 32;
+        both(a, b) == both(c, d)
     }
 
     fn to_ip(self) -> IpAddr {
@@ -39,6 +54,16 @@ impl Address for u128 {
     #[inline]
     fn words(self) -> [u64; 2] {
         halves(self)
+    }
+
+    #[inline]
+    fn last(self) -> u8 {
+        self.to_le_bytes()[0]
+    }
+
+    #[inline(always)]
+    fn are([a, b]: [Self; 2], [c, d]: [Self; 2]) -> bool {
+        (a ^ c) | (b ^ d) == 0
     }
 
     fn to_ip(self) -> IpAddr {

@@ -199,23 +199,27 @@ impl<A: Address> Table<A> {
     /// bucket should be there.
     #[inline(always)]
     pub fn prefetch_entry(&self, hash: Hash) -> Guess {
-        let guess = self.index.guess(hash);
-        if guess != Guess::NONE {
-            self.entries.prefetch(guess.place().0.0 as usize);
-        }
+        let Some(guess) = self.index.guess(hash) else {
+            return Guess::NONE;
+        };
+        self.entries.prefetch(guess.place().0.0 as usize);
         guess
     }
 
-    /// The connection that a packet with this tuple belongs to, if the guess was right and its
+    /// The connection in `slot`, if packets with this tuple arrive on that side of it and its
     /// deadline has not passed: then [`find`](Self::find) would find the same, for no two
     /// connections have one tuple.
     #[inline(always)]
-    pub fn guessed(&self, guess: Guess, key: &Key<A>, now: Millis) -> Option<(Slot, Side)> {
-        let (slot, side) = guess.place();
-        let entry = self.entries.get(slot.0 as usize)?;
+    pub fn guessed(
+        &mut self,
+        (slot, side): (Slot, Side),
+        key: &Key<A>,
+        now: Millis,
+    ) -> Option<&mut Entry<A>> {
+        let entry = self.entries.get_mut(slot.0 as usize)?;
         let known = side == Side::Client || entry.flags.has(Flags::TWO_WAY);
         let right = entry.matches(side, key) && known && !entry.is_over(now);
-        right.then_some((slot, side))
+        right.then_some(entry)
     }
 
     /// The connection that a packet with this tuple belongs to.
