@@ -1096,12 +1096,13 @@ pub struct LoadError {
 }
 
 fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapshot {
-    let view = |(_, setup): (PortId, &crate::topology::PortSetup)| PortView {
+    let view = |(id, setup): (PortId, &PortSetup)| PortView {
         any_mac: setup.any_mac,
         mac: setup.mac,
         mtu: setup.mtu,
         to_sender: setup.to_sender,
         groups: [].into(),
+        tagging: topology.tagging(id),
     };
     Snapshot {
         ports: topology.ports().map(view).collect(),

@@ -30,5 +30,6 @@ pub mod services;
 pub mod state;
 pub mod time;
 pub mod verdict;
+pub mod vlan;
 pub mod walk;
 pub mod worker;

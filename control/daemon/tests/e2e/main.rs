@@ -21,9 +21,11 @@ mod refusals;
 mod relay;
 mod routed;
 mod runner;
+mod switch;
 mod tunnel;
 mod two_arm;
 mod undisturbed;
+mod vlan;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         refusals::TESTS,
         commands::TESTS,
         undisturbed::TESTS,
+        vlan::TESTS,
     ];
     runner::run(&tests.concat(), &arguments)
 }
