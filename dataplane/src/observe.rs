@@ -85,7 +85,7 @@ impl<'a> Event<'a> {
 pub enum Ended {
     /// Its time was up.
     Over,
-    /// A SYN begins anew (`conn_reuse_mode`).
+    /// A SYN or an INIT begins anew (`conn_reuse_mode`).
     StartsOver,
     /// Its real server was removed (`expire_nodest_conn`).
     RealRemoved,
@@ -144,7 +144,8 @@ pub struct Shown {
     pub real_id: RealId,
     /// Whose it is.
     pub service: ServiceId,
-    /// TCP: a [`State`](crate::conn::tcp::State) as a number.
+    /// TCP and SCTP: a [`tcp::State`](crate::conn::tcp::State) or
+    /// [`sctp::State`](crate::conn::sctp::State) as a number.
     pub state: u8,
     /// How long it may be silent, in milliseconds.
     pub timeout_ms: u32,

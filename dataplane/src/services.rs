@@ -429,6 +429,8 @@ pub struct Settings {
     pub conn_reuse: ConnReuse,
     /// Whether any TCP segment but a RST may open a connection (`sloppy_tcp`).
     pub sloppy_tcp: bool,
+    /// Whether any SCTP packet but an ABORT may open a connection (`sloppy_sctp`).
+    pub sloppy_sctp: bool,
     /// Whether a NAT real server is told that nobody knows the connection of its packet
     /// (`nat_icmp_send`).
     pub nat_icmp_send: bool,
@@ -473,6 +475,7 @@ impl Default for Settings {
             expire_quiescent_template: false,
             conn_reuse: ConnReuse::mode(1),
             sloppy_tcp: false,
+            sloppy_sctp: false,
             nat_icmp_send: false,
             tcp_reset: false,
             drop_entry: false,

@@ -163,6 +163,9 @@ reasons! {
     FragmentDuplicate => "drop-fragment-duplicate",
     /// No room to hold a fragment until its packet's first one comes, or to remember it.
     FragmentFull => "drop-fragment-full",
+    /// A fragment of an SCTP packet in NAT or FULLNAT: the CRC that a new port changes covers the
+    /// whole packet.
+    SctpFragment => "drop-sctp-fragment",
     /// A held fragment whose packet's first one did not come in time.
     FragmentTimeout => "drop-fragment-timeout",
     /// For a VIP that this director doesn't hold now.

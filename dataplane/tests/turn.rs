@@ -15,7 +15,7 @@ use dataplane::port::{Frame, WorkerId};
 use dataplane::services::marks::Network;
 use dataplane::services::{Access, HopId, ServiceId, Standing, Unmatched};
 use dataplane::verdict::{PuntClass, Reason};
-use wire::build::{Packet, echo_reply, echo_request, ether, icmp, ip, tcp, udp};
+use wire::build::{Packet, echo_reply, echo_request, ether, icmp, ip, sctp, tcp, udp};
 use wire::tcp::Flags;
 use wire::{EtherType, Mac, Protocol};
 
@@ -394,6 +394,20 @@ fn special_cases() -> Vec<&'static str> {
     nowhere.one(&rx(&syn(1)));
     let reply = ip(real_ip(1), CLIENT).with(tcp(80, 1).syn().ack());
     expect(nowhere.one(&rx(&reply)), "drop-no-route");
+
+    let mut parted = verdict_lab();
+    parted.service(SCTP, VIP, 80, "rr", &[(1, 1)]);
+    let slot = parted
+        .snapshot
+        .services
+        .get(parted.snapshot.index.len() - 1);
+    let real = slot.expect("the newest service").candidates[0].real.0;
+    parted.change_real(real, |real| real.forwarder = Forwarder::Nat { hop });
+    let init = ip(CLIENT, VIP).with(sctp(1, 80).chunk(1, &[0; 600]));
+    expect(
+        parted.one(&rx(&init.fragments(512)[0])),
+        "drop-sctp-fragment",
+    );
 
     seen.extend(between_workers());
     seen.extend(punt_limits());

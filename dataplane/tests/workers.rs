@@ -22,7 +22,8 @@ use dataplane::sched::{Kind, sums};
 use dataplane::services::RealId;
 use dataplane::verdict::Reason;
 use etherparse::{IpHeaders, IpSlice};
-use wire::build::{Packet, icmp, ip, tcp, udp};
+use wire::build::{Packet, icmp, ip, sctp, tcp, udp};
+use wire::sctp::ChunkType;
 use wire::tcp::Flags;
 
 const ETHERNET: usize = 14;
@@ -391,15 +392,27 @@ impl Model {
         todo: Move,
         number: u32,
     ) -> Packet {
-        // As long in every run, for the octets are counted.
-        let mut payload = vec![0x5a; at % 7];
+        let protocol = self.fleet.specs[self.flows[at].service].protocol;
+        // As long in every run, for the octets are counted. A chunk is padded to four.
+        let unit = if protocol == SCTP { 4 } else { 1 };
+        let mut payload = vec![0x5a; at % 7 * unit];
         payload.extend(number.to_be_bytes());
         let flags = match todo {
             Move::Open => Flags::SYN,
             Move::Close => Flags::FIN.and(Flags::ACK),
             _ => Flags::ACK,
         };
-        if self.fleet.specs[self.flows[at].service].protocol == TCP {
+        if protocol == SCTP {
+            let kind = match todo {
+                Move::Open => ChunkType::INIT,
+                Move::Close => ChunkType::SHUTDOWN,
+                Move::Reply => ChunkType::COOKIE_ACK,
+                _ => ChunkType::COOKIE_ECHO,
+            };
+            let tag = u32::from(todo != Move::Open);
+            let message = sctp(from.1, to.1).tag(tag).chunk(kind.0, &payload);
+            ip(from.0, to.0).with(message)
+        } else if protocol == TCP {
             let segment = tcp(from.1, to.1).flags(flags).payload(payload);
             ip(from.0, to.0).with(segment)
         } else {
@@ -528,7 +541,7 @@ fn router(like: IpAddr) -> IpAddr {
 }
 
 /// "Port unreachable", about this packet. Every other one quotes only the ports and four octets
-/// more of what is in it, and then the number.
+/// more of what is in it, and then the number; all do about SCTP, whose CRC is not patched there.
 fn error(from: IpAddr, to: IpAddr, about: &Packet, number: u32) -> Packet {
     let (kind, code, header) = if from.is_ipv6() {
         (1, 4, 40)
@@ -536,10 +549,12 @@ fn error(from: IpAddr, to: IpAddr, about: &Packet, number: u32) -> Packet {
         (3, 3, 20)
     };
     let message = icmp(kind, code);
-    if number.is_multiple_of(2) {
+    let bytes = about.bytes();
+    let is_sctp = bytes[if header == 40 { 6 } else { 9 }] == SCTP;
+    if number.is_multiple_of(2) && !is_sctp {
         return ip(from, to).with(message.quoting(about));
     }
-    let mut quote = about.bytes();
+    let mut quote = bytes;
     quote.truncate(header + 8);
     quote.extend(number.to_be_bytes());
     ip(from, to).with(message.payload(quote))
@@ -620,7 +635,7 @@ fn services(kind: Kind) -> Vec<Spec> {
     let mut specs = Vec::new();
     let mut n = 0;
     for v6 in [false, true] {
-        for protocol in [TCP, UDP] {
+        for protocol in [TCP, UDP, SCTP] {
             for mode in Mode::ALL {
                 // Neighbours share a real server, NAT's too.
                 let reals = [(n + 1, mode), (n + 2, mode), (n + 3, mode)];

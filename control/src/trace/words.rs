@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use config::model::{Endpoint, SchedulerKind};
-use dataplane::conn::{Flags, tcp};
+use dataplane::conn::{Flags, sctp, tcp};
 use dataplane::fwd::Forwarder;
 use dataplane::observe::Shown;
 use dataplane::owner::Fields;
@@ -133,6 +133,7 @@ pub(super) fn endpoint((address, port): (IpAddr, u16)) -> String {
 pub(super) fn state(shown: &Shown) -> &'static str {
     match Protocol(shown.protocol) {
         Protocol::TCP => tcp::State::ALL[usize::from(shown.state)].name(),
+        Protocol::SCTP => sctp::State::of(shown.state).name(),
         Protocol::UDP => "UDP",
         _ => "NONE",
     }

@@ -36,7 +36,7 @@ pub struct Exported {
     pub packets: u16,
     /// IP protocol number; 0 for a firewall mark's template.
     pub protocol: u8,
-    /// TCP: a [`super::tcp::State`] as a number.
+    /// TCP and SCTP: a [`super::tcp::State`] or [`super::sctp::State`] as a number.
     pub state: u8,
     /// See [`Flags`].
     pub flags: Flags,

@@ -22,7 +22,8 @@ use crate::reply::{Kind, Reply};
 use crate::sched::{self, Ask, thresholds};
 use crate::services::Towards;
 use crate::services::{
-    By, Owned, Persistence, Real, RealId, Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
+    By, Owned, Persistence, Real, RealId, Service, ServiceBlock, ServiceId, Settings, Snapshot,
+    Unmatched,
 };
 use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
@@ -163,7 +164,7 @@ impl<'a> Context<'a> {
             frame.observe(Event::Declined(Declined::OtherPort));
             return Err(self.unclaimed(packet));
         }
-        if !may_open(packet, self.snapshot.settings.sloppy_tcp) {
+        if !may_open(packet, &self.snapshot.settings) {
             frame.observe(Event::Declined(Declined::OpensNothing));
             return Err(self.stranger(frame, opening));
         }
@@ -533,7 +534,7 @@ impl<'a> Context<'a> {
     }
 
     /// With `nat_icmp_send`: what becomes of a NAT real server's packet whose connection nobody
-    /// knows. A RST is let by.
+    /// knows. A RST, and SCTP's ABORT, are let by.
     fn tell_real<A: Stored>(&mut self, packet: &Packet<A>) -> Option<Verdict> {
         let Key {
             source,
@@ -574,10 +575,14 @@ fn refusal<A: Stored>(service: &Service, by: By, key: &Key<A>) -> Option<Reason>
 }
 
 /// Whether a packet may open a connection (reference B.1).
-fn may_open<A>(packet: &Packet<A>, sloppy_tcp: bool) -> bool {
-    let is_tcp = packet.key.protocol == Protocol::TCP.0;
-    let opens = sloppy_tcp || packet.flags.syn();
-    !packet.later && (!is_tcp || opens && !packet.flags.rst())
+fn may_open<A>(packet: &Packet<A>, settings: &Settings) -> bool {
+    let flags = packet.flags;
+    let opens = match Protocol(packet.key.protocol) {
+        Protocol::TCP => settings.sloppy_tcp || flags.syn(),
+        Protocol::SCTP => settings.sloppy_sctp && flags.0 != 0 || flags.syn(),
+        _ => true,
+    };
+    !packet.later && opens && !flags.rst()
 }
 
 /// Where the frame goes, if it is not for this worker.
@@ -593,6 +598,7 @@ fn local_class<A>(key: &Key<A>) -> PuntClass {
     let ports = [key.source_port, key.destination_port];
     let routing = match Protocol(key.protocol) {
         Protocol::TCP => ports.contains(&BGP),
+        Protocol::SCTP => false,
         _ => BFD.contains(&key.destination_port),
     };
     if routing {

@@ -13,6 +13,7 @@ pub mod icmp;
 mod mss;
 mod nat;
 mod pass;
+mod ports;
 mod tun;
 
 use wire::ethernet::{Mac, Macs};

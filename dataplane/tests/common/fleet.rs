@@ -93,7 +93,7 @@ impl Spec {
         Self {
             v6,
             protocol,
-            port: if protocol == TCP { 80 } else { 53 },
+            port: if protocol == UDP { 53 } else { 80 },
             kind,
             persistence: None,
             mark: None,
@@ -479,9 +479,9 @@ fn mark_rule((at, spec): (usize, &Spec)) -> Option<Rule> {
 
 fn blocks() -> Blocks {
     let mut blocks = Blocks::default();
-    blocks.reals.grow(256);
-    blocks.services.grow(256);
-    blocks.others.grow(256);
+    blocks.reals.grow(512);
+    blocks.services.grow(512);
+    blocks.others.grow(512);
     blocks
 }
 

@@ -43,6 +43,7 @@ pub const TWENTY_MAC: Mac = Mac([2, 0, 0, 0, 0, 0x20]);
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const SCTP: u8 = 132;
 
 /// Address and MAC of real server number `n`.
 pub fn real_ip(n: u8) -> Ipv4Addr {

@@ -21,6 +21,7 @@ mod refusals;
 mod relay;
 mod routed;
 mod runner;
+mod sctp;
 mod switch;
 mod tunnel;
 mod two_arm;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         arp::TESTS,
         life::TESTS,
         modes::TESTS,
+        sctp::TESTS,
         two_arm::TESTS,
         lossy::TESTS,
         refusals::TESTS,

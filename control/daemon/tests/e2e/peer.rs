@@ -12,6 +12,8 @@
 //! tcp-hold ADDRESS COUNT      opens that many connections and keeps them until killed
 //! tcp-ask ADDRESS COUNT       the same; a request on each when its input ends: prints how many
 //!                             were answered
+//! sctp-server ADDRESS NAME    answers associations with NAME and the client's address; see [`sctp`]
+//! sctp-client ADDRESS COUNT   opens that many; when its input ends asks on each, and prints the answers
 //! relay NEAR FAR              a bad cable between two TAPs that it makes; see [`relay`]
 //! switch TRUNK IDS            a switch with these VLANs, of TAPs that it makes; see [`switch`]
 //! ```
@@ -22,7 +24,7 @@ use std::process::{Child, ChildStdout, ExitCode};
 use std::time::Duration;
 
 use crate::runner::Failure;
-use crate::{relay, switch, tunnel};
+use crate::{relay, sctp, switch, tunnel};
 
 /// The first argument of a peer.
 pub(crate) const FLAG: &str = "--peer";
@@ -41,6 +43,8 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
         "tcp-ask" => tcp_ask(address, last.parse().unwrap_or(0)),
         "decapsulate" => tunnel::decapsulate(address, last, say_ready),
         "relay" => relay::run(address, last, say_ready),
+        "sctp-server" => sctp::serve(address, last, say_ready),
+        "sctp-client" => sctp::ask(address, last.parse().unwrap_or(0), say_ready),
         "switch" => switch::run(address, last, say_ready),
         "tcp-hold" => tcp_hold(address, last.parse().unwrap_or(0)),
         _ => Err(std::io::Error::other(format!("no peer of kind {kind}"))),

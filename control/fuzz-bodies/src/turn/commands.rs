@@ -6,7 +6,7 @@ use super::world::{LOCALS, LOCALS_V6, MARKS, PORTS, REALS, REALS_V6, VIPS, VIPS_
 use crate::input::Input;
 
 /// Tunables with values that change something.
-const SYSCTLS: [(&str, &[&str]); 14] = [
+const SYSCTLS: [(&str, &[&str]); 15] = [
     ("conn_reuse_mode", &["0", "1", "2", "3"]),
     ("expire_nodest_conn", &["0", "1"]),
     ("expire_quiescent_template", &["0", "1"]),
@@ -21,6 +21,7 @@ const SYSCTLS: [(&str, &[&str]); 14] = [
     ("drop_packet", &["0", "1", "2", "3"]),
     ("schedule_icmp", &["0", "1"]),
     ("tcp_reset", &["0", "1"]),
+    ("sloppy_sctp", &["0", "1"]),
 ];
 
 /// A command that sets a tunable.
@@ -99,7 +100,8 @@ fn other(input: &mut Input<'_>) -> String {
 /// The words for a service, and whether it is IPv6's.
 fn service(input: &mut Input<'_>) -> (String, bool) {
     let v6 = input.one_in(3);
-    let protocol = input.pick(&["-t", "-t", "-u", "-f"]);
+    let sctp = "--sctp-service";
+    let protocol = input.pick(&["-t", "-t", "-u", "-f", "-t", sctp, "-u", "-f"]);
     if protocol == "-f" {
         let family = if v6 { " -6" } else { "" };
         return (format!("-f {}{family}", input.pick(&MARKS)), v6);
