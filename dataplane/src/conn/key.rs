@@ -112,10 +112,10 @@ impl<A> Key<A> {
 pub struct Hash(pub u64);
 
 impl Hash {
-    /// The tag that stands for it in a bucket: never 0, which means empty.
+    /// The tag that stands for it in a bucket: never 0, which means empty, and 1 for both.
     #[inline]
     pub fn tag(self) -> u8 {
-        (self.0 & 0xff) as u8 | 1
+        ((self.0 & 0xff) as u8).max(1)
     }
 
     /// A place in `0..places`, even where that is no power of two (Lemire's multiply-shift).
@@ -203,15 +203,13 @@ mod tests {
             places[hash.place(PLACES) as usize] += 1;
             tags[hash.tag() as usize] += 1;
         }
-        // 100 expected in each place, standard deviation 10.
+        // 100 expected in each place, standard deviation 10; 391 of each tag, deviation 20.
         assert!(places.iter().all(|&n| (45..165).contains(&n)), "{places:?}");
         assert!(
-            tags.iter()
-                .skip(1)
-                .step_by(2)
-                .all(|&n| (650..920).contains(&n)),
+            tags[2..].iter().all(|&n| (280..500).contains(&n)),
             "{tags:?}"
         );
+        assert!(tags[0] == 0 && (650..920).contains(&tags[1]), "{tags:?}");
     }
 
     #[test]

@@ -199,7 +199,8 @@ impl<A: Address> Table<A> {
     /// bucket should be there.
     #[inline(always)]
     pub fn prefetch_entry(&self, hash: Hash) -> Guess {
-        let Some(guess) = self.index.guess(hash) else {
+        let also = |slot: Slot| self.entries.prefetch(slot.0 as usize);
+        let Some(guess) = self.index.guess(hash, also) else {
             return Guess::NONE;
         };
         self.entries.prefetch(guess.place().0.0 as usize);
@@ -260,18 +261,22 @@ impl<A: Address> Table<A> {
             return Err(Full);
         }
         let entry = new.entry(now);
+        let two_way = entry.flags.has(Flags::TWO_WAY);
+        let back = two_way.then(|| self.hash(&entry.key(Side::Real)));
+        // Nobody could know of this bucket before; the client's side is worked at meanwhile.
+        back.into_iter().for_each(|back| self.index.prefetch(back));
         let hash = self.hash(&entry.key(Side::Client));
         if !self.index.insert(hash, slot, Side::Client) {
             return Err(Full);
         }
-        if entry.flags.has(Flags::TWO_WAY) {
-            let back = self.hash(&entry.key(Side::Real));
-            if !self.index.insert(back, slot, Side::Real) {
-                self.index.remove(hash, slot, Side::Client);
-                return Err(Full);
-            }
+        if let Some(back) = back
+            && !self.index.insert(back, slot, Side::Real)
+        {
+            self.index.remove(hash, slot, Side::Client);
+            return Err(Full);
         }
         self.free = self.entry(slot).next;
+        self.entries.prefetch(self.free as usize);
         *self.entry_mut(slot) = entry;
         if let Control::By(template) = new.control {
             self.entry_mut(template).control += 1;
