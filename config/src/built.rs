@@ -122,6 +122,7 @@ impl Feature {
             | Self::Gre
             | Self::Nat
             | Self::FullNat
+            | Self::CrossFamily
             | Self::Thresholds
             | Self::Route
             | Self::Multipath
@@ -134,7 +135,6 @@ impl Feature {
             | Self::ClientAddress
             | Self::Synproxy
             | Self::AddressSets
-            | Self::CrossFamily
             | Self::Bond              => false,
         }
     }

@@ -16,6 +16,7 @@
 mod aside;
 mod hit;
 mod miss;
+mod nat64;
 mod watch;
 
 use std::net::IpAddr;
@@ -281,6 +282,10 @@ impl<'a> Context<'a> {
         let Some(hop) = forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        if let Forwarder::Nat64 { .. } = forwarder {
+            let entry = *A::table(self.state).entry(slot);
+            return self.send_as_ipv4(frame, packet.flags, &entry, hop, port);
+        }
         let hop = Towards::Hop(hop);
         let way = way::<A>(self.snapshot, packet.shape, hop, forwarder.overhead())?;
         frame.observe(way.event(hop));
@@ -392,6 +397,10 @@ impl<'a> Context<'a> {
             Some(sender) => sender,
             None => self.towards(client, flow_of(&packet.key))?,
         };
+        if let Forwarder::Nat64 { hop: from } = *forwarder {
+            let entry = *A::table(self.state).entry(slot);
+            return self.send_as_ipv6(frame, packet.flags, &entry, hop, from);
+        }
         let way = way::<A>(self.snapshot, packet.shape, hop, 0)?;
         frame.observe(way.event(hop));
         forwarder.to_client(frame, A::table(self.state).entry(slot), way.link)?;

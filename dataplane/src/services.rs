@@ -73,6 +73,9 @@ pub struct Snapshot {
     pub routes: Routes,
     /// Whose a NAT real server's packets are.
     pub nat_reals: NatReals,
+    /// Whether some connection may be one of IPv6 clients with an IPv4 real server: only then is
+    /// an IPv4 packet that nobody knows looked for among IPv6's connections.
+    pub nat64: bool,
     /// Ports by [`PortId`]: those that have queues, in the order in which the workers have them,
     /// and then those of VLANs.
     pub ports: Arc<[PortView]>,
@@ -509,6 +512,23 @@ pub struct Blocks {
     pub services: Cells<ServiceBlock>,
     /// By [`RealId`]: what all other workers together count. Written by control.
     pub others: Cells<Others>,
+    /// By [`PortId`], where there are VLANs: what went through their ports. What other ports carry
+    /// their devices count.
+    pub ports: Cells<PortBlock>,
+}
+
+/// What one worker counts for the port of a VLAN: a line of its own. Octets are those of frames without their tags.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct PortBlock {
+    /// Frames received.
+    pub rx: Counter,
+    /// Octets received.
+    pub rx_bytes: Counter,
+    /// Frames given to the parent's queue, those of our own making included.
+    pub tx: Counter,
+    /// Octets of these.
+    pub tx_bytes: Counter,
 }
 
 /// What one worker counts for one real server: a line of its own.

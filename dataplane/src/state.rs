@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use crate::conn::defence::Sweep;
-use crate::conn::{Entry, Flags, Hash, Key, Table};
+use crate::conn::{Entry, Flags, Found, Hash, Key, Table};
 use crate::fwd::{Family, Outer};
 use crate::local::LocalAddresses;
 use crate::pages::Pages;
 use crate::parse::{Locate, Parsed, Parses};
 use crate::sched::{self, thresholds};
 use crate::services::{Blocks, Real, RealBlock, Routed};
+use crate::time::Millis;
 use crate::verdict::Counters;
 
 /// A worker's own tables.
@@ -39,6 +40,17 @@ impl State {
             id: self.outer_id,
             pmtu_disc,
         }
+    }
+
+    /// Whether no connection waits for packets with this tuple. Replies of IPv4 real servers may
+    /// be for either family's clients, which share local addresses.
+    pub fn is_free<A: Stored>(&self, reply: &Key<A>, nat64: bool, now: Millis) -> bool {
+        fn free<A: Stored>(state: &State, reply: &Key<A>, now: Millis) -> bool {
+            let table = A::seen(state);
+            matches!(table.find(table.hash(reply), reply, now), Found::Nothing)
+        }
+        let inside = nat64.then(|| reply.from_ipv4()).flatten();
+        free(self, reply, now) && inside.is_none_or(|reply| free(self, &reply, now))
     }
 
     /// Fetches the entries that the look-ups of these packets will most likely end at, and notes

@@ -763,6 +763,8 @@ fn errors_of_our_own() {
         (v4(Kind::HostUnreachable, about()),                     says(icmp(3, 1).quoting(&about()))),
         (v4(Kind::Unreachable { code: 13 }, about()),            says(icmp(3, 13).quoting(&about()))),
         (v4(Kind::TimeExceeded, about()),                        says(icmp(11, 0).quoting(&about()))),
+        (v4(Kind::ErroneousField { pointer: 20 }, about()),      says(icmp(12, 0).rest(20 << 24).quoting(&about()))),
+        (v6(Kind::ErroneousField { pointer: 43 }, about6()),     says6(icmp(4, 0).rest(43).quoting(&about6()))),
         (v4(Kind::FragmentationNeeded { mtu: 1480 }, about()),   says(icmp(3, 4).rest(1480).quoting(&about()))),
         (v4(Kind::TimeExceeded, ip(CLIENT, VIP).with(long())),   ip(VIP, CLIENT).tos(0xc0).df().with(icmp(11, 0).quoting_first(548, &ip(CLIENT, VIP).with(long())))),
         (v6(Kind::PortUnreachable, about6()),                    says6(icmp(1, 4).quoting(&about6()))),

@@ -5,6 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use common::fleet::{Fleet, Mode, Spec, vip};
 use common::*;
 use dataplane::exchange::Exchange;
 use dataplane::fwd::Forwarder;
@@ -12,6 +13,7 @@ use dataplane::handover::Handed;
 use dataplane::memory::Recycler;
 use dataplane::owner::Step;
 use dataplane::port::{Frame, WorkerId};
+use dataplane::sched::Kind;
 use dataplane::services::marks::Network;
 use dataplane::services::{Access, HopId, ServiceId, Standing, Unmatched};
 use dataplane::verdict::{PuntClass, Reason};
@@ -224,6 +226,7 @@ fn every_frame_has_its_verdict() {
         seen.insert(want);
     }
     seen.extend(special_cases());
+    seen.extend(between_families());
     let all = Reason::ALL.iter().map(|reason| reason.name());
     let all = all.chain(PuntClass::ALL.iter().map(|class| class.name()));
     // Reached by tests of their own.
@@ -299,6 +302,27 @@ fn frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 }
 
 /// Reasons that need more than one frame to come about.
+/// What an IPv6 client's packet ends in on its way to an IPv4 real server.
+fn between_families() -> Vec<&'static str> {
+    let to_vip = || ip(Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7), vip(0, true));
+    let data = || udp(9, 53).payload([1; 8]);
+    let routed = to_vip().extension(Protocol::ROUTING, &[0, 1, 0, 0, 0, 0]);
+    let sealed = to_vip().extension(Protocol::AH, &[0; 22]);
+    let rows = [
+        (routed.with(data()), "drop-source-route"),
+        (to_vip().with(data().unsummed()), "drop-no-udp-checksum"),
+        (sealed.with(data()), "drop-untranslatable"),
+    ];
+    for (packet, want) in &rows {
+        let spec = Spec::new(true, UDP, Kind::Rr, &[(1, Mode::Nat64)]);
+        let mut fleet = Fleet::new(1, vec![spec]);
+        fleet.give(0, WAN, &rx(packet));
+        fleet.drain();
+        assert_eq!(fleet.drops(), [(*want, 1)]);
+    }
+    rows.map(|(_, want)| want).to_vec()
+}
+
 fn special_cases() -> Vec<&'static str> {
     let mut seen = Vec::new();
     let mut expect = |counted: Vec<&'static str>, want: &'static str| {

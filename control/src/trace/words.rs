@@ -44,7 +44,7 @@ pub fn mode(forwarder: &Forwarder) -> &'static str {
         Forwarder::Dr { .. } => "dr",
         Forwarder::Tun { .. } => "tun",
         Forwarder::Nat { .. } => "nat",
-        Forwarder::FullNat { .. } => "fullnat",
+        Forwarder::FullNat { .. } | Forwarder::Nat64 { .. } => "fullnat",
         Forwarder::Local => "local",
     }
 }

@@ -48,8 +48,8 @@ impl Exported {
         Self {
             client: (entry.client.to_ip(), entry.client_port),
             vip: (entry.vip.to_ip(), entry.vip_port),
-            real: (entry.real.to_ip(), entry.real_port),
-            local: (entry.local.to_ip(), entry.local_port),
+            real: (entry.real.shown(), entry.real_port),
+            local: (entry.local.shown(), entry.local_port),
             remaining_ms: entry.remaining_ms(now),
             timeout_ms: entry.timeout_ms,
             real_id: entry.real_id,

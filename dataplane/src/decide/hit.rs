@@ -64,6 +64,9 @@ impl Context<'_> {
         if matches!(real.forwarder, Forwarder::Tun { .. }) {
             return self.hit_tunnel(frame, packet, slot, (real, traffic));
         }
+        if matches!(real.forwarder, Forwarder::Nat64 { .. }) {
+            return None;
+        }
         let hop = real.forwarder.hop()?;
         let (port, link) = road(self.snapshot, frame, hop, packet, 0)?;
         let macs = link.macs();
@@ -89,7 +92,10 @@ impl Context<'_> {
             return None;
         }
         let (real, traffic) = behind(self.snapshot, self.blocks, entry)?;
-        if !real.forwarder.is_two_way() {
+        if !matches!(
+            real.forwarder,
+            Forwarder::Nat { .. } | Forwarder::FullNat { .. }
+        ) {
             return None;
         }
         let flow = flow_of(&packet.key);

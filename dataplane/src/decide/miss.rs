@@ -50,6 +50,11 @@ impl<'a> Context<'a> {
         &Origin { port, step, .. }: &Origin,
     ) -> Result<Slot, Verdict> {
         let key = &packet.key;
+        if self.snapshot.nat64
+            && let Some(verdict) = self.reply_from_ipv4(frame, packet)
+        {
+            return Err(verdict);
+        }
         let mut found = self.service_of(frame, key, port);
         if found.is_some() && key.source_port == FTP_DATA {
             frame.observe(Event::Declined(Declined::FtpData));
@@ -277,11 +282,15 @@ impl<'a> Context<'a> {
         };
         // The tables find a tunnelled connection by the client's side alone: where the real
         // server is of the other family, its address stands in the forwarder.
-        let address = A::from_ip(real.address).unwrap_or_default();
+        let own = A::from_ip(real.address).unwrap_or_default();
         let client = (packet.key.source, packet.key.source_port);
-        let local = match real.forwarder {
-            Forwarder::FullNat { .. } => self.local(opening, (address, port))?,
-            _ => client,
+        let (address, local) = match (real.forwarder, real.address) {
+            (Forwarder::FullNat { .. }, _) => (own, self.local(opening, (own, port))?),
+            (Forwarder::Nat64 { .. }, IpAddr::V4(ipv4)) => {
+                let local = self.local(opening, (ipv4.to_bits(), port))?;
+                (A::of_ipv4(ipv4.to_bits()), (A::of_ipv4(local.0), local.1))
+            }
+            _ => (own, client),
         };
         let (fields, _) = service.owners.current();
         Ok(New {
@@ -474,6 +483,9 @@ impl<'a> Context<'a> {
         let Some(hop) = real.forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        if let Forwarder::Nat64 { .. } = real.forwarder {
+            return self.send_as_ipv4(frame, packet.flags, &entry, hop, opening.port);
+        }
         let hop = Towards::Hop(hop);
         let way = way::<A>(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
         frame.observe(way.event(hop));
@@ -485,17 +497,17 @@ impl<'a> Context<'a> {
         Ok(self.by(&way, &real.forwarder))
     }
 
-    /// A local address and port whose replies come to this worker.
-    fn local<A: Stored>(
+    /// A local address of the real server's family, and a port, whose replies come to this
+    /// worker.
+    fn local<A: Stored, B: Stored>(
         &mut self,
         opening: &Opening<'_, A>,
-        real: (A, u16),
-    ) -> Result<(A, u16), Refusal> {
-        let (table, now) = (A::table(self.state), self.now);
-        let is_free =
-            |reply: &Key<A>| matches!(table.find(table.hash(reply), reply, now), Found::Nothing);
+        real: (B, u16),
+    ) -> Result<(B, u16), Refusal> {
+        let (state, nat64, now) = (&*self.state, self.snapshot.nat64, self.now);
+        let is_free = |reply: &Key<B>| state.is_free(reply, nat64, now);
         let mut turn = opening.own.local_turn.get();
-        let addresses = A::locals(&opening.service.locals);
+        let addresses = B::locals(&opening.service.locals);
         let protocol = opening.packet.key.protocol;
         let chosen = self
             .me

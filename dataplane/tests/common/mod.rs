@@ -337,6 +337,7 @@ fn empty() -> Snapshot {
     blocks.reals.grow(256);
     blocks.services.grow(256);
     blocks.others.grow(256);
+    blocks.ports.grow(4);
     Snapshot {
         ports: [view(WAN_MAC, &[GROUP]), view(LAN_MAC, &[])].into(),
         blocks: [blocks].into(),

@@ -68,7 +68,8 @@ fn note<A: Address>(
     known: &mut HashMap<Tuple, usize>,
 ) {
     let key = entry.key(side);
-    let (from, to) = (key.source.to_ip(), key.destination.to_ip());
+    // An IPv4 real server's reply is one connection's, of whichever family its client is.
+    let (from, to) = (key.source.shown(), key.destination.shown());
     let service = (side == Side::Client).then_some(entry.service);
     let ports = (key.source_port, key.destination_port);
     let tuple = (service, key.protocol, from, to, ports);

@@ -57,17 +57,27 @@ pub(crate) fn whole(input: &mut Input<'_>) -> String {
     let (service, v6) = service(input);
     let mut lines = with_options("-A", &service, v6, input) + "\n";
     let port = input.pick(&PORTS);
+    // IPv6 clients' real servers in IPv4, each in FULLNAT.
+    let across = v6 && input.one_in(3);
     for _ in 0..1 + input.below(3) {
-        let real = if v6 {
+        let real = if v6 && !across {
             format!("[{}]:{port}", input.pick(&REALS_V6))
         } else {
             format!("{}:{port}", input.pick(&REALS))
         };
-        lines += &described(format!("-a {service} -r {real}"), input);
+        let words = format!("-a {service} -r {real}");
+        lines += &match across {
+            true => words + " -b",
+            false => described(words, input),
+        };
         lines += "\n";
     }
-    if input.one_in(2) {
-        let local = if v6 { LOCALS_V6[0] } else { LOCALS[0] };
+    if across || input.one_in(2) {
+        let local = if v6 && !across {
+            LOCALS_V6[0]
+        } else {
+            LOCALS[0]
+        };
         lines += &format!("-P {service} -z {local} -F lan\n");
     }
     lines
@@ -189,7 +199,8 @@ fn local(input: &mut Input<'_>) -> String {
     let verb = input.pick(&["-P", "-P", "-Q"]);
     let (service, v6) = service(input);
     let address = if v6 {
-        input.pick(&LOCALS_V6)
+        let [one, two] = LOCALS_V6;
+        input.pick(&[one, two, LOCALS[0], LOCALS[1]])
     } else {
         input.pick(&LOCALS)
     };

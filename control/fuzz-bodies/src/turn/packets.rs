@@ -139,6 +139,8 @@ fn dressed(mut packet: Packet, input: &mut Input<'_>) -> Packet {
             1 => packet.hop_by_hop(),
             2 => packet.destination().routing(),
             3 => packet.flow_label(input.word().into()),
+            4 => packet.extension(Protocol::ROUTING, input.bytes(6)),
+            5 => packet.fragment(0, false).id(input.word().into()),
             _ => packet,
         };
     } else {
@@ -147,6 +149,7 @@ fn dressed(mut packet: Packet, input: &mut Input<'_>) -> Packet {
             2 => packet.df(),
             3 => packet.bad_checksum(),
             4 => packet.df().options(input.bytes(40)),
+            5 => packet.options(&[131, 7, input.byte(), 10, 1, 0, 9]),
             _ => packet,
         };
     }
@@ -230,7 +233,9 @@ fn odd(ports: (u16, u16), input: &mut Input<'_>) -> Body {
 fn error_kind(v6: bool, input: &mut Input<'_>) -> (u8, u8, u32) {
     let mtu = u32::from(input.pick(&[1400u16, 0, 68, 576, 1280, 65535]));
     if v6 {
-        input.pick(&[(2, 0, mtu), (1, 4, 0), (3, 0, 0), (4, 1, 40)])
+        let field = u32::from(input.clone().byte());
+        let kinds = [(2, 0, mtu), (1, 4, 0), (3, 0, 0), (4, 1, 40), (4, 0, field)];
+        input.pick(&kinds)
     } else {
         input.pick(&[(3, 4, mtu), (3, 3, 0), (11, 0, 0), (12, 0, 0), (5, 1, 0)])
     }
