@@ -10,7 +10,7 @@ use std::time::Instant;
 use mio::net::UnixStream;
 use proto::message::{self, Framing, MessageError, Reply, Request};
 
-use crate::connections::Connections;
+use crate::server::Rest;
 
 /// Octets of a listing of connections that one client may leave untaken before the listing waits
 /// for it.
@@ -44,8 +44,8 @@ pub(crate) struct Client {
     pub(crate) stream: UnixStream,
     pub(crate) peer: Peer,
     pub(crate) waiting: Option<Waiting>,
-    /// The listing of connections that it is being sent.
-    pub(crate) listing: Option<(Framing, Box<Connections>)>,
+    /// What it is still being sent.
+    pub(crate) rest: Option<(Framing, Rest)>,
     /// Whether that had more to send when it was looked at last.
     pub(crate) moving: bool,
     /// When the request that is being answered was read.
@@ -77,7 +77,7 @@ impl Client {
             limit,
             active: now,
             waiting: None,
-            listing: None,
+            rest: None,
             moving: false,
             asked: None,
             took: None,
@@ -104,7 +104,7 @@ impl Client {
 
     /// Whether it waits for something that we do, not for something that it does.
     pub(crate) fn is_busy(&self) -> bool {
-        self.is_waiting() || self.listing.is_some() || !self.output.is_empty()
+        self.is_waiting() || self.rest.is_some() || !self.output.is_empty()
     }
 
     /// Whether it waits for its answer.
@@ -133,9 +133,9 @@ impl Client {
         Ok(self.line().map(|line| self.decode(line)))
     }
 
-    /// Whether [`Client::request`], or the listing, may give more without the system's saying so.
+    /// Whether [`Client::request`], or its answer, may give more without the system's saying so.
     pub(crate) fn has_more(&self) -> bool {
-        if self.listing.is_some() {
+        if self.rest.is_some() {
             return self.moving && self.pending() < LISTING_AHEAD;
         }
         !self.is_busy() && !self.closing && (self.may_read || self.scanned < self.input.len())

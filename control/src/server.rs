@@ -20,6 +20,7 @@ use crate::client::{Client, LISTING_AHEAD, Peer, Waiting};
 use crate::connections::{Connections, Portion};
 use crate::latency::Latencies;
 use crate::socket::Socket;
+use crate::trace::Inquiry;
 
 /// Clients at once; one more, and the one that has been silent longest goes.
 const MAX_CLIENTS: usize = 512;
@@ -39,8 +40,17 @@ pub struct Answer {
     pub reply: Reply,
     /// Not to be sent before every worker runs with this generation.
     pub after: Option<u64>,
-    /// The connections that follow the reply, which is only their title then.
-    pub listing: Option<Box<Connections>>,
+    /// What follows the reply.
+    pub rest: Option<Rest>,
+}
+
+/// What comes only when the workers have said something.
+#[derive(Debug)]
+pub enum Rest {
+    /// Connections; the reply is only their title.
+    Listing(Box<Connections>),
+    /// What would become of a packet; the reply says nothing, and is not sent.
+    Trace(Box<Inquiry>),
 }
 
 /// Who answers.
@@ -48,8 +58,8 @@ pub trait Answers {
     /// Carries out what a client asks for, or begins to; see [`Server::finish`].
     fn answer(&mut self, peer: &Peer, request: Request) -> Option<Answer>;
 
-    /// What comes next of a listing of connections.
-    fn more(&mut self, listing: &mut Connections) -> Portion;
+    /// What comes next of an answer that workers take part in.
+    fn more(&mut self, rest: &mut Rest) -> Portion;
 }
 
 /// What the server needs to know of the workers' progress.
@@ -167,7 +177,7 @@ impl Server {
             let Some(client) = self.clients.get_mut(&token) else {
                 continue;
             };
-            continue_listing(client, answers);
+            go_on(client, answers);
             let served = if busy {
                 client.flush(now)
             } else {
@@ -239,7 +249,7 @@ impl Server {
 
     /// Whether a reply waits for the workers.
     pub fn is_waiting(&self) -> bool {
-        let waits = |client: &Client| client.waiting.is_some() || client.listing.is_some();
+        let waits = |client: &Client| client.waiting.is_some() || client.rest.is_some();
         self.clients.values().any(waits)
     }
 
@@ -297,39 +307,37 @@ fn serve(client: &mut Client, now: u64, answers: &mut impl Answers) -> io::Resul
     client.flush(now)
 }
 
-/// Puts the next portion of a listing behind what the client still has to take, if that is
+/// Puts the next portion of an answer behind what the client still has to take, if that is
 /// little.
-fn continue_listing(client: &mut Client, answers: &mut impl Answers) {
+fn go_on(client: &mut Client, answers: &mut impl Answers) {
     if client.pending() >= LISTING_AHEAD {
         return;
     }
-    let Some((framing, mut listing)) = client.listing.take() else {
+    let Some((framing, mut rest)) = client.rest.take() else {
         return;
     };
-    let portion = answers.more(&mut listing);
+    let portion = answers.more(&mut rest);
     client.moving = matches!(portion, Portion::Part(_));
     match portion {
         Portion::Last(reply) => client.reply(framing, reply),
         Portion::Part(reply) => {
             client.part(framing, reply);
-            client.listing = Some((framing, listing));
+            client.rest = Some((framing, rest));
         }
-        Portion::Later => client.listing = Some((framing, listing)),
+        Portion::Later => client.rest = Some((framing, rest)),
     }
 }
 
 fn give(client: &mut Client, framing: Framing, answer: Answer, now: u64) {
-    let Answer {
-        reply,
-        after,
-        listing,
-    } = answer;
-    match (after, listing) {
+    let Answer { reply, after, rest } = answer;
+    match (after, rest) {
         (None, None) => client.reply(framing, reply),
-        (_, Some(listing)) => {
-            client.part(framing, reply);
-            client.moving = true;
-            client.listing = Some((framing, listing));
+        (_, Some(rest)) => {
+            if let Rest::Listing(_) = rest {
+                client.part(framing, reply);
+                client.moving = true;
+            }
+            client.rest = Some((framing, rest));
         }
         (Some(generation), None) => {
             client.waiting = Some(Waiting {

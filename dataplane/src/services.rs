@@ -27,7 +27,7 @@ use crate::port::PortId;
 use crate::sched::thresholds::Limits;
 use crate::sched::{Expirations, Kind, Scheduler};
 use crate::verdict::PuntClass;
-use crate::walk::Walk;
+use crate::walk::Errand;
 
 pub use access::Access;
 pub use index::{By, FTP, Key, ServiceIndex};
@@ -77,8 +77,8 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
     /// Counters: one [`Blocks`] for each worker.
     pub blocks: Arc<[Blocks]>,
-    /// Walks over the connections that somebody reads.
-    pub walks: Arc<[Arc<Walk>]>,
+    /// What somebody wants to know of the workers' connections.
+    pub errands: Arc<[Errand]>,
 }
 
 /// A virtual service.
@@ -479,8 +479,22 @@ pub struct Blocks {
     pub others: Cells<Others>,
 }
 
+impl Blocks {
+    /// Counters that belong to no worker: those of these services and real servers as they are
+    /// now.
+    #[must_use]
+    pub fn detached(&self, services: &[ServiceId], reals: &[RealId]) -> Self {
+        let reals = || reals.iter().map(|id| id.0);
+        Self {
+            reals: self.reals.detached(reals()),
+            services: self.services.detached(services.iter().map(|id| id.0)),
+            others: self.others.detached(reals()),
+        }
+    }
+}
+
 /// What one worker counts for one real server: a line of its own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[repr(C, align(64))]
 pub struct RealBlock {
     /// Connections that count as active (TCP established and half open).
@@ -499,7 +513,7 @@ pub struct RealBlock {
 }
 
 /// What one worker counts for one service: lines of its own. A packet touches the first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[repr(C, align(64))]
 pub struct ServiceBlock {
     /// Connections, packets and octets since the start.
@@ -515,7 +529,7 @@ pub struct ServiceBlock {
 }
 
 /// What the other workers count for one real server, as of the last sum.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub struct Others {
     /// Active connections.
@@ -529,7 +543,7 @@ pub struct Others {
 }
 
 /// Totals since the start. Octets are those of IP packets, headers included.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub struct Traffic {
     /// New connections.

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use crate::conn::defence::Sweep;
-use crate::conn::{Entry, Flags, Table};
+use crate::conn::{Entry, Flags, Key, Table};
 use crate::fwd::{Family, Outer};
 use crate::local::LocalAddresses;
 use crate::pages::Pages;
 use crate::parse::{Parsed, Parses};
+use crate::probe::Question;
 use crate::sched::{self, thresholds};
 use crate::services::{Blocks, Real, RealBlock};
 use crate::verdict::Counters;
@@ -79,6 +80,9 @@ pub trait Stored: Family {
 
     /// A service's local addresses of this family.
     fn locals(addresses: &LocalAddresses) -> &[Self];
+
+    /// Asks about a tuple; `false` if that was asked already, or there is no room for it.
+    fn ask(question: &mut Question, key: Key<Self>) -> bool;
 }
 
 impl Stored for u32 {
@@ -98,6 +102,10 @@ impl Stored for u32 {
     fn locals(addresses: &LocalAddresses) -> &[Self] {
         &addresses.v4
     }
+
+    fn ask(question: &mut Question, key: Key<Self>) -> bool {
+        !question.v4.contains(&key) && question.v4.try_push(key).is_ok()
+    }
 }
 
 impl Stored for u128 {
@@ -116,6 +124,10 @@ impl Stored for u128 {
 
     fn locals(addresses: &LocalAddresses) -> &[Self] {
         &addresses.v6
+    }
+
+    fn ask(question: &mut Question, key: Key<Self>) -> bool {
+        !question.v6.contains(&key) && question.v6.try_push(key).is_ok()
     }
 }
 

@@ -61,17 +61,34 @@ pub fn make(packet: &Packet, topology: &Topology) -> Result<Made, MakeError> {
     Ok(Made { port, bytes })
 }
 
+/// A frame that came in somewhere: by the port that is named, else the first.
+///
+/// # Errors
+/// There is no such port.
+pub fn taken(bytes: &[u8], port: Option<&str>, topology: &Topology) -> Result<Made, MakeError> {
+    let port = match port {
+        Some(name) => named(name, topology)?,
+        None => topology.ports().map(|(port, _)| port).next().ok_or(MakeError::NoPorts)?,
+    };
+    let bytes = bytes.to_vec();
+    Ok(Made { port, bytes })
+}
+
+fn named(name: &str, topology: &Topology) -> Result<PortId, MakeError> {
+    let known = || {
+        let names = topology.ports().map(|(_, setup)| setup.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    topology.port_named(name).ok_or_else(|| MakeError::NoPort {
+        name: name.to_owned(),
+        known: known(),
+    })
+}
+
 /// The port that was named; else the one that leads to the source; else the first.
 fn entry(packet: &Packet, topology: &Topology) -> Result<PortId, MakeError> {
     if let Some(name) = &packet.port {
-        let known = || {
-            let names = topology.ports().map(|(_, setup)| setup.name.as_str());
-            names.collect::<Vec<_>>().join(", ")
-        };
-        return topology.port_named(name).ok_or_else(|| MakeError::NoPort {
-            name: name.clone(),
-            known: known(),
-        });
+        return named(name, topology);
     }
     let towards = topology.next_hop(packet.source.address);
     let first = || topology.ports().map(|(port, _)| port).next();

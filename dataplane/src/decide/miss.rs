@@ -302,7 +302,12 @@ impl<'a> Context<'a> {
         frame: &mut F,
         opening: &Opening<'_, A>,
     ) -> Result<RealId, Refusal> {
-        frame.observe(Event::Choosing(opening.service.id));
+        let key = &opening.packet.key;
+        frame.observe(Event::Choosing {
+            service: opening.service.id,
+            client: (key.source.to_ip(), key.source_port),
+            destination: key.destination.to_ip(),
+        });
         let chosen = sched::pick(
             opening.service,
             opening.own,
