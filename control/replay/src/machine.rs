@@ -243,6 +243,11 @@ impl Machine {
 
     /// Takes packet `n` through, watched closely, and says what happened.
     pub(crate) fn trace(&mut self, n: u64, made: &Made) -> Trace {
+        self.traced(n, made).0
+    }
+
+    /// The same, with the frames that were sent.
+    fn traced(&mut self, n: u64, made: &Made) -> (Trace, Vec<trace::Sent>) {
         let Made { port, bytes } = made;
         let worker = self.arrival(n, bytes);
         let now = millis(self.now);
@@ -266,7 +271,7 @@ impl Machine {
             }
         };
         let sent: Vec<_> = sent.iter_mut().map(of).collect();
-        trace::tell(&recorder, &self.engine, &sent)
+        (trace::tell(&recorder, &self.engine, &sent), sent)
     }
 
     /// One turn of each of these workers, and of all until nothing is between them. What is sent
@@ -395,3 +400,7 @@ fn failed(text: &str) -> Reply {
         ..Reply::default()
     }
 }
+
+#[cfg(test)]
+#[path = "twin_tests.rs"]
+mod twin_tests;

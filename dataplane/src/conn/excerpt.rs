@@ -19,8 +19,10 @@ use crate::time::Millis;
 
 /// Tuples that one excerpt is about.
 pub const MAX_KEYS: usize = 4;
-/// Entries in one: those of each tuple, with their templates, and the one that would go first.
-const ENTRIES: usize = 2 * MAX_KEYS + 1;
+/// Entries that one packet may turn out: for a connection and for its template.
+const MAY_GO: usize = 2;
+/// Entries in one: those of each tuple and those that would go first, with their templates.
+const ENTRIES: usize = 2 * (MAX_KEYS + MAY_GO);
 /// Free places that the copy has at most: a packet takes two, a connection and a template.
 const SPARE: u32 = 4;
 
@@ -35,7 +37,7 @@ struct Copied<A> {
 /// The excerpt.
 #[derive(Clone, Debug)]
 pub struct Excerpt<A> {
-    /// The one that would go first, then the others.
+    /// Those that would go first, then the others.
     copied: ArrayVec<Copied<A>, ENTRIES>,
     room: u32,
     budget: TokenBucket,
@@ -54,7 +56,7 @@ impl<A: Address> Excerpt<A> {
             full_at: table.full_at,
             keeps_senders: table.senders.are_kept(),
         };
-        if let Some(oldest) = table.fifo.first() {
+        for oldest in table.fifo.first().take(MAY_GO) {
             excerpt.copy(table, Slot(oldest));
         }
         for key in keys {
