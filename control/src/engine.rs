@@ -805,6 +805,7 @@ impl Engine {
     /// Compiles what changed and publishes it.
     pub fn publish(&mut self, now: Instant) -> u64 {
         let next = self.publisher.generation() + 1;
+        self.plan();
         for listen in std::mem::take(&mut self.dirty) {
             self.asks_changed.remove(&listen);
             self.compile(&listen, next);
@@ -818,13 +819,20 @@ impl Engine {
             self.compiler.zero(zero.as_ref());
         }
         self.follow_wants(now);
-        self.compiler.settle(&self.topology);
+        self.compiler.settle(&self.topology, next);
         if self.vips.take_changed() || std::mem::take(&mut self.addresses_changed) {
             let addresses = self.vips.addresses(&self.locals, &self.topology);
             self.compiler.snapshot_mut().addresses = addresses;
         }
         self.unpublished = false;
         self.publisher.publish(self.compiler.snapshot().clone())
+    }
+
+    /// Services that overlap hear of each other before any of them is compiled.
+    fn plan(&mut self) {
+        for listen in &self.dirty {
+            self.compiler.plan(listen, self.model.get(listen));
+        }
     }
 
     fn compile(&mut self, listen: &Listen, generation: u64) {
@@ -1098,6 +1106,7 @@ impl Engine {
         self.to_sweep = self.compiler.trash_queued();
         self.unpublished |= self.compiler.settle_edited(seen);
         self.unpublished |= self.compiler.widen(&self.topology, now);
+        self.compiler.forget_rules(seen);
         let (ready, changed) = self.compiler.forget_fields(seen);
         self.dirty.extend(ready);
         self.unpublished |= changed;
