@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::model::{
-    self, Endpoint, Family, Listen, Mode, PersistenceMask, Prefix, Protocol, SchedulerFlags, SchedulerKind,
-    Tunnel, TunnelChecksum,
+    self, Endpoint, Family, Listen, Mode, PersistenceMask, Prefix, Protocol, SchedulerFlags,
+    SchedulerKind, Tunnel, TunnelChecksum,
 };
 use dataplane::fwd::icmp::AboutTunnel;
 use dataplane::fwd::{self, Envelope, Forwarder};
@@ -21,8 +21,8 @@ use dataplane::sched::thresholds::Limits;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec};
 use dataplane::services::marks::Network;
 use dataplane::services::{
-    Access, Asks, Blocks, Candidate, Hop, HopId, Key, Marks, NatReal, Persistence, Real, RealId, Route,
-    Routes, Service, ServiceId, Snapshot, Standing, Target,
+    Access, Asks, Blocks, Candidate, Hop, HopId, Key, Marks, NatReal, Persistence, Real, RealId,
+    Route, Routes, Service, ServiceId, Snapshot, Standing, Target,
 };
 use proto::listing::{Rates, Totals};
 use wire::ethernet::Mac;
@@ -354,7 +354,9 @@ impl Compiler {
 
     /// Has a service go by what it has to go by, unless its whole change waits.
     fn follow_fields(&mut self, listen: &Listen, generation: u64) {
-        let found = self.service_slot(listen).filter(|_| !self.waiting.contains(listen));
+        let found = self
+            .service_slot(listen)
+            .filter(|_| !self.waiting.contains(listen));
         let found = found.and_then(|id| Some((id, self.snapshot.services.get(id.0)?)));
         let (Some((id, service)), Some(fields)) = (found, self.overlaps.fields(listen)) else {
             return;
@@ -1222,7 +1224,9 @@ fn through(hop: HopId, ends: fwd::Tunnel, tunnel: Tunnel, narrower: u16) -> Forw
 
 /// Connections of a service, of all workers.
 fn made_under(blocks: &[Blocks], service: u32) -> u32 {
-    let all = blocks.iter().filter_map(|blocks| blocks.services.get(service));
+    let all = blocks
+        .iter()
+        .filter_map(|blocks| blocks.services.get(service));
     let made = all.flat_map(|block| &block.made_under);
     made.fold(0, |sum, gauge| sum.saturating_add(gauge.get()))
 }

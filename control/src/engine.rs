@@ -519,13 +519,17 @@ impl Engine {
         match inquiry.go_on(crew, &self.publisher.latest(), now) {
             Ok(Progress::Later) => Portion::Later,
             Ok(Progress::Ask(question)) => {
-                let asked = self.ask(question.clone());
-                inquiry.again(question, asked);
+                let asked = self.ask((*question).clone());
+                inquiry.again(*question, asked);
                 Portion::Later
             }
             Ok(Progress::Done(recorder, sent)) => {
                 let told = trace::tell(&recorder, self, &sent);
-                let text = if inquiry.json { told.json() } else { told.text() };
+                let text = if inquiry.json {
+                    told.json()
+                } else {
+                    told.text()
+                };
                 Portion::Last(self.said(text).reply)
             }
             Err(error) => {

@@ -81,7 +81,8 @@ impl Overlaps {
     /// generation that some worker runs with.
     pub(crate) fn forget_rules(&mut self, seen: u64, is_idle: impl Fn(u32) -> bool) {
         let before = self.former.len();
-        self.former.retain(|former| former.until > seen || !is_idle(former.rule.mark));
+        self.former
+            .retain(|former| former.until > seen || !is_idle(former.rule.mark));
         if self.former.len() < before {
             self.start_over();
         }
@@ -155,7 +156,9 @@ impl Overlaps {
         for other in self.neighbours(listen) {
             let around = &mut self.known.get_mut(&other).expect("known").around;
             let kinds: Vec<Fields> = around.keys().copied().collect();
-            listed.iter().for_each(|&fields| *around.entry(fields).or_default() += 1);
+            listed
+                .iter()
+                .for_each(|&fields| *around.entry(fields).or_default() += 1);
             before.iter().for_each(|fields| take_one(around, fields));
             if !around.keys().eq(&kinds) {
                 self.changed.insert(other);
@@ -251,7 +254,9 @@ impl Overlaps {
             return Vec::new();
         };
         let around = known.around.keys().copied();
-        around.filter(|fields| !known.listed.contains(fields)).collect()
+        around
+            .filter(|fields| !known.listed.contains(fields))
+            .collect()
     }
 
     /// The services of which something may be otherwise.
@@ -284,7 +289,9 @@ impl Overlaps {
     }
 
     fn all_rules(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.iter().chain(self.former.iter().map(|former| &former.rule))
+        self.rules
+            .iter()
+            .chain(self.former.iter().map(|former| &former.rule))
     }
 
     /// What the services around one list.
@@ -310,13 +317,16 @@ impl Overlaps {
                 let key = (protocol.number(), address);
                 let ports = self.by_address.get(&key).filter(|ports| ports.len() > 1);
                 let others = ports.map(|ports| others(protocol, port, ports));
-                all.extend(others.unwrap_or_default().into_iter().map(|port| {
-                    Listen::Address {
-                        protocol,
-                        address,
-                        port,
-                    }
-                }));
+                all.extend(
+                    others
+                        .unwrap_or_default()
+                        .into_iter()
+                        .map(|port| Listen::Address {
+                            protocol,
+                            address,
+                            port,
+                        }),
+                );
             }
             Listen::Mark { .. } => {
                 let addresses = self.known.keys().filter(|other| other.address().is_some());
@@ -350,13 +360,15 @@ impl Overlaps {
                 let ports = taken_by(protocol, port);
                 let near = rule.to.is_none_or(|network| network.contains(address));
                 let same = rule.protocol.is_none_or(|it| it == protocol.number());
-                near && same && ports.iter().any(|(first, last)| {
-                    rule.ports.start() <= last && first <= rule.ports.end()
-                })
+                near && same
+                    && ports.iter().any(|(first, last)| {
+                        rule.ports.start() <= last && first <= rule.ports.end()
+                    })
             }),
-            Listen::Mark { mark: other, .. } => {
-                rules.any(|rule| self.all_rules().any(|it| it.mark == other && it.meets(rule)))
-            }
+            Listen::Mark { mark: other, .. } => rules.any(|rule| {
+                self.all_rules()
+                    .any(|it| it.mark == other && it.meets(rule))
+            }),
         }
     }
 }

@@ -291,21 +291,39 @@ fn the_next_packet_fares_as_it_was_said_and_nothing_changed() {
         let words = format!("tcp 198.51.100.{client}:40000 > 192.0.2.10:443");
         let before = director.stats();
         let whole = director.trace(&words);
-        assert_eq!(director.trace(&words), whole, "the same question, the same answer");
+        assert_eq!(
+            director.trace(&words),
+            whole,
+            "the same question, the same answer"
+        );
         assert_eq!(director.stats(), before, "nothing changed");
-        assert_eq!((&whole["new"], &whole["verdict"]), (&true.into(), &"transmit".into()));
+        assert_eq!(
+            (&whole["new"], &whole["verdict"]),
+            (&true.into(), &"transmit".into())
+        );
         let sent = director.pass(&syn(client, 40_000, 443));
         let rewritten = &step(&whole, "rewrite").expect("sent")["after"];
         assert_eq!(whole["real"], Value::from(destination(&sent)));
         let port = u16::from_be_bytes([sent[34], sent[35]]).to_string();
-        assert_eq!(rewritten["source-port"], Value::from(port), "the very local port");
+        assert_eq!(
+            rewritten["source-port"],
+            Value::from(port),
+            "the very local port"
+        );
         reals.push(whole["real"].clone());
         let again = director.trace(&words);
         let known = step(&again, "connection").expect("there is one now");
-        assert_eq!((&known["found"], &known["state"]), (&true.into(), &"SYN_RECV".into()));
+        assert_eq!(
+            (&known["found"], &known["state"]),
+            (&true.into(), &"SYN_RECV".into())
+        );
         assert_eq!(again["new"], false);
     }
-    assert_ne!(reals.first(), reals.iter().find(|real| **real != reals[0]), "both are chosen");
+    assert_ne!(
+        reals.first(),
+        reals.iter().find(|real| **real != reals[0]),
+        "both are chosen"
+    );
 }
 
 #[test]
@@ -313,19 +331,32 @@ fn a_client_that_is_known_stays_where_it_was() {
     let director = Director::start();
     let sent = director.pass(&syn(7, 40_000, 80));
     let whole = director.trace("tcp 198.51.100.7:40001 > 192.0.2.10:80");
-    assert_eq!(step(&whole, "template").expect("persistent")["found"], "live");
+    assert_eq!(
+        step(&whole, "template").expect("persistent")["found"],
+        "live"
+    );
     assert!(step(&whole, "schedule").is_none());
     let mac = Mac(sent[..6].try_into().expect("six")).to_string();
-    assert_eq!(step(&whole, "route").expect("sent")["mac"], Value::from(mac));
+    assert_eq!(
+        step(&whole, "route").expect("sent")["mac"],
+        Value::from(mac)
+    );
     let text = director.lines("trace tcp 198.51.100.7:40001 > 192.0.2.10:80");
     assert_eq!(text.last().map(String::as_str), Some("exit 0"));
-    assert!(text.iter().any(|line| line.starts_with("template    198.51.100.7:0 > ")), "{text:#?}");
+    assert!(
+        text.iter()
+            .any(|line| line.starts_with("template    198.51.100.7:0 > ")),
+        "{text:#?}"
+    );
 }
 
 #[test]
 fn a_frame_and_the_json_form() {
     let director = Director::start();
-    let digits: String = frame(&syn(7, 40_000, 443)).iter().map(|it| format!("{it:02x}")).collect();
+    let digits: String = frame(&syn(7, 40_000, 443))
+        .iter()
+        .map(|it| format!("{it:02x}"))
+        .collect();
     let by_frame = director.trace(&format!("frame={digits} in=wan"));
     let named = "tcp 198.51.100.7:40000 > 192.0.2.10:443";
     let in_words = director.trace(&format!("{named} in=wan"));
@@ -340,7 +371,8 @@ fn a_frame_and_the_json_form() {
     };
     let object: Value = serde_json::from_str(line).expect("JSON");
     assert_eq!((&object["id"], &object["exit"]), (&7.into(), &0.into()));
-    let inner: Value = serde_json::from_str(object["stdout"].as_str().expect("text")).expect("JSON");
+    let inner: Value =
+        serde_json::from_str(object["stdout"].as_str().expect("text")).expect("JSON");
     assert_eq!(inner["real"], in_words["real"]);
 }
 
@@ -350,10 +382,16 @@ fn a_worker_that_stands_still_is_named() {
     director.stuck.store(1, Ordering::Relaxed);
     thread::sleep(Duration::from_millis(20));
     let question = "trace tcp 198.51.100.7:40000 > 192.0.2.10:443";
-    let want = ["trace: worker 1 does not answer; there is no trace", "exit 1"];
+    let want = [
+        "trace: worker 1 does not answer; there is no trace",
+        "exit 1",
+    ];
     assert_eq!(director.lines(question), want);
     director.stuck.store(NOBODY, Ordering::Relaxed);
-    assert_eq!(director.lines(question).last().map(String::as_str), Some("exit 0"));
+    assert_eq!(
+        director.lines(question).last().map(String::as_str),
+        Some("exit 0")
+    );
 }
 
 #[test]
@@ -361,8 +399,14 @@ fn what_makes_no_packet_is_refused() {
     let director = Director::start();
     for (question, want) in [
         ("trace", "trace: a packet is wanted: "),
-        ("trace tcp 1.2.3.4:5 > 192.0.2.10:80 in=lan", "trace: in=lan: there is no such port; there are: wan"),
-        ("trace frame=00 in=lan", "trace: in=lan: there is no such port; there are: wan"),
+        (
+            "trace tcp 1.2.3.4:5 > 192.0.2.10:80 in=lan",
+            "trace: in=lan: there is no such port; there are: wan",
+        ),
+        (
+            "trace frame=00 in=lan",
+            "trace: in=lan: there is no such port; there are: wan",
+        ),
         ("trace frame=xy", "trace: frame=xy: "),
     ] {
         let lines = director.lines(question);

@@ -9,7 +9,9 @@
 mod list;
 mod toeplitz;
 
-pub use list::{FieldsSlot, MAX_FIELDS, MAX_WORKERS, Next, Owners, Step, Stops, TooManyFields, next_stop};
+pub use list::{
+    FieldsSlot, MAX_FIELDS, MAX_WORKERS, Next, Owners, Step, Stops, TooManyFields, next_stop,
+};
 pub use toeplitz::{KEY_LEN, Toeplitz};
 
 use crate::conn::{Address, Key};

@@ -400,7 +400,11 @@ fn a_trace_is_of_a_configuration_or_of_the_daemon() {
         assert!(stderr.contains(want), "{options}: {stderr}");
     }
     for options in ["--config nowhere", "--packet 0 --in"] {
-        let words = if options.ends_with("--in") { "nowhere" } else { packet };
+        let words = if options.ends_with("--in") {
+            "nowhere"
+        } else {
+            packet
+        };
         let (exit, _, stderr) = place.said(&format!("sluice trace {options} {words}"), "");
         assert_ne!(exit, 0);
         assert!(stderr.starts_with("sluice: nowhere: "), "{stderr}");
@@ -411,7 +415,10 @@ fn a_trace_is_of_a_configuration_or_of_the_daemon() {
     let capture = place.file("one.pcap", &capture(&[&[1, 2, 3], &[0xab, 0xcd]]));
     let capture = capture.display();
     place.said(&format!("sluice trace --in {capture} --packet 0"), "");
-    place.said(&format!("sluice trace --json --in wan={capture} --packet 1"), "");
+    place.said(
+        &format!("sluice trace --json --in wan={capture} --packet 1"),
+        "",
+    );
     assert_eq!(
         place.asked(),
         [
@@ -431,7 +438,15 @@ fn a_trace_is_of_a_configuration_or_of_the_daemon() {
 /// A pcap file of these frames.
 fn capture(frames: &[&[u8]]) -> Vec<u8> {
     let word = |n: usize| u32::try_from(n).expect("small").to_le_bytes();
-    let mut all = [word(0xa1b2_c3d4), [2, 0, 4, 0], word(0), word(0), word(65_535), word(1)].concat();
+    let mut all = [
+        word(0xa1b2_c3d4),
+        [2, 0, 4, 0],
+        word(0),
+        word(0),
+        word(65_535),
+        word(1),
+    ]
+    .concat();
     for frame in frames {
         let len = word(frame.len());
         all.extend([word(1), word(0), len, len].concat());

@@ -79,7 +79,9 @@ fn octets(digits: &str) -> Result<Vec<u8>, PacketError> {
     let octet = |pair: &[u8]| {
         let digits = std::str::from_utf8(pair).ok().filter(|it| it.len() == 2)?;
         let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        is_hex.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
+        is_hex
+            .then(|| u8::from_str_radix(digits, 16).ok())
+            .flatten()
     };
     let octets: Option<Vec<u8>> = pairs.map(octet).collect();
     let octets = octets.filter(|all| !all.is_empty() && all.len() <= MAX_FRAME);
@@ -96,7 +98,9 @@ impl fmt::Display for Traced {
             Self::Packet(packet) => packet.fmt(f),
             Self::Frame { bytes, port } => {
                 f.write_str("frame=")?;
-                bytes.iter().try_for_each(|octet| write!(f, "{octet:02x}"))?;
+                bytes
+                    .iter()
+                    .try_for_each(|octet| write!(f, "{octet:02x}"))?;
                 match port {
                     Some(port) => write!(f, " in={port}"),
                     None => Ok(()),

@@ -39,15 +39,20 @@ fn configuration(connections: u32) -> Config {
          [[mark]]\nmark = 5\nprotocol = \"tcp\"\nto = \"192.0.2.0/24\"\nports = \"8000-8100\"\n"
     );
     let schedulers = [
-        "rr", "wrr", "lc", "wlc", "sh", "dh", "lblc", "lblcr", "sed", "nq", "fo", "ovf", "mh", "twos",
+        "rr", "wrr", "lc", "wlc", "sh", "dh", "lblc", "lblcr", "sed", "nq", "fo", "ovf", "mh",
+        "twos",
     ];
     let modes = ["dr", "nat", "tun", "fullnat"];
     for (at, scheduler) in (0u16..).zip(schedulers) {
         let mode = modes[usize::from(at) % 4];
         for listen in ["tcp 192.0.2.10:", "udp [2001:db8::10]:"] {
             let v6 = listen.contains('[');
-            write!(text, "[[service]]\nlisten = \"{listen}{}\"\nscheduler = \"{scheduler}\"\n", 80 + at)
-                .expect("a string");
+            write!(
+                text,
+                "[[service]]\nlisten = \"{listen}{}\"\nscheduler = \"{scheduler}\"\n",
+                80 + at
+            )
+            .expect("a string");
             if at % 5 == 3 {
                 text += "persistence = 60\n";
             }
@@ -79,7 +84,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 
@@ -127,16 +135,27 @@ impl Lab {
     fn asked(&mut self, made: &Made) -> Reply {
         let machine = &mut self.machine;
         let port = if made.port == WAN { "wan" } else { "lan" };
-        let digits: String = made.bytes.iter().map(|octet| format!("{octet:02x}")).collect();
+        let digits: String = made
+            .bytes
+            .iter()
+            .map(|octet| format!("{octet:02x}"))
+            .collect();
         let request = Request {
             framing: Framing::Text,
-            argv: ["trace", "--json", &format!("frame={digits}"), &format!("in={port}")]
-                .map(str::to_owned)
-                .to_vec(),
+            argv: [
+                "trace",
+                "--json",
+                &format!("frame={digits}"),
+                &format!("in={port}"),
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             stdin: String::new(),
             format: Format::Text,
         };
-        let answer = machine.engine.begin(&OPERATOR, request, machine.now, |_, _| String::new());
+        let answer = machine
+            .engine
+            .begin(&OPERATOR, request, machine.now, |_, _| String::new());
         let answer = answer.expect("a trace begins at once");
         let mut rest = answer.rest.unwrap_or_else(|| panic!("{:?}", answer.reply));
         for _ in 0..9 {
@@ -159,14 +178,26 @@ impl Lab {
         let mut all = format!("{:?}", list(states, &machine.engine, millis(machine.now)));
         for blocks in snapshot.blocks.iter() {
             for slot in 0..200 {
-                write!(all, "{:?}{:?}{:?}", blocks.reals.get(slot), blocks.services.get(slot), blocks.others.get(slot))
-                    .expect("a string");
+                write!(
+                    all,
+                    "{:?}{:?}{:?}",
+                    blocks.reals.get(slot),
+                    blocks.services.get(slot),
+                    blocks.others.get(slot)
+                )
+                .expect("a string");
             }
         }
         for worker in &machine.workers {
             let state = worker.state();
-            write!(all, "{} {} {:?}", state.packets_spared, state.outer_id, state.sched.recall(None))
-                .expect("a string");
+            write!(
+                all,
+                "{} {} {:?}",
+                state.packets_spared,
+                state.outer_id,
+                state.sched.recall(None)
+            )
+            .expect("a string");
         }
         write!(all, "{:?}", machine.totals()).expect("a string");
         all
@@ -204,7 +235,11 @@ impl Lab {
                 _ => segment.syn(),
             };
             let segment = segment.payload(vec![0; length.min(1460)]);
-            ip(Ipv4Addr::new(203, 0, 113, last), Ipv4Addr::new(192, 0, 2, 10)).with(segment)
+            ip(
+                Ipv4Addr::new(203, 0, 113, last),
+                Ipv4Addr::new(192, 0, 2, 10),
+            )
+            .with(segment)
         };
         Made {
             port: WAN,
@@ -216,7 +251,10 @@ impl Lab {
     fn meddle(&mut self) {
         let (service, real) = (80 + self.dice.small(14), 11 + self.dice.small(3));
         let words = match self.dice.roll(60) {
-            0 => format!("-e -t 192.0.2.10:{service} -r 10.1.0.{real} -w {}", self.dice.roll(4)),
+            0 => format!(
+                "-e -t 192.0.2.10:{service} -r 10.1.0.{real} -w {}",
+                self.dice.roll(4)
+            ),
             1 => format!("-d -t 192.0.2.10:{service} -r 10.1.0.{real}"),
             2 => format!("-a -t 192.0.2.10:{service} -r 10.1.0.{real} -w 2"),
             3 => "sysctl drop_packet=3".to_owned(),
@@ -266,7 +304,9 @@ fn answer(sent: &[u8]) -> Option<Made> {
         }
         EtherType::IPV6 => {
             let ip6 = ipv6::Packet::parse(frame.payload()).ok()?;
-            let (from, to) = Quoted::parse(ip6.next_header(), ip6.payload()).ok()?.ports();
+            let (from, to) = Quoted::parse(ip6.next_header(), ip6.payload())
+                .ok()?
+                .ports();
             ip(ip6.dst(), ip6.src()).with(udp(to, from))
         }
         _ => return None,
@@ -290,8 +330,18 @@ fn compare(workers: u16, connections: u32, seed: u64, steps: u32) -> Vec<(String
 #[test]
 fn what_one_worker_would_do_is_what_it_does() {
     let verdicts = compare(1, 256, 1, 400);
-    assert!(verdicts.iter().any(|(verdict, n)| verdict == "transmit" && *n > 150), "{verdicts:?}");
-    assert!(verdicts.iter().any(|(verdict, n)| verdict == "drop" && *n > 20), "{verdicts:?}");
+    assert!(
+        verdicts
+            .iter()
+            .any(|(verdict, n)| verdict == "transmit" && *n > 150),
+        "{verdicts:?}"
+    );
+    assert!(
+        verdicts
+            .iter()
+            .any(|(verdict, n)| verdict == "drop" && *n > 20),
+        "{verdicts:?}"
+    );
 }
 
 #[test]

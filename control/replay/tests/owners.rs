@@ -12,7 +12,12 @@ use serde_json::Value;
 use wire::build::{Packet, ip, tcp, udp};
 
 /// The outcome with one worker, and with several where each frame comes to the next one.
-fn one_and_many(config: &str, commands: &str, wan: &[(u64, Vec<u8>)], lan: &[(u64, Vec<u8>)]) -> Outcome {
+fn one_and_many(
+    config: &str,
+    commands: &str,
+    wan: &[(u64, Vec<u8>)],
+    lan: &[(u64, Vec<u8>)],
+) -> Outcome {
     let run = |workers| {
         let mut bench = Bench::new(config);
         bench.options.workers = workers;
@@ -24,7 +29,11 @@ fn one_and_many(config: &str, commands: &str, wan: &[(u64, Vec<u8>)], lan: &[(u6
     for workers in [2, 3, 4, 7] {
         let many = run(workers);
         for field in ["verdict", "reason", "real", "new", "direction"] {
-            assert_eq!(many.field(field), one.field(field), "{workers} workers: {field}");
+            assert_eq!(
+                many.field(field),
+                one.field(field),
+                "{workers} workers: {field}"
+            );
         }
         assert_eq!(listed(&many), listed(&one), "{workers} workers");
     }
@@ -35,7 +44,9 @@ fn one_and_many(config: &str, commands: &str, wan: &[(u64, Vec<u8>)], lan: &[(u6
 fn listed(outcome: &Outcome) -> BTreeSet<String> {
     let lines = outcome.lines();
     let listing = lines.iter().rev().find(|line| line["command"] == "-Lnc");
-    let text = listing.expect("one was asked for")["stdout"].as_str().expect("text");
+    let text = listing.expect("one was asked for")["stdout"]
+        .as_str()
+        .expect("text");
     let mut all = BTreeSet::new();
     for row in text.lines().skip(2).filter(|row| !row.contains(":0 ")) {
         let words: Vec<_> = row.split_whitespace().collect();
@@ -48,7 +59,10 @@ fn listed(outcome: &Outcome) -> BTreeSet<String> {
 /// A client's packets, one every ten milliseconds from `from` on.
 fn every(from: u64, packets: impl IntoIterator<Item = Packet>) -> Vec<(u64, Vec<u8>)> {
     let at = |n: u64| from + n * 10 * MS;
-    (0..).map(at).zip(packets.into_iter().map(|packet| rx(&packet))).collect()
+    (0..)
+        .map(at)
+        .zip(packets.into_iter().map(|packet| rx(&packet)))
+        .collect()
 }
 
 fn opening(client: u16, service: u16) -> Packet {
@@ -87,11 +101,18 @@ fn a_tuple_that_has_a_mark_of_each_port_has_one_owner() {
         let mut bench = Bench::new(&config);
         bench.options.workers = workers;
         bench.options.arrive = Arrive::Spread;
-        bench.input("wan", &wan).input("lan", &lan).commands("6 -Lnc\n");
+        bench
+            .input("wan", &wan)
+            .input("lan", &lan)
+            .commands("6 -Lnc\n");
         let outcome = bench.run();
         assert_eq!(outcome.error, None);
         assert_eq!(listed(&outcome).len(), 48, "{workers} workers");
-        let new = outcome.field("new").iter().filter(|new| **new == true).count();
+        let new = outcome
+            .field("new")
+            .iter()
+            .filter(|new| **new == true)
+            .count();
         assert_eq!(new, 48, "{workers} workers");
         assert!(outcome.field("verdict").iter().all(|it| it == "transmit"));
     }
@@ -118,9 +139,15 @@ fn a_service_on_one_port_beside_one_on_all_leaves_connections_where_they_are() {
     let outcome = one_and_many(&config, commands, &wan, &[]);
     let reals = outcome.field("real");
     assert_eq!(reals[..16], reals[16..32]);
-    assert!(reals[32..48].iter().all(|real| real == "10.1.0.13:8080"), "{reals:?}");
+    assert!(
+        reals[32..48].iter().all(|real| real == "10.1.0.13:8080"),
+        "{reals:?}"
+    );
     let reasons = outcome.field("reason");
-    assert!(reasons[48..].iter().all(|it| it == "drop-real-removed"), "{reasons:?}");
+    assert!(
+        reasons[48..].iter().all(|it| it == "drop-real-removed"),
+        "{reasons:?}"
+    );
     assert_eq!(listed(&outcome).len(), 32);
 }
 
@@ -137,8 +164,14 @@ fn what_ftp_and_a_service_on_a_high_port_both_take() {
         .collect::<Vec<_>>();
     let outcome = one_and_many(&config, commands, &wan, &[]);
     let reals = outcome.field("real");
-    assert!(reals[..32].iter().all(|real| real == "10.1.0.11:21"), "{reals:?}");
-    assert!(reals[32..].iter().all(|real| real == "10.1.0.13:3000"), "{reals:?}");
+    assert!(
+        reals[..32].iter().all(|real| real == "10.1.0.11:21"),
+        "{reals:?}"
+    );
+    assert!(
+        reals[32..].iter().all(|real| real == "10.1.0.13:3000"),
+        "{reals:?}"
+    );
     assert_eq!(listed(&outcome).len(), 32);
 }
 
@@ -153,7 +186,10 @@ fn answers(sent: &[(u64, Vec<u8>)], from: u64) -> Vec<(u64, Vec<u8>)> {
         rx(&ip(REAL, source).with(udp(port.1, port.0)))
     };
     let at = |n: u64| from + n * MS;
-    (0..).map(at).zip(sent.iter().map(|(_, frame)| answer(frame))).collect()
+    (0..)
+        .map(at)
+        .zip(sent.iter().map(|(_, frame)| answer(frame)))
+        .collect()
 }
 
 #[test]
@@ -184,7 +220,10 @@ fn a_mark_that_takes_everything_leaves_real_servers_answers_alone() {
             let outcome = bench.run();
             let directions = outcome.field("direction");
             assert_eq!(directions.len(), 80);
-            assert!(directions[40..].iter().all(|it| it == "out"), "{mode}, {workers}: {directions:?}");
+            assert!(
+                directions[40..].iter().all(|it| it == "out"),
+                "{mode}, {workers}: {directions:?}"
+            );
             assert_eq!(outcome.wan.len(), 40, "{mode}, {workers} workers");
             assert_eq!(listed(&outcome).len(), 40, "{mode}, {workers} workers");
         }

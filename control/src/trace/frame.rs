@@ -68,7 +68,11 @@ pub fn make(packet: &Packet, topology: &Topology) -> Result<Made, MakeError> {
 pub fn taken(bytes: &[u8], port: Option<&str>, topology: &Topology) -> Result<Made, MakeError> {
     let port = match port {
         Some(name) => named(name, topology)?,
-        None => topology.ports().map(|(port, _)| port).next().ok_or(MakeError::NoPorts)?,
+        None => topology
+            .ports()
+            .map(|(port, _)| port)
+            .next()
+            .ok_or(MakeError::NoPorts)?,
     };
     let bytes = bytes.to_vec();
     Ok(Made { port, bytes })

@@ -53,7 +53,7 @@ pub enum Progress {
     /// Nothing yet.
     Later,
     /// Something else has to be asked.
-    Ask(Question),
+    Ask(Box<Question>),
     /// The packet's notes, and what was sent because of it.
     Done(Box<Recorder>, Vec<Sent>),
 }
@@ -128,12 +128,12 @@ impl Inquiry {
             }
         };
         if let Some(question) = self.fragments(&answers, snapshot) {
-            return Ok(Progress::Ask(question));
+            return Ok(Progress::Ask(Box::new(question)));
         }
         let asked = (&self.question, answers.as_slice());
         let (recorder, sent) = twin::run(crew, snapshot, &self.made, asked)?;
         match self.reply(&recorder) {
-            Some(question) => Ok(Progress::Ask(question)),
+            Some(question) => Ok(Progress::Ask(Box::new(question))),
             None => Ok(Progress::Done(Box::new(recorder), sent)),
         }
     }

@@ -134,6 +134,9 @@ pub enum Remembered {
     Live(Shown),
 }
 
+/// A packet's protocol, where it comes from and where it goes.
+pub(super) type Tuple = (u8, (IpAddr, u16), (IpAddr, u16));
+
 /// The notes of one frame.
 #[derive(Debug)]
 pub struct Recorder {
@@ -167,8 +170,8 @@ impl Recorder {
     }
 
     /// What the real server's answer to a connection that was opened here looks like, where that
-    /// has a local port of its own: protocol, from, to.
-    pub(super) fn reply_expected(&self) -> Option<(u8, (IpAddr, u16), (IpAddr, u16))> {
+    /// has a local port of its own.
+    pub(super) fn reply_expected(&self) -> Option<Tuple> {
         let opened = self.steps.iter().any(|it| matches!(it, Step::Opened));
         let mut shown = self.steps.iter().filter_map(|it| match it {
             Step::Connection { shown, .. } => Some(shown),

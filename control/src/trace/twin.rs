@@ -311,7 +311,9 @@ impl Pool {
     /// The notes, once no worker is left that could add to them.
     fn into_recorder(self) -> Recorder {
         let recorder = Arc::into_inner(self.recorder).expect("all frames are gone");
-        recorder.into_inner().unwrap_or_else(PoisonError::into_inner)
+        recorder
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -144,7 +144,11 @@ impl<A: Address> Table<A> {
             entry.control = place(template).map_or(0, |Slot(at)| at + 1);
         }
         let sides = [Side::Client, Side::Real];
-        let found_from = if entry.flags.has(Flags::TWO_WAY) { 2 } else { 1 };
+        let found_from = if entry.flags.has(Flags::TWO_WAY) {
+            2
+        } else {
+            1
+        };
         for &side in &sides[..found_from] {
             let hash = self.hash(&entry.key(side));
             let fits = self.index.insert(hash, slot, side);
@@ -216,7 +220,9 @@ mod tests {
             protocol: !6,
             ..key(5)
         };
-        table.insert(&new(key(1), Control::Free), NOW).expect("room");
+        table
+            .insert(&new(key(1), Control::Free), NOW)
+            .expect("room");
         let template = new(template_key, Control::Template);
         let template = table.insert(&template, NOW).expect("room");
         let under = new(key(5), Control::By(template));
@@ -232,22 +238,34 @@ mod tests {
             let Found::Live(at, Side::Client) = find(&copy, &key(5), later) else {
                 panic!("its client's packets find it");
             };
-            assert!(matches!(find(&copy, &back, later), Found::Live(_, Side::Real)));
+            assert!(matches!(
+                find(&copy, &back, later),
+                Found::Live(_, Side::Real)
+            ));
             let template = copy.entry(at).template().expect("controlled");
             assert_eq!(copy.entry(template).controls(), 1);
-            assert!(matches!(copy.find_template(&template_key, later), Found::Live(it, _) if it == template));
+            assert!(
+                matches!(copy.find_template(&template_key, later), Found::Live(it, _) if it == template)
+            );
             assert_eq!(copy.entry(at).remaining_ms(later), 50_000);
             copy.remove(at);
             copy.remove(template);
-            assert!(matches!(find(&table, &key(5), later), Found::Live(..)), "the whole stays");
+            assert!(
+                matches!(find(&table, &key(5), later), Found::Live(..)),
+                "the whole stays"
+            );
         }
     }
 
     #[test]
     fn a_full_table_is_copied_as_full_and_its_oldest_goes_first() {
         let mut table = table(2);
-        table.insert(&new(key(1), Control::Free), NOW).expect("room");
-        let second = table.insert(&new(key(2), Control::Free), NOW).expect("room");
+        table
+            .insert(&new(key(1), Control::Free), NOW)
+            .expect("room");
+        let second = table
+            .insert(&new(key(2), Control::Free), NOW)
+            .expect("room");
         let mut copy = Excerpt::of(&table, &[key(3)])
             .table(Hasher::new(HASHER), NOW)
             .expect("memory");
@@ -260,7 +278,13 @@ mod tests {
         table.keep(second);
         table.remove(Slot(0));
         let copy = Excerpt::of(&table, &[key(1)]);
-        assert!(copy.is_empty(), "nothing waits for an answer, and nothing was found");
-        assert_eq!(copy.table(Hasher::new(HASHER), NOW).expect("memory").room(), 1);
+        assert!(
+            copy.is_empty(),
+            "nothing waits for an answer, and nothing was found"
+        );
+        assert_eq!(
+            copy.table(Hasher::new(HASHER), NOW).expect("memory").room(),
+            1
+        );
     }
 }

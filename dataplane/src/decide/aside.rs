@@ -96,9 +96,7 @@ impl<'a> Context<'a> {
     ) -> Option<Verdict> {
         let Origin { port, step, .. } = origin;
         match self.service_of(frame, key, port) {
-            Some((service, by)) => {
-                super::miss::elsewhere(self.owner(service, by, key, step))
-            }
+            Some((service, by)) => super::miss::elsewhere(self.owner(service, by, key, step)),
             None => self.elsewhere(key, step),
         }
     }

@@ -32,12 +32,17 @@ pub fn buckets<A: Address>(service: &Service, blocks: &Blocks, ask: &Ask<A>) -> 
     let flags = service.scheduler.flags;
     let word = ask.client(flags);
     let own = match &service.scheduler.rule {
-        Rule::Sh(sh) => sh.holder(hash8(word)).map(|at| (hash8(word).into(), BUCKETS, at)),
+        Rule::Sh(sh) => sh
+            .holder(hash8(word))
+            .map(|at| (hash8(word).into(), BUCKETS, at)),
         Rule::Dh => {
             let bucket = hash8(fold(ask.destination));
             dh::holder(&pool, bucket).map(|at| (bucket.into(), BUCKETS, at))
         }
-        Rule::Mh(mh) => mh.slot(word).zip(mh.count()).map(|(slot, of)| (slot, of, mh.holder(slot))),
+        Rule::Mh(mh) => mh
+            .slot(word)
+            .zip(mh.count())
+            .map(|(slot, of)| (slot, of, mh.holder(slot))),
         _ => None,
     };
     let Some((number, of, at)) = own else {
@@ -49,7 +54,9 @@ pub fn buckets<A: Address>(service: &Service, blocks: &Blocks, ask: &Ask<A>) -> 
             let other = sh.other(&pool, hash8(word));
             other.and_then(|bucket| Some((bucket.into(), sh.holder(bucket)?)))
         }
-        Rule::Mh(mh) => mh.other(&pool, word, number).map(|slot| (slot, mh.holder(slot))),
+        Rule::Mh(mh) => mh
+            .other(&pool, word, number)
+            .map(|slot| (slot, mh.holder(slot))),
         _ => None,
     };
     let bucket = |(number, at): (u32, usize), stands_in| Bucket {
@@ -59,7 +66,9 @@ pub fn buckets<A: Address>(service: &Service, blocks: &Blocks, ask: &Ask<A>) -> 
         stands_in,
     };
     let other = other.map(|other| bucket(other, true));
-    std::iter::once(bucket((number, at), false)).chain(other).collect()
+    std::iter::once(bucket((number, at), false))
+        .chain(other)
+        .collect()
 }
 
 #[cfg(test)]
@@ -109,7 +118,15 @@ mod tests {
         assert_eq!(numbers, HASHES);
         let mh = Letters::new(Mh, &[1]).buckets(CLIENTS[0], 1, CLIENTS[0])[0];
         assert_eq!((mh.of, mh.number < 4093), (4093, true));
-        assert!(Letters::new(Rr, &[1]).buckets(CLIENTS[0], 1, CLIENTS[0]).is_empty());
-        assert!(Letters::new(Sh, &[]).buckets(CLIENTS[0], 1, CLIENTS[0]).is_empty());
+        assert!(
+            Letters::new(Rr, &[1])
+                .buckets(CLIENTS[0], 1, CLIENTS[0])
+                .is_empty()
+        );
+        assert!(
+            Letters::new(Sh, &[])
+                .buckets(CLIENTS[0], 1, CLIENTS[0])
+                .is_empty()
+        );
     }
 }

@@ -134,7 +134,9 @@ impl Marks {
     pub fn by_port<A: Address>(&self, packet: &Key<A>) -> impl Iterator<Item = u32> {
         let by_port = self.0.iter().filter(|rule| rule.entry.is_some());
         let (from, to) = (packet.source.to_ip(), packet.destination.to_ip());
-        by_port.filter(move |rule| rule.fits(packet, from, to)).map(|rule| rule.mark)
+        by_port
+            .filter(move |rule| rule.fits(packet, from, to))
+            .map(|rule| rule.mark)
     }
 
     /// The rules, in the order in which they are tried.

@@ -21,6 +21,7 @@ mod refusals;
 mod relay;
 mod routed;
 mod runner;
+mod trace;
 mod tunnel;
 mod two_arm;
 mod undisturbed;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         lossy::TESTS,
         refusals::TESTS,
         commands::TESTS,
+        trace::TESTS,
         undisturbed::TESTS,
     ];
     runner::run(&tests.concat(), &arguments)
