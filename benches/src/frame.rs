@@ -117,6 +117,14 @@ impl Frame for BenchFrame {
     }
 
     #[inline]
+    fn stripped_tag(&self) -> Option<u16> {
+        None
+    }
+
+    #[inline]
+    fn forget_stripped_tag(&mut self) {}
+
+    #[inline]
     fn prefetch(&self) {
         arch::prefetch_read(&raw const self.0.data[usize::from(HEADROOM)]);
     }

@@ -17,6 +17,7 @@ use dataplane::services::{
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
+use dataplane::vlan::Tagging;
 use dataplane::worker::{Parts, Worker};
 
 use crate::case::{Case, Family, Mode};
@@ -190,6 +191,7 @@ fn snapshot(case: Case) -> Snapshot {
         mtu: 1500,
         to_sender: false,
         groups: [].into(),
+        tagging: Tagging::default(),
     }]
     .into();
     let mut blocks = Blocks::default();

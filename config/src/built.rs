@@ -127,13 +127,13 @@ impl Feature {
             | Self::MarkService
             | Self::MarkRule
             | Self::Persistence
-            | Self::OnePacket         => true,
+            | Self::OnePacket
+            | Self::Vlan              => true,
             Self::PersistenceEngine
             | Self::ClientAddress
             | Self::Synproxy
             | Self::AddressSets
             | Self::CrossFamily
-            | Self::Vlan
             | Self::Bond              => false,
         }
     }
@@ -325,10 +325,9 @@ pub(crate) fn uses_of_dataplane(dataplane: &Dataplane) -> Vec<Feature> {
 
 /// What a port asks for.
 pub(crate) fn uses_of_port(port: &Port) -> Vec<Feature> {
-    port.addresses
-        .iter()
-        .map(|prefix| family(prefix.address))
-        .collect()
+    let families = port.addresses.iter().map(|prefix| family(prefix.address));
+    let vlan = port.vlan.iter().map(|_| Feature::Vlan);
+    families.chain(vlan).collect()
 }
 
 /// What a route asks for.

@@ -689,7 +689,8 @@ pub struct Config {
     pub dataplane: Dataplane,
     /// The socket.
     pub control: Control,
-    /// Ports, in the order of the file: that is their number.
+    /// Ports: those with a device, in the order of the file, then those of VLANs. That is their
+    /// number.
     pub ports: Vec<Port>,
     /// Static routes.
     pub routes: Vec<Route>,
@@ -806,7 +807,7 @@ pub struct Port {
     pub device: Option<String>,
     /// The director's own addresses (DIPs) and their subnets.
     pub addresses: Vec<Prefix>,
-    /// The MAC to use instead of the device's own.
+    /// The MAC to use instead of the device's own; instead of its parent's, for a VLAN's.
     pub mac: Option<MacAddress>,
     /// Largest IP packet, 68..=9198 octets.
     pub mtu: u16,
@@ -816,6 +817,17 @@ pub struct Port {
     pub mbufs: Option<u32>,
     /// Room in each buffer, in octets; absent: enough for the MTU.
     pub mbuf_size: Option<u16>,
+    /// The VLAN whose port it is; absent: it has a device of its own.
+    pub vlan: Option<Vlan>,
+}
+
+/// A VLAN (IEEE 802.1Q) over a port's device.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Vlan {
+    /// The port that carries it, by name.
+    pub parent: String,
+    /// Its identifier, 1..=4094.
+    pub id: u16,
 }
 
 /// Where the replies of NAT and FULLNAT connections go that begin at a port.

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use ::toml::de::DeTable;
 
 use crate::message::{Errors, Message, Place};
-use crate::model::Config;
+use crate::model::{Config, Port};
 use report::Report;
 use table::Table;
 
@@ -142,7 +142,7 @@ fn root(root: Table<'_>, report: &mut Report<'_>) -> Config {
     Config {
         dataplane: dataplane::dataplane(&root, report),
         control: dataplane::control(&root, report),
-        ports: table::values(ports),
+        ports: numbered(table::values(ports)),
         routes: table::values(routes),
         neighbours: table::values(neighbours),
         vips: table::values(vips),
@@ -151,6 +151,12 @@ fn root(root: Table<'_>, report: &mut Report<'_>) -> Config {
         timeouts: dataplane::timeouts(&root, report),
         services: services.into_iter().map(|placed| placed.service).collect(),
     }
+}
+
+/// Ports by their numbers: those of VLANs stand behind those with queues of their own.
+fn numbered(mut ports: Vec<Port>) -> Vec<Port> {
+    ports.sort_by_key(|port| port.vlan.is_some());
+    ports
 }
 
 fn one(origin: &str, line: Option<usize>, text: String) -> Errors {

@@ -6,7 +6,7 @@ use config::model::{
     ClientAddress, Config, Control, Dataplane, Endpoint, Family, Held, Hugepages, Idle, Listen,
     MacAddress, MarkRule, Mode, Neighbour, Persistence, PersistenceMask, Port, Prefix, Protocol,
     Real, ReturnTo, Route, SchedulerFlags, SchedulerKind, Service, SorryServer, Steering, Timeouts,
-    Tunnel, TunnelChecksum, Unmatched, Vip,
+    Tunnel, TunnelChecksum, Unmatched, Vip, Vlan,
 };
 use config::toml::{read, read_bytes, write};
 use proptest::collection::vec;
@@ -201,8 +201,31 @@ fn port() -> impl Strategy<Value = Port> {
             return_to: [ReturnTo::Route, ReturnTo::Sender][usize::from(mtu % 2)],
             mbufs,
             mbuf_size,
+            vlan: None,
         },
     )
+}
+
+/// Ports of VLANs over `lan`, whose MTU theirs is a part of.
+fn vlans() -> impl Strategy<Value = Vec<(u16, Option<MacAddress>, u16)>> {
+    vec((1..=4094u16, option::of(mac()), 1..=4u16), 0..3)
+}
+
+fn over(parent: &Port, (id, mac, part): (u16, Option<MacAddress>, u16)) -> Port {
+    Port {
+        name: format!("lan.{id}"),
+        device: None,
+        addresses: Vec::new(),
+        mac,
+        mtu: (parent.mtu / part).max(68),
+        mbufs: None,
+        mbuf_size: None,
+        vlan: Some(Vlan {
+            parent: parent.name.clone(),
+            id,
+        }),
+        ..*parent
+    }
 }
 
 fn lan() -> impl Strategy<Value = Option<String>> {
@@ -461,11 +484,16 @@ fn config() -> impl Strategy<Value = Config> {
         vec(mark(), 0..3),
     );
     let single = (dataplane(), control(), sysctl(), timeouts());
-    (single, port(), network, vec(service(), 0..5)).prop_map(
-        |((dataplane, control, sysctl, timeouts), port, network, services)| Config {
+    let ports = (port(), vlans()).prop_map(|(lan, vlans)| {
+        let vlans = distinct(vlans, |&(id, ..)| id);
+        let over: Vec<_> = vlans.into_iter().map(|vlan| over(&lan, vlan)).collect();
+        [vec![lan], over].concat()
+    });
+    (single, ports, network, vec(service(), 0..5)).prop_map(
+        |((dataplane, control, sysctl, timeouts), ports, network, services)| Config {
             dataplane,
             control,
-            ports: vec![port],
+            ports,
             routes: distinct(network.0, |route| route.to),
             neighbours: distinct(network.1, |neighbour| neighbour.address),
             vips: distinct(network.2, |vip| vip.address),

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use config::model::{
     ClientAddress, Config, Endpoint, Listen, MacAddress, MarkRule, Mode, Neighbour, Persistence,
-    PersistenceMask, Prefix, Protocol, Real, Route, SchedulerFlags, SchedulerKind, Service, Tunnel,
-    TunnelChecksum, Unmatched,
+    PersistenceMask, Port, Prefix, Protocol, Real, Route, SchedulerFlags, SchedulerKind, Service,
+    Tunnel, TunnelChecksum, Unmatched,
 };
 use config::toml::{read, read_file};
 
@@ -26,6 +26,29 @@ fn config(text: &str) -> Config {
 
 fn design() -> Config {
     config(include_str!("files/good/design.toml"))
+}
+
+#[test]
+fn vlans_ports_stand_behind_those_that_carry_them() {
+    let config = config(include_str!("files/good/vlans.toml"));
+    let shown = |port: &Port| {
+        let over = port.vlan.as_ref();
+        let over = over.map(|vlan| (vlan.parent.clone(), vlan.id));
+        (port.name.clone(), over, port.mtu)
+    };
+    let over = |parent: &str, id| Some((parent.to_owned(), id));
+    let want = [
+        ("wan", None, 9000),
+        ("lan", None, 1500),
+        ("wan.10", over("wan", 10), 9000),
+        ("wan.4094", over("wan", 4094), 1500),
+        ("lan.10", over("lan", 10), 1500),
+    ];
+    let ports: Vec<_> = config.ports.iter().map(shown).collect();
+    assert_eq!(
+        ports,
+        want.map(|(name, over, mtu)| (name.to_owned(), over, mtu))
+    );
 }
 
 #[test]

@@ -45,7 +45,7 @@ use crate::settings::{self, Tunables};
 use crate::status::PathStatus;
 use crate::sums::AT_ONCE;
 use crate::topology::{Neighbour, PortSetup, Topology};
-use crate::trace::{self, Crew, Inquiry, Progress};
+use crate::trace::{self, Crew, Inquiry, Made, Progress};
 use crate::vip::{Turn, Vips};
 use crate::waiting::Waiting;
 
@@ -487,7 +487,10 @@ impl Engine {
     fn trace(&mut self, traced: &Traced, json: bool, now: Instant) -> Answer {
         let made = match traced {
             Traced::Packet(packet) => trace::make(packet, &self.topology),
-            Traced::Frame { bytes, port } => trace::taken(bytes, port.as_deref(), &self.topology),
+            Traced::Frame { bytes, port } => {
+                let taken = trace::taken(bytes, port.as_deref(), &self.topology);
+                taken.map(|made| self.located(&made))
+            }
         };
         let made = match made {
             Ok(made) if self.crew.is_some() => made,
@@ -501,6 +504,14 @@ impl Engine {
         let mut answer = self.said(String::new());
         answer.rest = Some(Rest::Trace(Box::new(inquiry)));
         answer
+    }
+
+    /// A frame as the port has it at which it is received.
+    fn located(&self, made: &Made) -> Made {
+        let snapshot = self.compiler.snapshot();
+        let (port, bytes) = trace::locate(snapshot, made.port, &made.bytes);
+        let bytes = bytes.into_owned();
+        Made { port, bytes }
     }
 
     /// Puts a question to all workers, which see it with the next snapshot.
@@ -1177,12 +1188,13 @@ pub struct LoadError {
 }
 
 fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapshot {
-    let view = |(_, setup): (PortId, &crate::topology::PortSetup)| PortView {
+    let view = |(id, setup): (PortId, &PortSetup)| PortView {
         any_mac: setup.any_mac,
         mac: setup.mac,
         mtu: setup.mtu,
         to_sender: setup.to_sender,
         groups: [].into(),
+        tagging: topology.tagging(id),
     };
     Snapshot {
         ports: topology.ports().map(view).collect(),

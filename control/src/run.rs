@@ -33,7 +33,8 @@ use crate::server::{Answer, Answers, Rest, Server};
 use crate::signals::{Signals, Wish};
 use crate::socket::Socket;
 use crate::status::{
-    DeviceReport, NeighbourStatus, PortInfo, PortStatus, Status, SumsStatus, VipStatus, WorkerView,
+    DeviceReport, NeighbourStatus, PortInfo, PortStatus, Status, SumsStatus, VipStatus, VlanStatus,
+    WorkerView,
 };
 use crate::topology::Topology;
 use crate::trace::Crew;
@@ -73,7 +74,7 @@ pub struct Parts<'a> {
     pub exchange: Option<Box<dyn Exchange>>,
     /// Each worker's core and counters.
     pub workers: Vec<(u16, Arc<Counters>)>,
-    /// What each port's device says of itself, in the order of the ports.
+    /// What each port's device says of itself, in the order of the ports that have one.
     pub devices: Vec<Box<dyn PortInfo>>,
     /// The process's signals; absent where somebody else looks after them.
     pub signals: Option<Signals>,
@@ -560,11 +561,24 @@ impl StatusView<'_> {
             let device = self.devices.get(usize::from(port.0));
             device.map_or_else(DeviceReport::default, |device| device.report())
         };
+        let device = |port: PortId| match topology.vlan(port) {
+            None => device(port),
+            Some((parent, _)) => DeviceReport {
+                counters: Vec::new(),
+                ..device(parent)
+            },
+        };
+        let vlan = |port: PortId| {
+            let (parent, vlan) = topology.vlan(port)?;
+            let parent = topology.port(parent)?.name.clone();
+            Some(VlanStatus { parent, vlan })
+        };
         let status = |(id, setup): (PortId, &crate::topology::PortSetup)| PortStatus {
             name: setup.name.clone(),
             mac: setup.mac.to_string(),
             mtu: setup.mtu,
             addresses: setup.addresses.iter().map(ToString::to_string).collect(),
+            vlan: vlan(id),
             device: device(id),
         };
         topology.ports().map(status).collect()

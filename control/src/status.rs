@@ -45,9 +45,21 @@ pub struct PortStatus {
     pub mtu: u16,
     /// The director's addresses on it.
     pub addresses: Vec<String>,
-    /// Its device.
+    /// Of a VLAN's port: which, and over which port.
+    #[serde(flatten)]
+    pub vlan: Option<VlanStatus>,
+    /// Its device; of a VLAN's port its parent's, without the counters.
     #[serde(flatten)]
     pub device: DeviceReport,
+}
+
+/// The VLAN of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VlanStatus {
+    /// The port that carries it, by name.
+    pub parent: String,
+    /// Its identifier.
+    pub vlan: u16,
 }
 
 /// A worker.
@@ -285,18 +297,22 @@ impl PortStatus {
             None => "unknown",
         };
         let speed = self.device.speed_mbps.map(|mbps| format!(" {mbps} Mb/s"));
-        writeln!(
-            to,
-            "port {}: {} ({}), {}, link {link}{}, mtu {}, {} queues, rss: {}",
-            self.name,
-            self.device.device,
-            self.device.driver,
-            self.mac,
-            speed.unwrap_or_default(),
-            self.mtu,
-            self.device.queues,
-            self.device.rss
-        )?;
+        let (name, mac, mtu) = (&self.name, &self.mac, self.mtu);
+        match &self.vlan {
+            Some(VlanStatus { parent, vlan }) => writeln!(
+                to,
+                "port {name}: vlan {vlan} of {parent}, {mac}, link {link}, mtu {mtu}"
+            )?,
+            None => writeln!(
+                to,
+                "port {name}: {} ({}), {mac}, link {link}{}, mtu {mtu}, {} queues, rss: {}",
+                self.device.device,
+                self.device.driver,
+                speed.unwrap_or_default(),
+                self.device.queues,
+                self.device.rss
+            )?,
+        }
         for address in &self.addresses {
             writeln!(to, "  address {address}")?;
         }

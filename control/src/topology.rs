@@ -5,9 +5,10 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use config::model::{Config, Prefix};
+use config::model::{Config, Port, Prefix, ReturnTo, Vlan};
 use dataplane::port::PortId;
 use dataplane::services::MakeUp;
+use dataplane::vlan::{Tagging, Vlans};
 use wire::ethernet::Mac;
 
 /// What control knows of a port.
@@ -26,6 +27,20 @@ pub struct PortSetup {
     pub to_sender: bool,
     /// The director's own addresses with their subnets.
     pub addresses: Vec<Prefix>,
+}
+
+impl PortSetup {
+    /// The port of a VLAN: what the file doesn't say of it is as its parent has it.
+    fn over(parent: &Self, port: &Port) -> Self {
+        Self {
+            name: port.name.clone(),
+            mac: port.mac.map_or(parent.mac, |mac| Mac(mac.0)),
+            any_mac: parent.any_mac && port.mac.is_none(),
+            mtu: port.mtu.min(parent.mtu),
+            to_sender: port.return_to == ReturnTo::Sender,
+            addresses: port.addresses.clone(),
+        }
+    }
 }
 
 /// One neighbour on one port.
@@ -53,6 +68,8 @@ pub enum By {
 #[derive(Clone, Debug, Default)]
 pub struct Topology {
     ports: Vec<PortSetup>,
+    /// The ports of VLANs, which are the last ones: parent and identifier of each.
+    vlans: Vec<(PortId, u16)>,
     pinned: HashMap<IpAddr, (PortId, Mac)>,
     routes: Vec<Path>,
     own: HashSet<IpAddr>,
@@ -60,16 +77,30 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Puts together the ports, in the order of their numbers, and what the file says of
-    /// neighbours and routes. A neighbour of a port that doesn't exist is left out: the file's
-    /// reader refuses it.
-    pub fn new(ports: Vec<PortSetup>, config: &Config) -> Self {
+    /// Puts together the ports that have queues, in the order of their numbers, and what the
+    /// file says of VLANs over them, neighbours and routes. What names a port that doesn't exist
+    /// is left out: the file's reader refuses it.
+    pub fn new(mut ports: Vec<PortSetup>, config: &Config) -> Self {
+        let mut vlans = Vec::new();
+        for port in &config.ports {
+            let Some(Vlan { parent, id }) = &port.vlan else {
+                continue;
+            };
+            let parents = (0u16..).map(PortId).zip(&ports);
+            let mut named = parents.filter(|(_, port)| port.name == *parent);
+            if let Some((parent, setup)) = named.next() {
+                vlans.push((parent, *id));
+                let setup = PortSetup::over(setup, port);
+                ports.push(setup);
+            }
+        }
         let own = ports
             .iter()
             .flat_map(|port| port.addresses.iter().map(|prefix| prefix.address))
             .collect();
         let mut topology = Self {
             ports,
+            vlans,
             own,
             ..Self::default()
         };
@@ -104,6 +135,33 @@ impl Topology {
     /// The ports with their numbers.
     pub fn ports(&self) -> impl Iterator<Item = (PortId, &PortSetup)> {
         (0u16..).map(PortId).zip(&self.ports)
+    }
+
+    /// The ports that have queues: all but those of VLANs.
+    pub fn with_queues(&self) -> usize {
+        self.ports.len() - self.vlans.len()
+    }
+
+    /// The parent of a VLAN's port, and the VLAN's identifier.
+    pub fn vlan(&self, port: PortId) -> Option<(PortId, u16)> {
+        let at = usize::from(port.0).checked_sub(self.with_queues())?;
+        self.vlans.get(at).copied()
+    }
+
+    /// What tags mean to a port.
+    pub fn tagging(&self, port: PortId) -> Tagging {
+        if let Some((parent, id)) = self.vlan(port) {
+            return Tagging::Vlan { parent, id };
+        }
+        let ports = self.ports().map(|(id, _)| id);
+        let over = ports.filter_map(|vlan| match self.vlan(vlan)? {
+            (parent, id) if parent == port => Some((id, vlan)),
+            _ => None,
+        });
+        match over.collect::<Vec<_>>() {
+            none if none.is_empty() => Tagging::Plain,
+            over => Tagging::Parent(Vlans::new(port, over)),
+        }
     }
 
     /// One port.
@@ -281,6 +339,61 @@ pub(crate) mod tests {
         for (address, want) in cases {
             let found = topology.on_link(IpAddr::from(address));
             assert_eq!(found.map(|(port, _)| port.0), want, "{address:?}");
+        }
+    }
+
+    #[test]
+    fn vlans_ports_are_as_their_parents_where_nothing_else_is_said() {
+        let text = r#"
+            version = 1
+            port = [
+                { name = "ten", parent = "wan", vlan = 10, return = "sender" },
+                { name = "twenty", parent = "wan", vlan = 20, mac = "02:00:00:00:00:20", mtu = 1400 },
+                { name = "wan", addresses = ["192.0.2.2/24"] },
+                { name = "lan" },
+            ]
+        "#;
+        let config = config::toml::read(text, "lb.toml").expect("good").config;
+        let device = |name: &str, last| PortSetup {
+            name: name.to_owned(),
+            mac: Mac([2, 0, 0, 0, 0, last]),
+            any_mac: true,
+            mtu: 1450,
+            to_sender: false,
+            addresses: Vec::new(),
+        };
+        let topology = Topology::new(vec![device("wan", 1), device("lan", 2)], &config);
+        assert_eq!(topology.with_queues(), 2);
+        let shown = |(_, port): (PortId, &PortSetup)| {
+            let PortSetup { name, mac, .. } = port;
+            (
+                name.clone(),
+                mac.0[5],
+                port.any_mac,
+                port.mtu,
+                port.to_sender,
+            )
+        };
+        let ports: Vec<_> = topology.ports().skip(2).map(shown).collect();
+        let (ten, twenty) = ("ten".to_owned(), "twenty".to_owned());
+        let want = [
+            (ten, 1, true, 1450, true),
+            (twenty, 0x20, false, 1400, false),
+        ];
+        assert_eq!(ports, want);
+        let (wan, vlan) = (PortId(0), |id| Tagging::Vlan {
+            parent: PortId(0),
+            id,
+        });
+        let over = vec![(10, PortId(2)), (20, PortId(3))];
+        let tagging = [
+            Tagging::Parent(Vlans::new(wan, over)),
+            Tagging::Plain,
+            vlan(10),
+            vlan(20),
+        ];
+        for (port, want) in (0u16..).zip(tagging) {
+            assert_eq!(topology.tagging(PortId(port)), want, "{port}");
         }
     }
 

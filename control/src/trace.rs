@@ -12,7 +12,7 @@ mod tell;
 mod twin;
 mod words;
 
-pub use frame::{Made, MakeError, make, taken};
+pub use frame::{Made, MakeError, locate, make, taken};
 pub use inquiry::{Inquiry, InquiryError, Progress};
 pub use record::{Recorder, Step};
 pub use tell::{Sent, Trace, tell};

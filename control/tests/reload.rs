@@ -271,6 +271,20 @@ fn what_needs_a_restart_is_named_and_nothing_is_changed() {
 }
 
 #[test]
+fn a_vlan_needs_a_restart_too() {
+    let with = |id: &str| {
+        let ports = "[[port]]\nname = \"wan.10\"\nparent = \"wan\"\nvlan = 10\n\
+                     [[port]]\nname = \"wan\"\n";
+        file(&ports.replace("vlan = 10", &format!("vlan = {id}")))
+    };
+    let mut daemon = Daemon::with(&with("10"));
+    let reply = daemon.ask(&["reload", "lb.toml"], &with("11"));
+    let want = "lb.toml: [[port]] wan.10 vlan: 10 of wan -> 11 of wan: needs a restart\n\
+                nothing was changed\n";
+    assert_eq!((reply.stderr.as_str(), reply.exit), (want, 255));
+}
+
+#[test]
 fn a_bad_file_changes_nothing() {
     let mut daemon = Daemon::with(&file(&web("rr", &[(1, 1)])));
     let before = daemon.saved();

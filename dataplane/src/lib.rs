@@ -31,5 +31,6 @@ pub mod services;
 pub mod state;
 pub mod time;
 pub mod verdict;
+pub mod vlan;
 pub mod walk;
 pub mod worker;

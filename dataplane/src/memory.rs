@@ -24,6 +24,8 @@ pub struct Buffer {
     pub rss_hash: Option<u32>,
     /// What a device would have said.
     pub flags: RxFlags,
+    /// The tag that it would have taken off, where `flags` say that it did.
+    pub tci: u16,
     home: Recycler,
 }
 
@@ -66,6 +68,7 @@ impl Recycler {
             len: 0,
             rss_hash: None,
             flags: RxFlags::default(),
+            tci: 0,
             home: self.clone(),
         }
     }
@@ -139,6 +142,14 @@ impl Frame for Buffer {
 
     fn rx_flags(&self) -> RxFlags {
         self.flags
+    }
+
+    fn stripped_tag(&self) -> Option<u16> {
+        self.flags.any(RxFlags::VLAN_STRIPPED).then_some(self.tci)
+    }
+
+    fn forget_stripped_tag(&mut self) {
+        self.flags.0 &= !RxFlags::VLAN_STRIPPED;
     }
 }
 

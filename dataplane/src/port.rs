@@ -31,7 +31,7 @@ impl RxFlags {
     /// The frame continues in buffers that [`Frame::bytes`] does not show: it was larger than
     /// one buffer holds.
     pub const SEGMENTED: u8 = 1;
-    /// The device stripped an 802.1Q tag.
+    /// The device took off an 802.1Q tag: [`Frame::stripped_tag`] has it.
     pub const VLAN_STRIPPED: u8 = 2;
     /// The device found the IPv4 header checksum wrong.
     pub const IP_CHECKSUM_BAD: u8 = 4;
@@ -82,6 +82,13 @@ pub trait Frame: Send {
 
     /// What the device said.
     fn rx_flags(&self) -> RxFlags;
+
+    /// The tag control information of the 802.1Q tag that the device took off, if it did: as
+    /// long as [`RxFlags::VLAN_STRIPPED`] is set.
+    fn stripped_tag(&self) -> Option<u16>;
+
+    /// From now on no tag was taken off.
+    fn forget_stripped_tag(&mut self);
 
     /// Fetches the frame's first line into the cache, where that helps.
     #[inline]

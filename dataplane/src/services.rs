@@ -27,6 +27,7 @@ use crate::port::PortId;
 use crate::sched::thresholds::Limits;
 use crate::sched::{Expirations, Kind, Scheduler};
 use crate::verdict::PuntClass;
+use crate::vlan::Tagging;
 use crate::walk::Errand;
 
 pub use access::Access;
@@ -71,7 +72,8 @@ pub struct Snapshot {
     pub routes: Routes,
     /// Whose a NAT real server's packets are.
     pub nat_reals: NatReals,
-    /// Ports by [`PortId`].
+    /// Ports by [`PortId`]: those that have queues, in the order in which the workers have them,
+    /// and then those of VLANs.
     pub ports: Arc<[PortView]>,
     /// Timeouts, limits and switches.
     pub settings: Arc<Settings>,
@@ -279,6 +281,8 @@ pub struct PortView {
     pub to_sender: bool,
     /// Multicast groups whose frames are punted (VRRP, OSPF, what the kernel joined); sorted.
     pub groups: Arc<[Mac]>,
+    /// What 802.1Q tags mean to it.
+    pub tagging: Tagging,
 }
 
 /// What an address of ours is for.

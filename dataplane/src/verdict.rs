@@ -130,7 +130,7 @@ reasons! {
     NotOurMac => "drop-not-our-mac",
     /// Shorter than an Ethernet header.
     ShortFrame => "drop-short-frame",
-    /// An 802.1Q tag on a port that is not a VLAN's.
+    /// An 802.1Q tag of a VLAN that has no port here, a second tag, or a provider's (802.1ad).
     Vlan => "drop-vlan",
     /// Larger than the port's MTU, or than one buffer.
     Oversize => "drop-oversize",

@@ -38,6 +38,7 @@ use crate::services::{HopId, PortView, PuntLimits, ServiceId, Snapshot, Towards}
 use crate::state::{State, account_end};
 use crate::time::{Clock, Millis};
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
+use crate::vlan::{self, Tagging, Vlans};
 use crate::walk::Errand;
 
 /// Entries and ticks that one turn looks at to end connections.
@@ -52,7 +53,7 @@ const REPLIES_PER_SECOND: u32 = 1000;
 pub struct Parts<P: Port> {
     /// Its number.
     pub id: WorkerId,
-    /// Its queue pair of each port, in the order of the ports.
+    /// Its queue pair of each port that has queues, in the order of the ports.
     pub ports: Vec<P>,
     /// Where snapshots come from.
     pub reader: Reader<Snapshot>,
@@ -201,7 +202,7 @@ impl<P: Port> Worker<P> {
         &self.state
     }
 
-    /// A port's queue pair: tests and replays feed it between turns.
+    /// A port's queue pair: tests and replays feed it between turns. A VLAN's port has none.
     pub fn port_mut(&mut self, port: PortId) -> Option<&mut P> {
         self.lanes
             .get_mut(usize::from(port.0))
@@ -515,6 +516,12 @@ impl<P: Port> Turn<'_, P> {
             return false;
         }
         self.counters.handed_in.add(frames.len() as u64);
+        self.process_each(burst, context);
+        true
+    }
+
+    /// Takes a burst through whose frames are from here and there, as `origins` has it.
+    fn process_each(&mut self, burst: &mut BurstOf<'_, P::Frame>, context: &mut Context<'_>) {
         let BurstOf {
             frames,
             origins,
@@ -522,7 +529,6 @@ impl<P: Port> Turn<'_, P> {
         } = burst;
         self.process(frames, parses, |at| origins[at], context);
         origins.clear();
-        true
     }
 
     /// Takes one burst from a port.
@@ -544,8 +550,31 @@ impl<P: Port> Turn<'_, P> {
         };
         burst.frames.iter().for_each(Frame::prefetch);
         self.count_received(burst.frames);
+        let snapshot = self.snapshot;
+        let view = snapshot.ports.get(usize::from(port.0));
+        if let Some(vlans) = view.and_then(|view| view.tagging.vlans()) {
+            self.receive_tagged(vlans, burst, context);
+            return true;
+        }
         self.process(burst.frames, burst.parses, |_| origin, context);
         true
+    }
+
+    /// Takes a burst through that came by a port with VLANs over it: to each what is its own.
+    #[inline(never)]
+    fn receive_tagged(
+        &mut self,
+        vlans: &Vlans,
+        burst: &mut BurstOf<'_, P::Frame>,
+        context: &mut Context<'_>,
+    ) {
+        let origins = burst.frames.iter_mut().map(|frame| Origin {
+            port: vlans.sort(frame),
+            step: Step::default(),
+            gathered: None,
+        });
+        burst.origins.extend(origins);
+        self.process_each(burst, context);
     }
 
     /// Takes a burst through the passes: parse, look up, decide. The first two only bring
@@ -654,11 +683,7 @@ impl<P: Port> Turn<'_, P> {
         let mut rest = ArrayVec::<P::Frame, MAX_PIECES>::new();
         for n in 1..plan.pieces().min(MAX_PIECES) {
             self.counters.made.add(1);
-            let lane = self.lanes.get_mut(usize::from(port.0));
-            match lane
-                .and_then(|lane| lane.port.alloc())
-                .and_then(|to| piece(&frame, &plan, n, to))
-            {
+            match self.alloc(port).and_then(|to| piece(&frame, &plan, n, to)) {
                 Some(piece) => rest.push(piece),
                 None => self.counters.made_dropped.add(1),
             }
@@ -672,14 +697,41 @@ impl<P: Port> Turn<'_, P> {
     }
 
     /// Sends what we made ourselves.
-    fn send_made(&mut self, made: P::Frame, port: PortId) {
-        let Some(lane) = self.lanes.get_mut(usize::from(port.0)) else {
-            return self.counters.made_dropped.add(1);
+    fn send_made(&mut self, mut made: P::Frame, port: PortId) {
+        let counters = self.counters;
+        let Ok(lane) = self.dress(&mut made, port) else {
+            return counters.made_dropped.add(1);
         };
         if lane.made.is_full() {
-            lane.flush_made(self.counters);
+            lane.flush_made(counters);
         }
         lane.made.push(made);
+    }
+
+    /// An empty frame, to be sent by `port`.
+    fn alloc(&mut self, port: PortId) -> Option<P::Frame> {
+        let (queues, _) = self.way_out(port)?;
+        let lane = self.lanes.get_mut(usize::from(queues.0))?;
+        lane.port.alloc()
+    }
+
+    /// The port whose queues `port` uses, and the VLAN whose it is.
+    fn way_out(&self, port: PortId) -> Option<(PortId, Option<u16>)> {
+        match self.view(port)?.tagging {
+            Tagging::Vlan { parent, id } => Some((parent, Some(id))),
+            Tagging::Plain | Tagging::Parent(_) => Some((port, None)),
+        }
+    }
+
+    /// Makes a frame what goes on the wire when `port` sends it, and says where it is sent.
+    fn dress(&mut self, frame: &mut P::Frame, port: PortId) -> Result<&mut Lane<P>, Reason> {
+        let (queues, vlan) = self.way_out(port).ok_or(Reason::NoPort)?;
+        let lane = self.lanes.get_mut(usize::from(queues.0));
+        let lane = lane.ok_or(Reason::NoPort)?;
+        match vlan {
+            Some(id) => vlan::put_on(frame, id).map(|()| lane),
+            None => Ok(lane),
+        }
     }
 
     /// Brings a fragment to where its packet is gathered, and to what its first one says.
@@ -789,15 +841,24 @@ impl<P: Port> Turn<'_, P> {
 
     #[inline]
     fn transmit(&mut self, frame: P::Frame, port: PortId) {
+        // VLANs' ports stand behind those that have queues: what goes by one costs nothing here.
         let Some(lane) = self.lanes.get_mut(usize::from(port.0)) else {
-            self.counters.drop[Reason::NoPort as usize].add(1);
-            return;
+            return self.transmit_tagged(frame, port);
         };
-        if lane.out.is_full() {
-            lane.flush(self.counters);
+        lane.push(frame, self.counters);
+    }
+
+    /// Sends by a VLAN's port.
+    #[inline(never)]
+    fn transmit_tagged(&mut self, mut frame: P::Frame, port: PortId) {
+        let counters = self.counters;
+        match self.dress(&mut frame, port) {
+            Ok(lane) => lane.push(frame, counters),
+            Err(reason) => {
+                frame.observe(Event::Decided(Verdict::Drop(reason)));
+                counters.drop[reason as usize].add(1);
+            }
         }
-        lane.octets += frame.bytes().len() as u64;
-        lane.out.push(frame);
     }
 
     /// Has control find the MAC that a rewritten frame goes to.
@@ -847,15 +908,8 @@ impl<P: Port> Turn<'_, P> {
     /// Makes an ICMP error about `frame` and sends it back where that came from.
     fn reply(&mut self, frame: &P::Frame, port: PortId, reply: &Reply) {
         self.counters.made.add(1);
-        let made = self.make(frame, port, reply);
-        let lane = &mut self.lanes[usize::from(port.0)];
-        match made {
-            Some(made) => {
-                if lane.made.is_full() {
-                    lane.flush_made(self.counters);
-                }
-                lane.made.push(made);
-            }
+        match self.make(frame, port, reply) {
+            Some(made) => self.send_made(made, port),
             None => self.counters.made_dropped.add(1),
         }
     }
@@ -865,7 +919,7 @@ impl<P: Port> Turn<'_, P> {
             return None;
         }
         let mtu = self.view(port)?.mtu;
-        let mut made = self.lanes[usize::from(port.0)].port.alloc()?;
+        let mut made = self.alloc(port)?;
         reply.write(frame.bytes(), mtu, &mut made).then_some(made)
     }
 
@@ -874,8 +928,7 @@ impl<P: Port> Turn<'_, P> {
     fn reset(&mut self, frame: &P::Frame, port: PortId) {
         self.counters.made.add(1);
         let may = self.resets.take(REPLIES_PER_SECOND, self.now);
-        let lane = self.lanes.get_mut(usize::from(port.0));
-        let made = lane.filter(|_| may).and_then(|lane| lane.port.alloc());
+        let made = may.then(|| self.alloc(port)).flatten();
         let made = made.and_then(|mut made| reply::reset(frame.bytes(), &mut made).then_some(made));
         match made {
             Some(made) => self.send_made(made, port),
@@ -910,8 +963,7 @@ impl<P: Port> Turn<'_, P> {
             next: hop.destination?,
         };
         let mtu = self.view(hop.port)?.mtu;
-        let lane = self.lanes.get_mut(usize::from(hop.port.0))?;
-        let mut made = lane.port.alloc()?;
+        let mut made = self.alloc(hop.port)?;
         let reply = Reply { kind, source };
         let written = reply.write_to(about.inner, link, mtu, &mut made);
         written.then_some((made, hop.port))
@@ -943,6 +995,16 @@ fn destination(frame: &[u8]) -> Option<IpAddr> {
 }
 
 impl<P: Port> Lane<P> {
+    /// Has a frame wait to be sent.
+    #[inline(always)]
+    fn push(&mut self, frame: P::Frame, counters: &Counters) {
+        if self.out.is_full() {
+            self.flush(counters);
+        }
+        self.octets += frame.bytes().len() as u64;
+        self.out.push(frame);
+    }
+
     /// Sends what waits; what the queue refuses is dropped and counted.
     fn flush(&mut self, counters: &Counters) {
         if self.out.is_empty() {

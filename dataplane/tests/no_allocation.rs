@@ -4,6 +4,7 @@
 mod common;
 
 use common::*;
+use dataplane::services::Hop;
 use wire::build::{echo_request, ip, tcp};
 
 /// Allocations that `what` makes on this thread.
@@ -13,9 +14,27 @@ fn allocations(what: impl FnOnce()) -> u64 {
 
 #[test]
 fn a_turn_allocates_nothing() {
-    let mut lab = Lab::new();
+    nothing_is_allocated(Lab::new(), &[]);
+    nothing_is_allocated(Lab::of_vlans(), &[10]);
+}
+
+fn nothing_is_allocated(mut lab: Lab, tags: &[u16]) {
     lab.service(TCP, VIP, 80, "wlc", &[(1, 1), (2, 1)]);
-    let rx = |packet: wire::build::Packet| packet.ether(GATEWAY_MAC, WAN_MAC).bytes();
+    if !tags.is_empty() {
+        let hop = *lab.snapshot.hops.get(2).expect("of real server 2");
+        lab.snapshot.hops.set(
+            2,
+            Hop {
+                port: TWENTY,
+                ..hop
+            },
+        );
+        lab.publish();
+    }
+    let rx = |packet: wire::build::Packet| {
+        let frame = packet.ether(GATEWAY_MAC, WAN_MAC);
+        tags.iter().fold(frame, |frame, &id| frame.vlan(id)).bytes()
+    };
     let mut frames: Vec<_> = (0..24)
         .map(|n| rx(ip(CLIENT, VIP).with(tcp(n, 80).syn())))
         .collect();

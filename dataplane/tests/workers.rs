@@ -50,6 +50,8 @@ enum Delivery {
     Random,
     /// A flow has its queue and its port, until these change midway.
     Roaming,
+    /// To any worker, by one port: the real servers are in a VLAN over it.
+    OneArm,
 }
 
 /// What the model does with a connection next.
@@ -145,7 +147,10 @@ impl Model {
         });
         Self {
             flows: flows.collect(),
-            fleet: Fleet::new(workers, specs),
+            fleet: match delivery {
+                Delivery::OneArm => Fleet::of_one_arm(workers, specs),
+                _ => Fleet::new(workers, specs),
+            },
             given: HashMap::new(),
             next: 0,
             dice: Dice(seed ^ u64::from(workers) << 32 | 1 << 63),
@@ -236,7 +241,7 @@ impl Model {
         let from_real = matches!(todo, Move::Reply | Move::TellClient);
         let usual = if from_real { LAN } else { WAN };
         match self.delivery {
-            Delivery::Random => (any, usual),
+            Delivery::Random | Delivery::OneArm => (any, usual),
             Delivery::Roaming => {
                 if moves_on {
                     (flow.queue, flow.port) = (any, other_port);
@@ -673,7 +678,12 @@ fn any_number_of_workers_is_as_one() {
     for (seed, kind) in (1..).zip([Kind::Sh, Kind::Dh, Kind::Mh]) {
         let one = finished(seed, 1, kind, Delivery::Random);
         for workers in [2, 4, 8] {
-            for delivery in [Delivery::Owner, Delivery::Random, Delivery::Roaming] {
+            for delivery in [
+                Delivery::Owner,
+                Delivery::Random,
+                Delivery::Roaming,
+                Delivery::OneArm,
+            ] {
                 let many = finished(seed, workers, kind, delivery);
                 same(&many, &one);
                 let real = |model: &Model| -> Vec<_> {
@@ -705,6 +715,7 @@ fn any_scheduler_keeps_one_real_server_for_life() {
         for (workers, delivery) in [
             (2, Delivery::Random),
             (4, Delivery::Roaming),
+            (4, Delivery::OneArm),
             (8, Delivery::Random),
         ] {
             let many = finished(seed, workers, kind, delivery);
@@ -807,10 +818,15 @@ fn client(n: u16, v6: bool) -> (IpAddr, u16) {
 fn fragments_from_anywhere_go_one_way() {
     let mut dice = Dice(77);
     for mode in Mode::ALL {
-        for v6 in [false, true] {
+        for (v6, make) in [
+            (false, Fleet::new as fn(u16, Vec<Spec>) -> Fleet),
+            (true, Fleet::new),
+            (false, Fleet::of_one_arm),
+            (true, Fleet::of_one_arm),
+        ] {
             for workers in [1, 2, 4, 8] {
                 let reals = [(1, mode), (2, mode), (3, mode)];
-                let mut fleet = Fleet::new(workers, vec![Spec::new(v6, UDP, Kind::Rr, &reals)]);
+                let mut fleet = make(workers, vec![Spec::new(v6, UDP, Kind::Rr, &reals)]);
                 for n in 0..12 {
                     scattered(&mut fleet, &mut dice, mode, n);
                 }

@@ -53,6 +53,34 @@ pub(super) fn ports(ports: Ports<'_, '_>, report: &mut Report<'_>) {
             addresses.once(report, at, address, || format!("address {address}"));
         }
     }
+    vlans(ports, report);
+}
+
+/// Each VLAN is there once, over a port with a device, and what it sends fits through.
+fn vlans(ports: Ports<'_, '_>, report: &mut Report<'_>) {
+    let mut seen = Seen::new();
+    for Placed { value: port, table } in ports {
+        let Some(vlan) = &port.vlan else {
+            continue;
+        };
+        let (name, at) = (&vlan.parent, table.at("parent"));
+        seen.once(report, table.at("vlan"), vlan, || {
+            format!("vlan {} of {name}", vlan.id)
+        });
+        match ports.iter().find(|port| port.value.name == *name) {
+            None => no_such_port(("parent", at), name, ports, report),
+            Some(parent) if parent.value.vlan.is_some() => {
+                let text = format!("parent {name:?} is a VLAN's port itself, and carries no other");
+                report.error(at, text);
+            }
+            Some(Placed { value: parent, .. }) if parent.mtu < port.mtu => {
+                let (own, most) = (port.mtu, parent.mtu);
+                let text = format!("mtu {own} is more than the {most} of its parent {name}");
+                report.error(table.at("mtu"), text);
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 pub(super) fn routes(routes: &[Placed<'_, Route>], ports: Ports<'_, '_>, report: &mut Report<'_>) {
@@ -138,9 +166,17 @@ pub(super) fn marks(marks: &[Placed<'_, MarkRule>], ports: Ports<'_, '_>, report
 }
 
 fn port_exists(name: &str, ports: Ports<'_, '_>, table: &Table<'_>, report: &mut Report<'_>) {
-    if ports.iter().any(|port| port.value.name == name) {
-        return;
+    if !ports.iter().any(|port| port.value.name == name) {
+        no_such_port(("port", table.at("port")), name, ports, report);
     }
+}
+
+fn no_such_port(
+    (key, at): (&str, usize),
+    name: &str,
+    ports: Ports<'_, '_>,
+    report: &mut Report<'_>,
+) {
     let names: Vec<_> = ports.iter().map(|port| port.value.name.as_str()).collect();
     let known = if names.is_empty() {
         "there are none".to_owned()
@@ -148,8 +184,8 @@ fn port_exists(name: &str, ports: Ports<'_, '_>, table: &Table<'_>, report: &mut
         names.join(", ")
     };
     report.error(
-        table.at("port"),
-        format!("port {name:?} is not the name of a port: {known}"),
+        at,
+        format!("{key} {name:?} is not the name of a port: {known}"),
     );
 }
 

@@ -1,6 +1,7 @@
 //! What the director is connected to: `[[port]]`, `[[route]]`, `[[neighbour]]`, `[[vip]]`,
 //! `[[mark]]`.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::report::Report;
@@ -8,7 +9,8 @@ use super::table::{Placed, Table, Value};
 use super::value;
 use crate::built::{self, Feature};
 use crate::model::{
-    Held, MarkRule, Neighbour, Port, Prefix, Protocol, ReturnTo, Route, Unmatched, Vip, digits,
+    Held, MarkRule, Neighbour, Port, Prefix, Protocol, ReturnTo, Route, Unmatched, Vip, Vlan,
+    digits,
 };
 
 pub(super) const PORT: &[&str] = &[
@@ -39,10 +41,22 @@ const LAST_VLAN: i64 = 4094;
 
 pub(super) fn ports<'d>(root: &Table<'d>, report: &mut Report<'_>) -> Vec<Placed<'d, Port>> {
     let tables = root.tables(report, "port", "[[port]]");
-    tables
-        .into_iter()
-        .filter_map(|table| port(table, report))
-        .collect()
+    let ports = tables.into_iter().filter_map(|table| port(table, report));
+    with_parents_mtu(ports.collect())
+}
+
+/// A VLAN's port that says nothing of its MTU has its parent's.
+fn with_parents_mtu(mut ports: Vec<Placed<'_, Port>>) -> Vec<Placed<'_, Port>> {
+    let mtus: HashMap<_, _> = ports
+        .iter()
+        .map(|Placed { value, .. }| (value.name.clone(), value.mtu))
+        .collect();
+    for Placed { value, table } in &mut ports {
+        let parent = value.vlan.as_ref().filter(|_| table.get("mtu").is_none());
+        let mtu = parent.and_then(|vlan| mtus.get(&vlan.parent));
+        value.mtu = mtu.copied().unwrap_or(value.mtu);
+    }
+    ports
 }
 
 fn port<'d>(table: Table<'d>, report: &mut Report<'_>) -> Option<Placed<'d, Port>> {
@@ -67,12 +81,35 @@ fn port<'d>(table: Table<'d>, report: &mut Report<'_>) -> Option<Placed<'d, Port
         mbuf_size: table
             .get("mbuf_size")
             .and_then(|v| v.integer(report, 256..=65535)),
+        vlan: vlan(&table, report),
         name: name?,
     };
     for feature in built::uses_of_port(&port) {
         report.uses(table.at("addresses"), feature);
     }
     Some(Placed { value: port, table })
+}
+
+/// The VLAN whose port the table describes, if it says both who carries it and which it is.
+fn vlan(table: &Table<'_>, report: &mut Report<'_>) -> Option<Vlan> {
+    let (parent, id) = (table.get("parent"), table.get("vlan"));
+    match (&parent, &id) {
+        (Some(parent), None) => report.error(parent.at, "parent goes with vlan, an identifier"),
+        (None, Some(id)) => report.error(id.at, "vlan goes with parent, the port that carries it"),
+        (Some(_), Some(_)) => {
+            for key in ["device", "mbufs", "mbuf_size"] {
+                if let Some(value) = table.get(key) {
+                    let text = format!("{key} is the parent's to say: a VLAN's port has none");
+                    report.error(value.at, text);
+                }
+            }
+        }
+        (None, None) => {}
+    }
+    let parent = parent.and_then(|v| value::port_name(&v, report));
+    let id = id.and_then(|v| v.integer(report, 1..=LAST_VLAN));
+    let (parent, id) = (parent?, id?);
+    Some(Vlan { parent, id })
 }
 
 fn return_to(table: &Table<'_>, report: &mut Report<'_>) -> ReturnTo {
@@ -96,14 +133,6 @@ fn addresses(table: &Table<'_>, report: &mut Report<'_>) -> Vec<Prefix> {
 /// Keys that are promised and not yet part of the model: their values are checked, so that
 /// a file written for a later version is told only that.
 fn reserved(table: &Table<'_>, report: &mut Report<'_>) {
-    if let Some(parent) = table.get("parent") {
-        value::port_name(&parent, report);
-        report.uses(parent.at, Feature::Vlan);
-    }
-    if let Some(vlan) = table.get("vlan") {
-        vlan.integer::<u16>(report, 1..=LAST_VLAN);
-        report.uses(vlan.at, Feature::Vlan);
-    }
     if let Some(members) = table.get("members") {
         for member in members.list(report).unwrap_or_default() {
             value::port_name(&member, report);

@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 
 use crate::model::{
     ClientAddress, Config, Control, Dataplane, MarkRule, Mode, Neighbour, Persistence,
-    PersistenceMask, Port, Prefix, Real, Route, Service, SorryServer, Timeouts, Vip,
+    PersistenceMask, Port, Prefix, Real, Route, Service, SorryServer, Timeouts, Vip, Vlan,
 };
 use crate::sysctl::{SYNC_PERIOD, SYNC_THRESHOLD, find};
 use crate::words;
@@ -129,6 +129,10 @@ fn write_port(out: &mut Text, port: &Port) {
     out.text("return", words::return_to(port.return_to));
     out.plain_if("mbufs", port.mbufs);
     out.plain_if("mbuf_size", port.mbuf_size);
+    if let Some(Vlan { parent, id }) = &port.vlan {
+        out.text("parent", parent);
+        out.plain("vlan", id);
+    }
 }
 
 fn write_route(out: &mut Text, route: &Route) {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use config::model::{Config, Hugepages, Port, ReturnTo};
+use config::model::{Config, Hugepages, Port, ReturnTo, Vlan};
 use control::status::{DeviceReport, PortInfo};
 use control::topology::{PortSetup, Topology};
 use dataplane::exchange::RING;
@@ -34,14 +34,9 @@ impl Ports {
     /// Starts DPDK and every port of the file, with one queue pair for each worker.
     pub(crate) fn open(config: &Config, steering: &Steering) -> Result<Self, Exit> {
         let workers = steering.workers();
-        let specs = config
-            .ports
-            .iter()
-            .map(spec)
-            .collect::<Result<Vec<_>, _>>()?;
-        let sizes: Vec<_> = config
-            .ports
-            .iter()
+        let specs = with_queues(config).map(spec);
+        let specs = specs.collect::<Result<Vec<_>, _>>()?;
+        let sizes: Vec<_> = with_queues(config)
             .map(|port| size(port, workers))
             .collect();
         let eal = Eal::init(&eal_config(config, &specs, &sizes)).map_err(Exit::device)?;
@@ -51,8 +46,12 @@ impl Ports {
             pools: Vec::new(),
             eal,
         };
-        for ((port, spec), size) in config.ports.iter().zip(specs).zip(sizes) {
-            ports.add(port, spec, size, steering)?;
+        for ((port, spec), size) in with_queues(config).zip(specs).zip(sizes) {
+            let carries_vlans = carries_vlans(port, config);
+            ports.add((port, carries_vlans), spec, size, steering)?;
+        }
+        for (name, vlan) in vlans(config) {
+            tracing::info!("port {name}: vlan {} of {}", vlan.id, vlan.parent);
         }
         if !ports.eal.hugepages() {
             tracing::info!(
@@ -64,7 +63,7 @@ impl Ports {
 
     fn add(
         &mut self,
-        port: &Port,
+        (port, carries_vlans): (&Port, bool),
         spec: DeviceSpec,
         size: PoolConfig,
         steering: &Steering,
@@ -82,6 +81,8 @@ impl Ports {
             tx_descriptors: DESCRIPTORS,
             mtu: port.mtu,
             mac: port.mac.map(|mac| mac.0),
+            // Whatever a device filters by, MACs or VLANs, what is ours gets through so.
+            promiscuous: carries_vlans,
             all_multicast: true,
             rss: (workers > 1).then_some(rss),
             ..DeviceConfig::new(&port.name, &pool)
@@ -110,8 +111,8 @@ impl Ports {
             to_sender: port.return_to == ReturnTo::Sender,
             addresses: port.addresses.clone(),
         };
-        let ports = config.ports.iter().zip(&self.devices).map(setup).collect();
-        Topology::new(ports, config)
+        let ports = with_queues(config).zip(&self.devices).map(setup);
+        Topology::new(ports.collect(), config)
     }
 
     /// A pool for the frames that control sends, by whatever port: the one with the largest
@@ -121,7 +122,7 @@ impl Ports {
         self.pools.iter().max_by_key(room).cloned()
     }
 
-    /// A worker's queue pair of each port.
+    /// A worker's queue pair of each port that has queues.
     pub(crate) fn queues(&self, worker: u16) -> Result<Vec<Queue>, Exit> {
         let queue = |device: &Rc<Device>| device.queue(worker).map_err(Exit::device);
         self.devices.iter().map(queue).collect()
@@ -150,6 +151,21 @@ impl Ports {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// The ports that have a device: all but those of VLANs, which stand behind them.
+fn with_queues(config: &Config) -> impl Iterator<Item = &Port> {
+    config.ports.iter().filter(|port| port.vlan.is_none())
+}
+
+/// The ports of VLANs, by name.
+fn vlans(config: &Config) -> impl Iterator<Item = (&str, &Vlan)> {
+    let ports = config.ports.iter();
+    ports.filter_map(|port| Some((port.name.as_str(), port.vlan.as_ref()?)))
+}
+
+fn carries_vlans(port: &Port, config: &Config) -> bool {
+    vlans(config).any(|(_, vlan)| vlan.parent == port.name)
 }
 
 fn spec(port: &Port) -> Result<DeviceSpec, Exit> {

@@ -5,6 +5,7 @@ use dataplane::memory::Recycler;
 use dataplane::parse::{Parsed, Parses};
 use dataplane::port::{Frame, RxFlags};
 use dataplane::services::PortView;
+use dataplane::vlan::Tagging;
 use wire::arp::Arp;
 use wire::ethernet::{self, EtherType, Mac};
 use wire::ndp::Message;
@@ -40,6 +41,7 @@ fn view(choice: u8) -> PortView {
         to_sender: choice & 8 != 0,
         mtu: [1500, 68, 576, 9198][usize::from(choice >> 1 & 3)],
         groups: [Mac([1, 0, 0x5e, 0, 0, 0x12])].into(),
+        tagging: Tagging::default(),
     }
 }
 

@@ -47,5 +47,6 @@ fn topology(config: &Config) -> Topology {
         to_sender: port.return_to == ReturnTo::Sender,
         addresses: port.addresses.clone(),
     };
-    Topology::new(config.ports.iter().map(setup).collect(), config)
+    let with_queues = config.ports.iter().filter(|port| port.vlan.is_none());
+    Topology::new(with_queues.map(setup).collect(), config)
 }

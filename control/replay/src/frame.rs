@@ -14,6 +14,7 @@ use dataplane::observe::Event;
 use dataplane::port::{Burst, Frame, FramePool, Port, RxFlags};
 use dataplane::services::{RealId, ServiceId};
 use dataplane::verdict::Verdict;
+use dataplane::vlan;
 
 /// What happened to one packet so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -205,6 +206,14 @@ impl Frame for Seen {
         self.buffer.rx_flags()
     }
 
+    fn stripped_tag(&self) -> Option<u16> {
+        self.buffer.stripped_tag()
+    }
+
+    fn forget_stripped_tag(&mut self) {
+        self.buffer.forget_stripped_tag();
+    }
+
     fn observe(&mut self, event: Event<'_>) {
         let Some(n) = self.n else { return };
         let mut watched = self.watch.lock();
@@ -272,9 +281,13 @@ impl Lane {
         }
     }
 
-    /// Puts the frame of packet `n` where the worker takes it.
-    pub(crate) fn give(&mut self, n: u64, bytes: &[u8]) {
-        let frame = self.pool.frame(n, bytes);
+    /// Puts the frame of packet `n`, with the tag of this VLAN, where the worker takes it.
+    pub(crate) fn give(&mut self, n: u64, bytes: &[u8], vlan: Option<u16>) {
+        let mut frame = self.pool.frame(n, bytes);
+        if let Some(id) = vlan {
+            // One too short for a tag is too short for everything.
+            let _ = vlan::put_on(&mut frame, id);
+        }
         self.incoming.push(frame);
     }
 

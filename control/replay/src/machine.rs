@@ -1,5 +1,6 @@
 //! The director: the real control, and the real workers taking turns on a virtual clock.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use config::model::Config;
@@ -83,7 +84,7 @@ impl Machine {
         let steering = Steering::seeded(options.seed, STEERING_TABLE, count);
         let steering = Arc::new(steering.map_err(|error| usage(&error))?);
         let topology = names::topology(config);
-        let ports = config.ports.len();
+        let ports = topology.with_queues();
         let (engine, readers) =
             Engine::new(config, topology, count, OPERATOR.uid).map_err(|error| usage(&error))?;
         let pool = Pool::default();
@@ -223,6 +224,12 @@ impl Machine {
         })
     }
 
+    /// The port at which a frame is received that comes by `port`, and how it looks there: with
+    /// the tag of a VLAN that has a port it is that one's, without the tag.
+    pub(crate) fn locate<'b>(&self, port: PortId, bytes: &'b [u8]) -> (PortId, Cow<'b, [u8]>) {
+        trace::locate(self.engine.snapshot(), port, bytes)
+    }
+
     /// The worker that packet `n` comes to.
     #[inline]
     pub(crate) fn arrival(&self, n: u64, bytes: &[u8]) -> u16 {
@@ -236,9 +243,13 @@ impl Machine {
 
     /// Puts packet `n` where its worker receives it.
     pub(crate) fn give(&mut self, worker: u16, port: PortId, n: u64, bytes: &[u8]) {
-        let lane = self.workers[usize::from(worker)].port_mut(port);
-        lane.expect("every port of the file has a lane")
-            .give(n, bytes);
+        let (queues, vlan) = match self.engine.topology().vlan(port) {
+            Some((parent, id)) => (parent, Some(id)),
+            None => (port, None),
+        };
+        let lane = self.workers[usize::from(worker)].port_mut(queues);
+        lane.expect("every port with queues has a lane")
+            .give(n, bytes, vlan);
     }
 
     /// Takes packet `n` through, watched closely, and says what happened.
@@ -318,10 +329,16 @@ impl Machine {
                 .turn_of(u16::try_from(at).expect("counted in 16 bits"));
         }
         worker.turn(millis(self.now));
-        let mut port = PortId(0);
-        while let Some(lane) = worker.port_mut(port) {
-            sent.extend(lane.sent().map(|frame| Sent { port, frame }));
-            port.0 += 1;
+        let ports = &self.engine.snapshot().ports;
+        for (port, view) in (0u16..).map(PortId).zip(&**ports) {
+            let Some(lane) = worker.port_mut(port) else {
+                break;
+            };
+            let vlans = view.tagging.vlans();
+            sent.extend(lane.sent().map(|mut frame| Sent {
+                port: vlans.map_or(port, |vlans| vlans.sort(&mut frame)),
+                frame,
+            }));
         }
     }
 

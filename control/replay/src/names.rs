@@ -9,7 +9,8 @@ use wire::ethernet::Mac;
 /// The director's ports as the file has them, and neighbours whose MACs follow from their
 /// addresses.
 pub(crate) fn topology(config: &Config) -> Topology {
-    let ports = (1u16..).zip(&config.ports).map(|(k, port)| setup(k, port));
+    let with_queues = config.ports.iter().filter(|port| port.vlan.is_none());
+    let ports = (1u16..).zip(with_queues).map(|(k, port)| setup(k, port));
     Topology::new(ports.collect(), config).with_made_up_neighbours(neighbour)
 }
 

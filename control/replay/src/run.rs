@@ -181,13 +181,14 @@ impl<O: Write, E: Write> Replay<O, E> {
         self.group.clear();
         self.bursts.clear();
         while let Some((port, bytes)) = self.merge.packet() {
-            let worker = self.machine.arrival(self.n, bytes);
-            let is_shared = self.burst > 1 && self.machine.may_share_a_burst(worker, port, bytes);
+            let (port, bytes) = self.machine.locate(port, bytes);
+            let worker = self.machine.arrival(self.n, &bytes);
+            let is_shared = self.burst > 1 && self.machine.may_share_a_burst(worker, port, &bytes);
             let has_room = is_shared && self.bursts.take(worker, port, self.burst);
             if !has_room && !self.group.is_empty() {
                 break;
             }
-            self.machine.give(worker, port, self.n, bytes);
+            self.machine.give(worker, port, self.n, &bytes);
             self.n += 1;
             self.group.push(port);
             self.merge.pass();

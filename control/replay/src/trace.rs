@@ -136,7 +136,8 @@ impl<E: Write> Before<E> {
             self.until(at);
             if self.n == wanted {
                 let (port, bytes) = self.merge.packet().expect("there is one at this time");
-                let bytes = bytes.to_vec();
+                let (port, bytes) = self.machine.locate(port, bytes);
+                let bytes = bytes.into_owned();
                 return Ok(self.machine.trace(wanted, &Made { port, bytes }));
             }
             self.pass();
@@ -173,8 +174,9 @@ impl<E: Write> Before<E> {
     /// Takes the next packet through, and forgets what it sends.
     fn pass(&mut self) {
         if let Some((port, bytes)) = self.merge.packet() {
-            let worker = self.machine.arrival(self.n, bytes);
-            self.machine.give(worker, port, self.n, bytes);
+            let (port, bytes) = self.machine.locate(port, bytes);
+            let worker = self.machine.arrival(self.n, &bytes);
+            self.machine.give(worker, port, self.n, &bytes);
             self.merge.pass();
             self.machine.watch(self.n, 1);
             self.machine.turn(&[worker], &mut Vec::new());

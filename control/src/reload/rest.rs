@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
 
-use config::model::{Config, Control, Dataplane, Port, Timeouts, Vip};
+use config::model::{Config, Control, Dataplane, Port, Timeouts, Vip, Vlan};
 use config::{sysctl, words};
 use serde::Serialize;
 
@@ -155,6 +155,7 @@ impl Rest {
             return_to,
             mbufs,
             mbuf_size,
+            vlan,
         } = before;
         let key = |key: &str| format!("[[port]] {name} {key}");
         self.fixed(&key("device"), device, &file.device, maybe);
@@ -169,6 +170,10 @@ impl Rest {
         });
         self.fixed(&key("mbufs"), mbufs, &file.mbufs, maybe);
         self.fixed(&key("mbuf_size"), mbuf_size, &file.mbuf_size, maybe);
+        self.fixed(&key("vlan"), vlan, &file.vlan, |it| match it {
+            Some(Vlan { parent, id }) => format!("{id} of {parent}"),
+            None => "none".to_owned(),
+        });
     }
 
     /// A list that is compared row by row.

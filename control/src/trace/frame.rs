@@ -1,8 +1,11 @@
 //! A frame as somebody described it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use dataplane::port::PortId;
+use dataplane::services::Snapshot;
+use dataplane::vlan;
 use proto::packet::{Carries, Packet};
 use wire::build::{self, Body, echo_request, ip, tcp, udp};
 use wire::ethernet::Mac;
@@ -59,6 +62,25 @@ pub fn make(packet: &Packet, topology: &Topology) -> Result<Made, MakeError> {
     let packet = sized(packet)?;
     let bytes = packet.ether(SOMEBODY, mac).bytes();
     Ok(Made { port, bytes })
+}
+
+/// The port at which a frame is received that comes by `port`, and how it looks there: with the
+/// tag of a VLAN that has a port it is that one's, without the tag.
+pub fn locate<'b>(
+    snapshot: &Snapshot,
+    port: PortId,
+    bytes: &'b [u8],
+) -> (PortId, Cow<'b, [u8]>) {
+    let view = snapshot.ports.get(usize::from(port.0));
+    let vlans = view.and_then(|view| view.tagging.vlans());
+    let own = vlans.zip(vlan::id(bytes)).filter(|&(_, id)| id != 0);
+    match own.and_then(|(vlans, id)| vlans.port(id)) {
+        Some(port) => {
+            let (macs, rest) = bytes.split_at(12);
+            (port, [macs, &rest[4..]].concat().into())
+        }
+        None => (port, bytes.into()),
+    }
 }
 
 /// A frame that came in somewhere: by the port that is named, else the first.

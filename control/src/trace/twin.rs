@@ -15,8 +15,9 @@ use dataplane::parse::{Parsed, Parses, Whole};
 use dataplane::port::{Burst, Frame, FramePool, Port, PortId, RxFlags, WorkerId};
 use dataplane::probe::{Answer, Question};
 use dataplane::published::Publisher;
-use dataplane::services::{Blocks, RealId, ServiceId, Snapshot};
+use dataplane::services::{Blocks, PortView, RealId, ServiceId, Snapshot};
 use dataplane::time::Millis;
+use dataplane::vlan::{self, Tagging};
 use dataplane::worker::{Pages, PagesError, Parts, Worker};
 
 use super::{Made, Recorder, Sent};
@@ -154,7 +155,8 @@ struct Twin {
     _control: ControlEnd<Pool>,
     /// Of the snapshot that it runs with.
     _publisher: Publisher<Snapshot>,
-    ports: u16,
+    /// The ports, by which it is known which have queues.
+    ports: Arc<[PortView]>,
 }
 
 impl Twins<'_> {
@@ -168,14 +170,15 @@ impl Twins<'_> {
     }
 
     fn make(&self, id: WorkerId) -> Result<Twin, PagesError> {
-        let ports = u16::try_from(self.snapshot.ports.len()).expect("counted in 16 bits");
+        let ports = self.snapshot.ports.clone();
+        let with_queues = ports.iter().filter(|view| vlan_of(view).is_none());
         let workers = self.crew.steering.workers();
         let (publisher, mut readers) = Publisher::new(self.snapshot.clone(), 1);
         let (control, mut ends) = exchange(1, self.pool.clone());
         let (peers, around) = alone(workers);
         let parts = Parts {
             id,
-            ports: (0..ports).map(|_| Lane::new(self.pool.clone())).collect(),
+            ports: with_queues.map(|_| Lane::new(self.pool.clone())).collect(),
             reader: readers.pop().expect("one was asked for"),
             exchange: ends.pop().expect("one was asked for"),
             peers,
@@ -200,8 +203,17 @@ impl Twins<'_> {
 }
 
 impl Twin {
-    fn give(&mut self, frame: Traced, port: PortId) {
-        if let Some(lane) = self.worker.port_mut(port) {
+    fn give(&mut self, mut frame: Traced, port: PortId) {
+        let view = self.ports.get(usize::from(port.0));
+        let queues = match view.and_then(vlan_of) {
+            Some((parent, id)) => {
+                // One too short for a tag is too short for everything.
+                let _ = vlan::put_on(&mut frame, id);
+                parent
+            }
+            None => port,
+        };
+        if let Some(lane) = self.worker.port_mut(queues) {
             lane.incoming = Some(frame);
         }
     }
@@ -209,15 +221,24 @@ impl Twin {
     /// What it sent, by port.
     fn sent(&mut self) -> Vec<Sent> {
         let mut all = Vec::new();
-        for port in (0..self.ports).map(PortId) {
+        for (port, view) in (0u16..).map(PortId).zip(&*self.ports) {
             let lane = self.worker.port_mut(port);
             let sent = lane.map(|lane| std::mem::take(&mut lane.outgoing));
-            all.extend(sent.into_iter().flatten().map(|frame| Sent {
-                port,
+            let vlans = view.tagging.vlans();
+            all.extend(sent.into_iter().flatten().map(|mut frame| Sent {
+                port: vlans.map_or(port, |vlans| vlans.sort(&mut frame)),
                 bytes: frame.buffer.bytes().to_vec(),
             }));
         }
         all
+    }
+}
+
+/// The port whose queues a VLAN's port uses, and its identifier.
+fn vlan_of(view: &PortView) -> Option<(PortId, u16)> {
+    match view.tagging {
+        Tagging::Vlan { parent, id } => Some((parent, id)),
+        _ => None,
     }
 }
 
@@ -267,6 +288,14 @@ impl Frame for Traced {
 
     fn rx_flags(&self) -> RxFlags {
         self.buffer.rx_flags()
+    }
+
+    fn stripped_tag(&self) -> Option<u16> {
+        self.buffer.stripped_tag()
+    }
+
+    fn forget_stripped_tag(&mut self) {
+        self.buffer.forget_stripped_tag();
     }
 
     fn observe(&mut self, event: Event<'_>) {

@@ -179,6 +179,17 @@ impl Frame for Mbuf {
         rx_flags(fields.ol_flags, fields.nb_segs)
     }
 
+    #[inline]
+    fn stripped_tag(&self) -> Option<u16> {
+        let fields = self.fields();
+        (fields.ol_flags & dpdk_sys::RX_VLAN_STRIPPED != 0).then_some(fields.vlan_tci)
+    }
+
+    #[inline]
+    fn forget_stripped_tag(&mut self) {
+        self.fields_mut().ol_flags &= !dpdk_sys::RX_VLAN_STRIPPED;
+    }
+
     #[inline(always)]
     fn prefetch(&self) {
         // Reads the mbuf's own line, which the driver has just written.
@@ -205,7 +216,24 @@ fn rx_flags(ol_flags: u64, segments: u16) -> RxFlags {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::ManuallyDrop;
+
     use super::*;
+
+    #[test]
+    fn a_tag_that_the_device_took_is_told_until_it_is_forgotten() {
+        // SAFETY: integers and pointers: all zeros is a value.
+        let mut fields: RteMbuf = unsafe { std::mem::zeroed() };
+        fields.ol_flags = dpdk_sys::RX_RSS_HASH | dpdk_sys::RX_VLAN_STRIPPED;
+        (fields.vlan_tci, fields.nb_segs) = (0x600a, 1);
+        // SAFETY: nobody else uses it, and it is never dropped: so it needs no pool.
+        let mut frame = ManuallyDrop::new(unsafe { Mbuf::from_raw(NonNull::from(&mut fields)) });
+        assert_eq!(frame.stripped_tag(), Some(0x600a));
+        assert_eq!(frame.rx_flags(), RxFlags(RxFlags::VLAN_STRIPPED));
+        frame.forget_stripped_tag();
+        assert_eq!((frame.stripped_tag(), frame.rx_flags()), (None, RxFlags(0)));
+        assert_eq!(frame.rss_hash(), Some(0), "other flags stay");
+    }
 
     #[test]
     fn flags_of_the_device() {

@@ -1,6 +1,7 @@
 //! Several workers driven by hand, one turn at a time, in whatever order a test likes.
 //!
-//! Every worker has a queue of `wan` and one of `lan`. A snapshot is compiled from
+//! Every worker has a queue of `wan` and one of `lan`; in a fleet of one arm `lan` is a VLAN over
+//! `wan` instead. A snapshot is compiled from
 //! [`Spec`]s, so that a test changes a service by changing its spec.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,6 +24,7 @@ use dataplane::services::{
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
+use dataplane::vlan::{Tagging, Vlans};
 use dataplane::worker::{Parts, Worker};
 
 use super::{GATEWAY_MAC, LAN, LAN_MAC, TCP, UDP, WAN, WAN_MAC, real_mac};
@@ -34,6 +36,9 @@ pub const REAL_PORT: u16 = 8080;
 /// Every real's: more connections than ovf lets one have otherwise.
 const WEIGHT: u32 = 100;
 const GATEWAY: HopId = HopId(255);
+/// What `lan` is in a fleet of one arm, and how its frames say so: EtherType and identifier.
+const VLAN: u16 = 20;
+const TAG: [u8; 4] = [0x81, 0, 0, 20];
 
 /// How a real is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +173,7 @@ pub struct Fleet {
     pub control: ControlEnd<Recycler>,
     /// What is ours beside the services' own.
     pub also_owned: Vec<(IpAddr, Owned)>,
+    one_arm: bool,
     publisher: Publisher<Snapshot>,
     revision: u64,
 }
@@ -178,6 +184,15 @@ impl Fleet {
     }
 
     pub fn with_connections(workers: u16, specs: Vec<Spec>, connections: u32) -> Self {
+        Self::made(workers, specs, connections, false)
+    }
+
+    /// One whose `lan` is a VLAN over `wan`.
+    pub fn of_one_arm(workers: u16, specs: Vec<Spec>) -> Self {
+        Self::made(workers, specs, 512, true)
+    }
+
+    fn made(workers: u16, specs: Vec<Spec>, connections: u32, one_arm: bool) -> Self {
         let recycler = Recycler::default();
         let (control, ends) = exchange(workers, recycler.clone());
         let (publisher, readers) = Publisher::new(Snapshot::default(), workers);
@@ -191,10 +206,9 @@ impl Fleet {
                 let counters = Arc::new(Counters::default());
                 let worker = Worker::new(Parts {
                     id,
-                    ports: vec![
-                        MemoryPort::new(recycler.clone()),
-                        MemoryPort::new(recycler.clone()),
-                    ],
+                    ports: (0..if one_arm { 1 } else { 2 })
+                        .map(|_| MemoryPort::new(recycler.clone()))
+                        .collect(),
                     reader,
                     exchange,
                     peers,
@@ -219,6 +233,7 @@ impl Fleet {
             snapshot: Snapshot::default(),
             control,
             also_owned: Vec::new(),
+            one_arm,
             publisher,
             revision: 0,
         };
@@ -236,6 +251,14 @@ impl Fleet {
             mtu: 1500,
             to_sender: false,
             groups: [].into(),
+            tagging: match (self.one_arm, mac == WAN_MAC) {
+                (false, _) => Tagging::Plain,
+                (true, true) => Tagging::Parent(Vlans::new(WAN, vec![(VLAN, LAN)])),
+                (true, false) => Tagging::Vlan {
+                    parent: WAN,
+                    id: VLAN,
+                },
+            },
         };
         let mut snapshot = Snapshot {
             ports: [view(WAN_MAC), view(LAN_MAC)].into(),
@@ -380,6 +403,10 @@ impl Fleet {
     }
 
     pub fn give(&mut self, worker: usize, port: PortId, bytes: &[u8]) {
+        if self.one_arm && port == LAN {
+            let tagged = [&bytes[..12], &TAG, &bytes[12..]].concat();
+            return self.give(worker, WAN, &tagged);
+        }
         let port = self.workers[worker].port_mut(port).expect("two ports");
         port.give(bytes);
     }
@@ -394,11 +421,20 @@ impl Fleet {
         assert_eq!(counters.made.get(), made);
         let mut sent = Vec::new();
         for id in [WAN, LAN] {
-            let port = self.workers[worker].port_mut(id).expect("two ports");
+            let Some(port) = self.workers[worker].port_mut(id) else {
+                continue;
+            };
             while let Some(frame) = port.take() {
-                sent.push((id, frame.bytes().to_vec()));
+                let mut bytes = frame.bytes().to_vec();
+                if bytes[12..16] == TAG {
+                    bytes.drain(12..16);
+                    sent.push((LAN, bytes));
+                } else {
+                    sent.push((id, bytes));
+                }
             }
         }
+        assert!(sent.iter().all(|(_, bytes)| bytes[12..14] != TAG[..2]));
         sent
     }
 

@@ -23,6 +23,7 @@ use dataplane::services::{
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
+use dataplane::vlan::{Tagging, Vlans};
 use dataplane::worker::{Parts, Worker};
 use wire::Mac;
 
@@ -36,6 +37,9 @@ pub const LAN_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 pub const GROUP: Mac = Mac([1, 0, 0x5e, 0, 0, 0x12]);
 pub const WAN: PortId = PortId(0);
 pub const LAN: PortId = PortId(1);
+pub const TEN: PortId = PortId(2);
+pub const TWENTY: PortId = PortId(3);
+pub const TWENTY_MAC: Mac = Mac([2, 0, 0, 0, 0, 0x20]);
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
@@ -78,6 +82,26 @@ impl Lab {
         let mut snapshot = empty();
         let mut ports = snapshot.ports.to_vec();
         ports[usize::from(WAN.0)].to_sender = true;
+        snapshot.ports = ports.into();
+        let mut lab = Self::made(1, 1024, snapshot);
+        lab.own(DIP, Owned::Director);
+        lab
+    }
+
+    /// One worker with two VLANs over `wan`: [`TEN`], where the clients are, with `wan`'s MAC, and
+    /// [`TWENTY`] with one of its own and the real servers. Replies of what begins at [`TEN`] go
+    /// back to whoever sent.
+    pub fn of_vlans() -> Self {
+        let mut snapshot = empty();
+        let over = |id, mac| PortView {
+            mac,
+            to_sender: id == 10,
+            tagging: Tagging::Vlan { parent: WAN, id },
+            ..snapshot.ports[0].clone()
+        };
+        let vlans = [over(10, WAN_MAC), over(20, TWENTY_MAC)];
+        let mut ports = [&snapshot.ports[..], &vlans].concat();
+        ports[0].tagging = Tagging::Parent(Vlans::new(WAN, vec![(20, TWENTY), (10, TEN)]));
         snapshot.ports = ports.into();
         let mut lab = Self::made(1, 1024, snapshot);
         lab.own(DIP, Owned::Director);
@@ -306,6 +330,7 @@ fn empty() -> Snapshot {
         mtu: 1500,
         to_sender: false,
         groups: groups.into(),
+        tagging: Tagging::default(),
     };
     let mut blocks = Blocks::default();
     blocks.reals.grow(256);

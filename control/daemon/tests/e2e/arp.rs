@@ -62,6 +62,12 @@ fn answers(lab: &Lab, address: &str) -> Vec<String> {
     macs(arping.args(["-c", &ASKED.to_string(), "-w", "4", address]))
 }
 
+/// The MACs of all answers to one request.
+pub(crate) fn macs_of(client: &str, address: &str) -> Vec<String> {
+    let (mut arping, _) = arping(client);
+    macs(arping.args(["-c", "1", "-w", "2", address]))
+}
+
 /// One request for an address: how long the daemon took to answer, by the clock of who asked;
 /// `None` if it did not within a second.
 pub(crate) fn answered_after(client: &str, address: &str) -> Option<Duration> {

@@ -21,10 +21,12 @@ mod refusals;
 mod relay;
 mod routed;
 mod runner;
+mod switch;
 mod trace;
 mod tunnel;
 mod two_arm;
 mod undisturbed;
+mod vlan;
 
 use std::process::ExitCode;
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         commands::TESTS,
         trace::TESTS,
         undisturbed::TESTS,
+        vlan::TESTS,
     ];
     runner::run(&tests.concat(), &arguments)
 }

@@ -13,6 +13,7 @@
 //! tcp-ask ADDRESS COUNT       the same; a request on each when its input ends: prints how many
 //!                             were answered
 //! relay NEAR FAR              a bad cable between two TAPs that it makes; see [`relay`]
+//! switch TRUNK IDS            a switch with these VLANs, of TAPs that it makes; see [`switch`]
 //! ```
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,7 +22,7 @@ use std::process::{Child, ChildStdout, ExitCode};
 use std::time::Duration;
 
 use crate::runner::Failure;
-use crate::{relay, tunnel};
+use crate::{relay, switch, tunnel};
 
 /// The first argument of a peer.
 pub(crate) const FLAG: &str = "--peer";
@@ -40,6 +41,7 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
         "tcp-ask" => tcp_ask(address, last.parse().unwrap_or(0)),
         "decapsulate" => tunnel::decapsulate(address, last, say_ready),
         "relay" => relay::run(address, last, say_ready),
+        "switch" => switch::run(address, last, say_ready),
         "tcp-hold" => tcp_hold(address, last.parse().unwrap_or(0)),
         _ => Err(std::io::Error::other(format!("no peer of kind {kind}"))),
     };

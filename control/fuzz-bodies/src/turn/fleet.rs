@@ -16,6 +16,7 @@ use dataplane::owner::Steering;
 use dataplane::port::{Frame, PortId, RxFlags, WorkerId};
 use dataplane::time::Millis;
 use dataplane::verdict::{Counters, PuntClass};
+use dataplane::vlan;
 use dataplane::worker::{Parts, Worker};
 use proto::message::{Format, Framing, Request};
 
@@ -55,7 +56,7 @@ impl Fleet {
     pub(crate) fn new(config: &Config, topology: Topology, count: u16, seed: u64) -> Option<Self> {
         let steering = Steering::seeded(seed, 128, count).expect("few workers");
         let steering = Arc::new(steering);
-        let ports = config.ports.len();
+        let ports = topology.with_queues();
         let (engine, readers) = Engine::new(config, topology, count, ROOT.uid).ok()?;
         let pool = Pool::new();
         let (punted, ends) = exchange(count, pool.clone());
@@ -113,13 +114,20 @@ impl Fleet {
     ) {
         self.last = Some((port, bytes.to_vec()));
         let flags = RxFlags(flags.0 | self.flags);
-        let frame = self.pool.frame(bytes, hash, flags);
+        let mut frame = self.pool.frame(bytes, hash, flags);
+        if let Some((_, id)) = self.engine.topology().vlan(port) {
+            // One too short for a tag comes as it is.
+            let _ = vlan::put_on(&mut frame, id);
+        }
         self.lane(worker, port).give(frame);
     }
 
+    /// The queues of a port: a VLAN's are its parent's.
     fn lane(&mut self, worker: usize, port: PortId) -> &mut Lane {
+        let vlan = self.engine.topology().vlan(port);
+        let port = vlan.map_or(port, |(parent, _)| parent);
         let lane = self.workers[worker].port_mut(port);
-        lane.expect("every worker has both ports")
+        lane.expect("every worker has every port with queues")
     }
 
     /// How many frames each port of a worker takes in one turn.
@@ -143,13 +151,12 @@ impl Fleet {
     fn look(&mut self, worker: usize) {
         check::equations(&self.counters[worker], self.workers[worker].state());
         for port in PORTS {
-            let mtu = self
-                .engine
-                .topology()
-                .port(port)
-                .map_or(0, |setup| setup.mtu);
-            for frame in self.lane(worker, port).sent() {
-                check::sent(&frame, mtu);
+            let tagging = self.engine.topology().tagging(port);
+            for mut frame in self.lane(worker, port).sent() {
+                let vlans = tagging.vlans();
+                let port = vlans.map_or(port, |vlans| vlans.sort(&mut frame));
+                let setup = self.engine.topology().port(port);
+                check::sent(&frame, setup.map_or(0, |setup| setup.mtu));
                 (worker, port, frame.bytes()).hash(&mut self.digest);
                 self.remember(port, frame.bytes());
             }

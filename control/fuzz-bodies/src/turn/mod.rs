@@ -61,10 +61,11 @@ fn all(data: &[u8], flags: u8) -> Option<u64> {
 }
 
 fn begin(input: &mut Input<'_>) -> Option<Fleet> {
-    let workers = 1 + u16::from(input.byte() % 4);
+    let first = input.byte();
+    let (workers, one_arm) = (1 + u16::from(first % 4), first >= 0x80);
     let seed = u64::from(input.byte());
     let (any_mac, made_up) = (input.one_in(2), input.one_in(2));
-    let config = world::config(input);
+    let config = world::config(one_arm, input);
     let topology = world::topology(&config, any_mac, made_up);
     let mut fleet = Fleet::new(&config, topology, workers, seed)?;
     fleet.neighbours_answer = !input.one_in(4);

@@ -10,7 +10,7 @@ use wire::tcp::{Flags, OptionKind};
 use wire::{Protocol, ipv4, ipv6};
 
 use super::world::{
-    CLIENTS, CLIENTS_V6, LOCALS, LOCALS_V6, PORTS, REALS, REALS_V6, VIPS, VIPS_V6, address,
+    CLIENTS, CLIENTS_V6, LOCALS, LOCALS_V6, PORTS, REALS, REALS_V6, VIPS, VIPS_V6, VLAN, address,
 };
 use crate::input::Input;
 
@@ -46,7 +46,9 @@ fn framed(packet: &Packet, from: Mac, to: Mac, input: &mut Input<'_>) -> Vec<u8>
     let mut frame = packet.ether(from, to);
     match input.below(32) {
         1 => frame = frame.padded(),
-        2 => frame = frame.vlan(1),
+        2 => frame = frame.vlan(VLAN),
+        3 => frame = frame.vlan(input.pick(&[0xe000 | VLAN, 0, 2, 0xfff])),
+        4 => frame = frame.vlan(VLAN).vlan(VLAN),
         _ => {}
     }
     let mut bytes = frame.bytes();

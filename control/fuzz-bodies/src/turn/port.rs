@@ -41,6 +41,7 @@ impl Pool {
     pub(crate) fn frame(&self, bytes: &[u8], rss_hash: Option<u32>, flags: RxFlags) -> Tracked {
         let mut buffer = self.recycler.fill(bytes);
         buffer.rss_hash = rss_hash;
+        buffer.tci = rss_hash.map_or(0, |hash| u16::from(hash % 2 == 1));
         buffer.flags = flags;
         let mut frame = self.track(buffer, Origin::Received);
         frame.is_sound = check::is_sound(bytes);
@@ -138,6 +139,14 @@ impl Frame for Tracked {
 
     fn rx_flags(&self) -> RxFlags {
         self.buffer.rx_flags()
+    }
+
+    fn stripped_tag(&self) -> Option<u16> {
+        self.buffer.stripped_tag()
+    }
+
+    fn forget_stripped_tag(&mut self) {
+        self.buffer.forget_stripped_tag();
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use config::model::{
     Config, Endpoint, Held, Listen, MacAddress, MarkRule, Mode, Neighbour, Port, Prefix, Protocol,
-    Real, ReturnTo, Route, Service, Tunnel, Unmatched, Vip,
+    Real, ReturnTo, Route, Service, Tunnel, Unmatched, Vip, Vlan,
 };
 use control::topology::{PortSetup, Topology};
 use wire::ethernet::Mac;
@@ -49,6 +49,8 @@ pub(crate) const LOCALS: [&str; 3] = ["10.1.0.250", "10.1.0.251", "192.0.2.250"]
 pub(crate) const LOCALS_V6: [&str; 2] = ["fd01::250", "fd01::251"];
 pub(crate) const PORTS: [u16; 5] = [80, 53, 443, 0, 8080];
 pub(crate) const MARKS: [u32; 2] = [5, 6];
+/// The VLAN that `lan` is, if it is one.
+pub(crate) const VLAN: u16 = 1;
 const MTUS: [u16; 5] = [1500, 576, 1280, 9198, 68];
 
 pub(crate) fn address(text: &str) -> IpAddr {
@@ -59,13 +61,18 @@ fn prefix(text: &str) -> Prefix {
     text.parse().expect("the tables hold prefixes")
 }
 
-/// The file that the director starts with.
-pub(crate) fn config(input: &mut Input<'_>) -> Config {
+/// The file that the director starts with. With one `arm`, `lan` is a VLAN over `wan`.
+pub(crate) fn config(one_arm: bool, input: &mut Input<'_>) -> Config {
+    let wan = port("wan", &["192.0.2.2/24", "2001:db8::2/64"], input);
+    let lan = Port {
+        vlan: one_arm.then(|| Vlan {
+            parent: wan.name.clone(),
+            id: VLAN,
+        }),
+        ..port("lan", &["10.1.0.2/16", "fd01::2/64"], input)
+    };
     let mut config = Config {
-        ports: vec![
-            port("wan", &["192.0.2.2/24", "2001:db8::2/64"], input),
-            port("lan", &["10.1.0.2/16", "fd01::2/64"], input),
-        ],
+        ports: vec![wan, lan],
         routes: vec![
             route("0.0.0.0/0", &["192.0.2.1", "192.0.2.3"]),
             route("::/0", &["2001:db8::1"]),
@@ -99,6 +106,7 @@ fn port(name: &str, addresses: &[&str], input: &mut Input<'_>) -> Port {
         return_to: input.pick(&[ReturnTo::Route, ReturnTo::Sender]),
         mbufs: None,
         mbuf_size: None,
+        vlan: None,
     }
 }
 
@@ -185,7 +193,8 @@ pub(crate) fn topology(config: &Config, any_mac: bool, made_up: bool) -> Topolog
         to_sender: port.return_to == ReturnTo::Sender,
         addresses: port.addresses.clone(),
     };
-    let ports = config.ports.iter().zip(1u8..).map(setup).collect();
+    let with_queues = config.ports.iter().filter(|port| port.vlan.is_none());
+    let ports = with_queues.zip(1u8..).map(setup).collect();
     let topology = Topology::new(ports, config);
     if made_up {
         topology.with_made_up_neighbours(|_| Mac([2, 1, 0, 0, 0, 1]))
