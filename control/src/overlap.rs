@@ -423,3 +423,200 @@ fn together(all: impl Iterator<Item = Fields> + Clone) -> Fields {
         None => Fields::Client,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dataplane::port::PortId;
+    use dataplane::services::marks::Network;
+
+    use super::*;
+
+    fn at(port: u16) -> Listen {
+        format!("tcp 192.0.2.10:{port}").parse().expect("a service")
+    }
+
+    fn marked(mark: u32) -> Listen {
+        format!("fwm {mark}").parse().expect("a service")
+    }
+
+    fn rule(mark: u32, to: &str, entry: Option<u16>) -> Rule {
+        let (address, length) = to.split_once('/').expect("a network");
+        let address = address.parse().expect("an address");
+        Rule {
+            mark,
+            protocol: None,
+            from: None,
+            to: Some(Network::new(address, length.parse().expect("a length"))),
+            ports: 0..=u16::MAX,
+            entry: entry.map(PortId),
+        }
+    }
+
+    const NETWORK: Fields = Fields::ClientNetwork(0xffff_ff00);
+    const HOST: Fields = Fields::ClientNetwork(0xffff_ffff);
+
+    /// These services, each by its own fields, all at once.
+    fn services(rules: &[Rule], all: &[(Listen, Fields)]) -> Overlaps {
+        let mut overlaps = Overlaps::default();
+        overlaps.set_rules(rules, 1);
+        for &(listen, fields) in all {
+            overlaps.want(&listen, Some(fields));
+        }
+        overlaps.settle();
+        for (listen, _) in all {
+            let fields = overlaps.fields(listen).expect("wanted");
+            overlaps.list(listen, vec![fields]);
+        }
+        overlaps
+    }
+
+    #[test]
+    fn only_services_that_may_take_one_packet_are_rivals() {
+        let all = [
+            (at(80), Fields::Tuple),
+            (at(443), Fields::Client),
+            (at(0), NETWORK),
+            (at(21), HOST),
+            (at(3000), Fields::Destination),
+        ];
+        let overlaps = services(&[], &all);
+        let rivals = |port| overlaps.rivals(&at(port));
+        assert_eq!(rivals(80), [NETWORK]);
+        assert_eq!(rivals(443), [NETWORK]);
+        assert_eq!(rivals(21), [NETWORK, Fields::Destination]);
+        assert_eq!(rivals(3000), [NETWORK, HOST]);
+        assert_eq!(
+            rivals(0),
+            [Fields::Tuple, Fields::Client, HOST, Fields::Destination]
+        );
+        let alone = services(&[], &all[..2]);
+        assert!(alone.rivals(&at(80)).is_empty() && alone.rivals(&at(443)).is_empty());
+    }
+
+    #[test]
+    fn one_that_was_removed_is_a_rival_until_it_is_forgotten() {
+        let mut overlaps = services(&[], &[(at(80), Fields::Tuple), (at(0), NETWORK)]);
+        overlaps.want(&at(80), None);
+        assert_eq!(overlaps.fields(&at(80)), None);
+        assert_eq!(overlaps.rivals(&at(0)), [Fields::Tuple]);
+        overlaps.take_changed();
+        overlaps.forget(&at(80));
+        assert_eq!(overlaps.take_changed(), [at(0)]);
+        assert!(overlaps.rivals(&at(0)).is_empty());
+    }
+
+    #[test]
+    fn older_fields_count_as_long_as_they_are_listed() {
+        let mut overlaps = services(&[], &[(at(80), Fields::Tuple), (at(0), NETWORK)]);
+        overlaps.list(&at(80), vec![Fields::Tuple, Fields::Client]);
+        assert_eq!(overlaps.rivals(&at(0)), [Fields::Tuple, Fields::Client]);
+        overlaps.list(&at(80), vec![Fields::Client]);
+        assert_eq!(overlaps.rivals(&at(0)), [Fields::Client]);
+        overlaps.list(&at(80), vec![NETWORK]);
+        assert!(overlaps.rivals(&at(0)).is_empty(), "they agree");
+    }
+
+    #[test]
+    fn a_mark_is_the_rival_of_what_its_rules_meet() {
+        let rules = [
+            rule(5, "192.0.2.0/28", None),
+            rule(6, "192.0.2.128/25", None),
+            rule(7, "2001:db8::/32", None),
+        ];
+        let v6: Listen = "fwm 7 ipv6".parse().expect("a service");
+        let overlaps = services(
+            &rules,
+            &[
+                (at(80), Fields::Client),
+                (marked(5), NETWORK),
+                (marked(6), HOST),
+                (v6, HOST),
+            ],
+        );
+        assert_eq!(overlaps.rivals(&at(80)), [NETWORK]);
+        assert_eq!(overlaps.rivals(&marked(5)), [Fields::Client]);
+        assert!(overlaps.rivals(&marked(6)).is_empty() && overlaps.rivals(&v6).is_empty());
+        assert_eq!(
+            overlaps.fields(&at(80)),
+            Some(Fields::Client),
+            "nothing in common is wanted"
+        );
+    }
+
+    #[test]
+    fn a_rule_of_former_days_counts_until_its_mark_is_idle() {
+        let all = [(at(80), Fields::Client), (marked(5), NETWORK)];
+        let mut overlaps = services(&[rule(5, "192.0.2.0/24", None)], &all);
+        overlaps.set_rules(&[], 7);
+        assert_eq!(overlaps.rivals(&at(80)), [NETWORK]);
+        overlaps.forget_rules(6, |_| true);
+        assert_eq!(
+            overlaps.rivals(&at(80)),
+            [NETWORK],
+            "some worker may still go by it"
+        );
+        overlaps.forget_rules(7, |_| false);
+        assert_eq!(overlaps.rivals(&at(80)), [NETWORK], "it has connections");
+        overlaps.forget_rules(7, |mark| mark == 5);
+        assert!(overlaps.rivals(&at(80)).is_empty());
+    }
+
+    #[test]
+    fn where_one_tuple_has_two_services_at_a_time_they_go_by_common_fields() {
+        let by_port = [
+            rule(5, "192.0.2.0/24", Some(0)),
+            rule(6, "198.51.100.0/24", None),
+        ];
+        #[rustfmt::skip]
+        let cases = [
+            ("they agree anyway",      Fields::Tuple,       Fields::Tuple,       Fields::Tuple),
+            ("NAT's both directions",  Fields::Tuple,       Fields::Client,      Fields::Client),
+            ("a client's template",    Fields::Client,      NETWORK,             NETWORK),
+            ("the coarser network",    HOST,                NETWORK,             NETWORK),
+            ("a destination's memory", Fields::Destination, Fields::Tuple,       Fields::Client),
+            ("as long as both have",   Fields::Destination, Fields::Destination, Fields::Destination),
+        ];
+        for (name, one, other, want) in cases {
+            let all = [(at(80), one), (marked(5), other), (marked(6), HOST)];
+            let mut overlaps = services(&by_port, &all);
+            assert_eq!(overlaps.fields(&at(80)), Some(want), "{name}");
+            assert_eq!(overlaps.fields(&marked(5)), Some(want), "{name}");
+            assert_eq!(
+                overlaps.fields(&marked(6)),
+                Some(HOST),
+                "{name}: it meets nobody"
+            );
+            overlaps.want(&marked(5), None);
+            overlaps.settle();
+            assert_eq!(overlaps.fields(&at(80)), Some(one), "{name}: alone again");
+        }
+        let all = [(at(80), Fields::Tuple), (at(0), NETWORK)];
+        let overlaps = services(&by_port[1..], &all);
+        assert_eq!(
+            overlaps.fields(&at(80)),
+            Some(Fields::Tuple),
+            "never both at a time"
+        );
+    }
+
+    #[test]
+    fn ten_thousand_services_cost_what_they_have_to_do_with_each_other() {
+        let mut overlaps = Overlaps::default();
+        overlaps.set_rules(&[rule(5, "192.0.2.0/24", None)], 1);
+        overlaps.want(&marked(5), Some(NETWORK));
+        for port in 1..10_001 {
+            overlaps.want(&at(port), Some(Fields::Tuple));
+            overlaps.list(&at(port), vec![Fields::Tuple]);
+        }
+        assert_eq!(overlaps.rivals(&marked(5)), [Fields::Tuple]);
+        overlaps.take_changed();
+        overlaps.list(&at(77), vec![Fields::Client]);
+        assert_eq!(overlaps.take_changed(), [at(77), marked(5)]);
+        overlaps.list(&at(78), vec![Fields::Client]);
+        assert_eq!(
+            overlaps.take_changed(),
+            [at(78)],
+            "the mark knows that already"
+        );
+    }
+}

@@ -66,11 +66,7 @@ pub fn make(packet: &Packet, topology: &Topology) -> Result<Made, MakeError> {
 
 /// The port at which a frame is received that comes by `port`, and how it looks there: with the
 /// tag of a VLAN that has a port it is that one's, without the tag.
-pub fn locate<'b>(
-    snapshot: &Snapshot,
-    port: PortId,
-    bytes: &'b [u8],
-) -> (PortId, Cow<'b, [u8]>) {
+pub fn locate<'b>(snapshot: &Snapshot, port: PortId, bytes: &'b [u8]) -> (PortId, Cow<'b, [u8]>) {
     let view = snapshot.ports.get(usize::from(port.0));
     let vlans = view.and_then(|view| view.tagging.vlans());
     let own = vlans.zip(vlan::id(bytes)).filter(|&(_, id)| id != 0);

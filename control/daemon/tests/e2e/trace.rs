@@ -40,7 +40,9 @@ fn quiet(daemon: &Daemon) -> Result<String, Failure> {
         }
         before = now;
     }
-    Err(Failure::Wrong(format!("there is always something:\n{before}")))
+    Err(Failure::Wrong(format!(
+        "there is always something:\n{before}"
+    )))
 }
 
 fn step<'a>(whole: &'a Value, name: &str) -> &'a Value {
