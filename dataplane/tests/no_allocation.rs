@@ -9,8 +9,8 @@ use common::*;
 use dataplane::memory::Recycler;
 use dataplane::port::WorkerId;
 use dataplane::probe::{Question, probe};
-use dataplane::walk::Errand;
 use dataplane::services::Hop;
+use dataplane::walk::Errand;
 use wire::build::{echo_request, ip, tcp};
 
 /// Allocations that `what` makes on this thread.
