@@ -80,6 +80,21 @@ why_no_lab() {
     fi
 }
 
+HUGEPAGES=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
+
+# lend_hugepages N: at least N of 2 MiB until give_back_hugepages; as many as there were, if memory is
+# in pieces.
+lend_hugepages() {
+    lent_before=$(cat "$HUGEPAGES")
+    [ "$lent_before" -lt "$1" ] || return 0
+    echo "$1" >"$HUGEPAGES"
+    if [ "$(cat "$HUGEPAGES")" -lt "$1" ]; then echo "$lent_before" >"$HUGEPAGES"; fi
+}
+
+give_back_hugepages() {
+    if [ -n "${lent_before:-}" ]; then echo "$lent_before" >"$HUGEPAGES"; fi
+}
+
 # --- Counting results -------------------------------------------------------------------------
 
 passed=0 failed=0 skipped=0

@@ -9,9 +9,10 @@ use dataplane::port::{BURST, Burst, Frame, Port};
 use wire::Mac;
 use wire::plain::{self, Ends, Plain};
 
-use crate::case::{Case, Family};
+use crate::case::Family;
 use crate::flows::OUR_MAC;
 use crate::generator::Generator;
+use crate::source::Source;
 
 /// Half a line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,38 +28,48 @@ struct Entry {
 
 /// A table and a port; IPv4 alone.
 #[derive(Debug)]
-pub struct Floor {
-    port: Generator,
+pub struct Floor<P: Port = Generator> {
+    port: P,
     entries: arch::HugeSlice<Entry>,
     hasher: Hasher,
     readdresses: bool,
     next_hops: Vec<Mac>,
-    burst: Burst<<Generator as Port>::Frame>,
+    burst: Burst<P::Frame>,
 }
 
 impl Floor {
-    /// The floor of `case`, over the flows that `learned` by a worker's generator; `None` where
-    /// there is none.
+    /// The floor of what `of` generates, as a worker's generator has learned it; `None` where there
+    /// is none.
     ///
     /// # Panics
     /// Without memory for the table.
-    pub fn new(case: Case, of: &Generator) -> Option<Self> {
+    pub fn new(of: &Generator) -> Option<Self> {
+        Self::on(of.source(), || of.alike())
+    }
+}
+
+impl<P: Port> Floor<P> {
+    /// The same on any port that receives the packets of `source`.
+    ///
+    /// # Panics
+    /// Without memory for the table.
+    pub fn on(source: &Source, port: impl FnOnce() -> P) -> Option<Self> {
+        let (case, flows) = (source.case(), source.flows());
         if case.family != Family::V4 {
             return None;
         }
-        let flows = of.flows();
         let sides = if case.mode.is_two_way() { 2 } else { 1 };
         let places = (flows as usize * sides * 5).div_ceil(4) * 2;
         let entries = arch::HugeSlice::filled(places, Entry::default(), arch::Pages::Auto);
         let mut floor = Self {
-            port: of.alike(),
+            port: port(),
             entries: entries.expect("memory for the floor's table"),
             hasher: Hasher::new([0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321]),
             readdresses: case.mode.is_two_way(),
             next_hops: vec![Mac::ZERO],
             burst: Burst::new(),
         };
-        for (from, to, next) in (0..flows).flat_map(|flow| of.ways(flow)) {
+        for (from, to, next) in (0..flows).flat_map(|flow| source.ways(flow)) {
             floor.insert(from, to, next);
         }
         Some(floor)
@@ -145,7 +156,7 @@ impl Floor {
     }
 
     #[inline]
-    fn rewrite(&self, frame: &mut <Generator as Port>::Frame, key: &Key<u32>, home: usize) {
+    fn rewrite(&self, frame: &mut P::Frame, key: &Key<u32>, home: usize) {
         let mut at = home;
         let mut entry = &self.entries[at];
         let addresses = [key.source, key.destination];

@@ -9,6 +9,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use dataplane::port::Frame;
 use wire::build::{Packet, ip, tcp};
 use wire::tcp::Flags;
 use wire::{Mac, Protocol};
@@ -196,6 +197,12 @@ impl Template {
     #[inline]
     pub fn write(&self, frame: &mut BenchFrame, ends: Ends) {
         let bytes = frame.write(&self.bytes, self.len);
+        self.fill(bytes, ends);
+    }
+
+    /// Writes the ends over the template's.
+    #[inline]
+    fn fill<const N: usize>(&self, bytes: &mut [u8; N], ends: Ends) {
         let at = At::of(self.family);
         let ((from, from_port), (to, to_port)) = (ends.from, ends.to);
         put(bytes, at.from, from.low().to_be_bytes());
@@ -210,6 +217,43 @@ impl Template {
         }
         let checksum = !fold(addresses + ports + u64::from(self.sums[1]));
         put(bytes, at.ports + 16, checksum.to_be_bytes());
+    }
+}
+
+impl Template {
+    /// The same in any frame, whatever it was before: it begins behind `headroom` octets again.
+    ///
+    /// # Panics
+    /// If its buffer has no room.
+    #[inline]
+    pub fn write_any(&self, frame: &mut impl Frame, headroom: usize, ends: Ends) {
+        let (len, before) = (usize::from(self.len), frame.headroom());
+        if before < headroom {
+            frame.trim_front(headroom - before);
+        }
+        let is = frame.bytes().len();
+        let fits = is >= len || frame.append(len - is);
+        assert!(fits && before <= headroom, "a buffer that was ours");
+        frame.truncate(len);
+        // Lengths that the compiler knows.
+        match self.family {
+            Family::V4 => self.copy::<60>(frame, ends),
+            Family::V6 => self.copy::<74>(frame, ends),
+        }
+    }
+
+    #[inline]
+    fn copy<const N: usize>(&self, frame: &mut impl Frame, ends: Ends) {
+        let template = self
+            .bytes
+            .first_chunk::<N>()
+            .expect("the longest is longer");
+        let bytes = frame
+            .bytes_mut()
+            .first_chunk_mut::<N>()
+            .expect("just made so long");
+        *bytes = *template;
+        self.fill(bytes, ends);
     }
 }
 
@@ -236,7 +280,7 @@ impl At {
 }
 
 #[inline]
-fn put<const N: usize>(bytes: &mut [u8; LONGEST], at: usize, value: [u8; N]) {
+fn put<const M: usize, const N: usize>(bytes: &mut [u8; M], at: usize, value: [u8; N]) {
     *bytes[at..].first_chunk_mut().expect("short") = value;
 }
 
@@ -293,7 +337,6 @@ pub fn expected_reverse(case: Case, flow: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dataplane::port::Frame;
 
     #[test]
     fn a_written_frame_is_one_that_was_built() {
@@ -306,6 +349,11 @@ mod tests {
                 template.write(&mut frame, ends);
                 let built = ends.packet(family, TTL, flags).ether(GATEWAY, OUR_MAC);
                 assert_eq!(frame.bytes(), built.bytes(), "{family:?} {flow}");
+                let headroom = frame.headroom();
+                assert!(frame.prepend(20) && frame.append(1));
+                frame.bytes_mut().fill(0xff);
+                template.write_any(&mut frame, headroom, ends);
+                assert_eq!(frame.bytes(), built.bytes(), "any {family:?} {flow}");
             }
         }
     }

@@ -4,28 +4,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use dataplane::port::{BURST, Burst, Frame, Port};
-use wire::plain::Ends;
-use wire::segment::Segment;
-use wire::tcp::Flags;
-use wire::{EtherType, Mac, checksum, ethernet, ipv4, ipv6};
 
-use crate::case::{Case, Direction, Family};
-use crate::flows::{
-    self, GATEWAY, Learned, Template, expected_forward, expected_reverse, real_mac,
-};
+use crate::case::Case;
 use crate::frame::BenchFrame;
+use crate::source::{Drawn, Segments, Source};
 
 /// Distinct buffers under way: a few hot ones would flatter.
 pub const BUFFERS: u32 = 4096;
-
-/// What a flow's client sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Segments {
-    /// The first one.
-    Syn,
-    /// The ones after it.
-    Ack,
-}
 
 /// What comes next.
 #[derive(Clone, Debug)]
@@ -34,56 +19,55 @@ enum Next {
     Random,
     /// One segment of each of these, from their clients.
     Each(Range<u32>, Segments),
+    /// The same of flows that are not neighbours.
+    Of(Vec<u32>, Segments),
 }
 
-/// A flow and whose packet it is.
-#[derive(Clone, Copy, Debug)]
-struct Drawn {
-    flow: u32,
-    reverse: bool,
+/// Flows that are being opened.
+#[derive(Debug)]
+enum Opening {
+    Each(Range<u32>),
+    Of(Vec<u32>),
 }
 
 /// The port.
 #[derive(Debug)]
 pub struct Generator {
-    case: Case,
-    flows: u32,
+    source: Source,
     free: VecDeque<BenchFrame>,
-    /// Those of a SYN, of the client's segments and of the real server's.
-    templates: [Template; 3],
-    learned: Vec<Learned>,
     next: Next,
     /// The flows whose first packets are under way.
-    opening: Option<Range<u32>>,
-    random: u64,
+    opening: Option<Opening>,
     /// What is under way, while each answer is checked.
     checking: Option<VecDeque<Drawn>>,
-    /// Frames that came back.
-    pub sent: u64,
+    sent: u64,
 }
 
 impl Generator {
-    /// A generator of segments of `flows` flows, at most 2^28.
+    /// A port with packets of `flows` flows.
     pub fn new(case: Case, flows: u32) -> Self {
-        let template = |ends, flags| Template::new(case.family, ends, flags);
-        let client = flows::Ends::of_client(0);
-        let real = flows::Ends::of_real(case.mode, 0, Learned::default());
+        Self::of(Source::new(case, flows))
+    }
+
+    fn of(source: Source) -> Self {
         Self {
-            case,
-            flows,
+            source,
             free: (0..BUFFERS).map(|_| BenchFrame::empty()).collect(),
-            templates: [
-                template(client, Flags::SYN),
-                template(client, Flags::ACK),
-                template(real, Flags::ACK),
-            ],
-            learned: vec![Learned::default(); flows as usize],
             next: Next::Random,
             opening: None,
-            random: 1,
             checking: None,
             sent: 0,
         }
+    }
+
+    /// What it generates.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The same, to be changed.
+    pub fn source_mut(&mut self) -> &mut Source {
+        &mut self.source
     }
 
     /// Adds `frames` buffers: those of frames that the worker drops don't come back.
@@ -96,6 +80,11 @@ impl Generator {
         let last = flows.end.min(flows.start.saturating_add(32));
         self.next = Next::Each(flows.start..last, segments);
         last - flows.start
+    }
+
+    /// Makes the next burst one segment each of these flows, a burst's at most.
+    pub fn next_of(&mut self, flows: &[u32], segments: Segments) {
+        self.next = Next::Of(flows.iter().copied().take(BURST).collect(), segments);
     }
 
     /// Compares, from now on, every frame that comes back with what it should be.
@@ -114,50 +103,32 @@ impl Generator {
         self.tx_burst(&mut burst);
     }
 
-    #[inline]
-    fn draw(&mut self) -> Drawn {
-        // xorshift64*: the order must not be one that a prefetcher learns.
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        let drawn = self.random.wrapping_mul(0x2545_f491_4f6c_dd1d);
-        let flow = ((drawn >> 32) * u64::from(self.flows)) >> 32;
-        Drawn {
-            flow: u32::try_from(flow).expect("below a 32-bit number"),
-            reverse: match self.case.direction {
-                Direction::Forward => false,
-                Direction::Reverse => true,
-                Direction::Both => drawn & 1 << 16 != 0,
-            },
-        }
-    }
-
-    fn each(&mut self, burst: &mut Burst<BenchFrame>, flows: Range<u32>, segments: Segments) {
-        let template = &self.templates[segments as usize];
+    fn each(
+        &mut self,
+        burst: &mut Burst<BenchFrame>,
+        flows: impl ExactSizeIterator<Item = u32>,
+        segments: Segments,
+    ) {
         let count = flows.len();
         for (flow, mut frame) in flows.zip(self.free.drain(..count)) {
-            template.write(&mut frame, flows::Ends::of_client(flow));
+            let (template, ends) = self.source.of_client(flow, segments);
+            template.write(&mut frame, ends);
             burst.push(frame);
         }
     }
 
     #[inline]
     fn random(&mut self, burst: &mut Burst<BenchFrame>) {
-        let mut drawn = [Drawn {
-            flow: 0,
-            reverse: false,
-        }; BURST];
+        let mut drawn = [Drawn::default(); BURST];
         for drawn in &mut drawn {
-            *drawn = self.draw();
-            if drawn.reverse {
-                arch::prefetch_slot(&self.learned, drawn.flow as usize);
-            }
+            *drawn = self.source.draw();
+            self.source.prefetch(*drawn);
         }
         for drawn in drawn.iter().take(burst.remaining_capacity()) {
             let Some(mut frame) = self.free.pop_front() else {
                 break;
             };
-            self.write(&mut frame, *drawn);
+            self.source.write(&mut frame, *drawn);
             burst.push(frame);
         }
         if let Some(under_way) = &mut self.checking {
@@ -165,87 +136,14 @@ impl Generator {
         }
     }
 
-    #[inline]
-    fn write(&self, frame: &mut BenchFrame, Drawn { flow, reverse }: Drawn) {
-        let [_, forward, backward] = &self.templates;
-        if reverse {
-            let learned = self.learned[flow as usize];
-            backward.write(frame, flows::Ends::of_real(self.case.mode, flow, learned));
-        } else {
-            forward.write(frame, flows::Ends::of_client(flow));
-        }
-    }
-
-    /// Remembers where these flows' first packets went.
-    fn learn(&mut self, flows: Range<u32>, burst: &[BenchFrame]) {
-        for (flow, frame) in flows.zip(burst) {
-            if let Some(learned) = self.learned.get_mut(flow as usize) {
-                *learned = read(self.case.family, frame.bytes());
-            }
-        }
-    }
-
     #[cold]
     fn compare(&mut self, burst: &[BenchFrame]) {
-        let case = self.case;
         let Some(under_way) = &mut self.checking else {
             return;
         };
         for frame in burst {
-            let Drawn { flow, reverse } = under_way.pop_front().expect("one for each");
-            let expected = match reverse {
-                true => expected_reverse(case, flow),
-                false => expected_forward(case, flow, self.learned[flow as usize]),
-            };
-            let (is, want) = (normal(frame.bytes()), normal(&expected));
-            assert_eq!(is, want, "{case}, flow {flow}");
-        }
-    }
-}
-
-/// What the rewritten first packet of a flow says.
-fn read(family: Family, frame: &[u8]) -> Learned {
-    let (source, ports) = match family {
-        Family::V4 => (29, 34),
-        Family::V6 => (37, 54),
-    };
-    Learned {
-        real: frame[5],
-        local: frame[source],
-        port: u16::from_be_bytes([frame[ports], frame[ports + 1]]),
-    }
-}
-
-/// The frame with its checksums verified and, as one's complement has two zeros, taken out.
-fn normal(frame: &[u8]) -> Vec<u8> {
-    let mut frame = frame.to_vec();
-    let mut ethernet = ethernet::Frame::parse(&mut frame[..]).expect("a frame");
-    let ethertype = ethernet.ethertype();
-    normal_packet(ethertype == EtherType::IPV6, ethernet.payload_mut());
-    frame
-}
-
-fn normal_packet(is_v6: bool, bytes: &mut [u8]) {
-    let (src, dst, protocol, header) = if is_v6 {
-        let ip = ipv6::Packet::parse(&bytes[..]).expect("IPv6");
-        (ip.src().into(), ip.dst().into(), ip.next_header(), 40)
-    } else {
-        let ip = ipv4::Packet::parse(&bytes[..]).expect("IPv4");
-        assert!(ip.verify_checksum(), "an intact header");
-        (ip.src().into(), ip.dst().into(), ip.protocol(), 20)
-    };
-    if !is_v6 {
-        bytes[10..12].fill(0);
-    }
-    let payload = &mut bytes[header..];
-    match protocol {
-        wire::Protocol::IPIP => normal_packet(false, payload),
-        wire::Protocol::IPV6 => normal_packet(true, payload),
-        protocol => {
-            Segment::parse(protocol, &payload[..]).expect("a segment");
-            let sum = checksum::transport(src, dst, protocol, payload);
-            assert_eq!(sum, 0, "an intact segment");
-            payload[16..18].fill(0);
+            let drawn = under_way.pop_front().expect("one for each");
+            self.source.assert_right(drawn, frame.bytes());
         }
     }
 }
@@ -260,7 +158,11 @@ impl Port for Generator {
             Next::Random => self.random(burst),
             Next::Each(flows, segments) => {
                 self.each(burst, flows.clone(), segments);
-                self.opening = (segments == Segments::Syn).then_some(flows);
+                self.opening = (segments == Segments::Syn).then_some(Opening::Each(flows));
+            }
+            Next::Of(flows, segments) => {
+                self.each(burst, flows.iter().copied(), segments);
+                self.opening = (segments == Segments::Syn).then_some(Opening::Of(flows));
             }
         }
         burst.len()
@@ -271,7 +173,11 @@ impl Port for Generator {
         let sent = burst.len();
         self.sent += sent as u64;
         if let Some(flows) = self.opening.take() {
-            self.learn(flows, burst);
+            let frames = burst.iter().map(Frame::bytes);
+            match flows {
+                Opening::Each(flows) => self.source.learn(flows, frames),
+                Opening::Of(flows) => self.source.learn(flows, frames),
+            }
         }
         if self.checking.is_some() {
             self.compare(burst);
@@ -286,35 +192,9 @@ impl Port for Generator {
 }
 
 impl Generator {
-    /// What is generated.
-    pub fn case(&self) -> Case {
-        self.case
-    }
-
-    /// How many flows there are.
-    pub fn flows(&self) -> u32 {
-        self.flows
-    }
-
     /// Another of the same flows, which has learned the same.
     #[must_use]
     pub fn alike(&self) -> Self {
-        Self {
-            learned: self.learned.clone(),
-            ..Self::new(self.case, self.flows)
-        }
-    }
-
-    /// What becomes of a flow's packets in IPv4, from each side that they come from: the ends
-    /// before, those after, and the next hop.
-    pub fn ways(&self, flow: u32) -> impl Iterator<Item = (Ends<u32>, Ends<u32>, Mac)> {
-        let (mode, learned) = (self.case.mode, self.learned[flow as usize]);
-        let client = flows::Ends::of_client(flow);
-        let real = flows::Ends::of_real(mode, flow, learned);
-        let ends = |of: flows::Ends| of.low();
-        let forward = (ends(client), ends(real.reversed()), real_mac(learned.real));
-        let back = (ends(real), ends(client.reversed()), GATEWAY);
-        let back = mode.is_two_way().then_some(back);
-        std::iter::once(forward).chain(back)
+        Self::of(self.source.clone())
     }
 }

@@ -7,7 +7,7 @@ use dataplane::exchange::exchange;
 use dataplane::fwd::{Envelope, Forwarder, Tunnel};
 use dataplane::handover::mesh;
 use dataplane::local::LocalAddresses;
-use dataplane::owner::Steering;
+use dataplane::owner::{Fields, Owners, Steering, Traits};
 use dataplane::port::{Frame, Port, PortId, WorkerId};
 use dataplane::published::Publisher;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec, mh};
@@ -22,7 +22,8 @@ use dataplane::worker::{Parts, Worker};
 
 use crate::case::{Case, Family, Mode};
 use crate::flows::{GATEWAY, Host, LOCALS, OUR_MAC, PORT, REALS, real_mac};
-use crate::generator::{Generator, Segments};
+use crate::generator::Generator;
+use crate::source::Segments;
 
 /// The hop towards the clients; those towards the real servers have their numbers.
 const TO_CLIENTS: u32 = 100;
@@ -46,29 +47,8 @@ impl Lab {
     /// # Panics
     /// Without memory for the table.
     pub fn new(case: Case, flows: u32, connections: u32) -> Self {
-        let (publisher, mut readers) = Publisher::new(snapshot(case), 1);
-        let (_, mut ends) = exchange(1, NoPool::<<Generator as Port>::Frame>::default());
-        let counters = Arc::new(Counters::default());
-        let (v4, v6) = match case.family {
-            Family::V4 => (connections, 1),
-            Family::V6 => (1, connections),
-        };
-        let worker = Worker::new(Parts {
-            id: WorkerId(0),
-            ports: vec![Generator::new(case, flows)],
-            reader: readers.remove(0),
-            exchange: ends.remove(0),
-            counters: counters.clone(),
-            connections: v4,
-            connections_v6: v6,
-            peers: mesh(1).remove(0),
-            steering: Arc::new(Steering::seeded(1, 128, 1).expect("one worker")),
-            seed: 1,
-            pages: arch::Pages::Auto,
-            hash_key: [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321],
-            now: Millis(0),
-        });
-        let worker = worker.expect("memory for the table");
+        let port = Generator::new(case, flows);
+        let (worker, counters, publisher) = worker_on(case, connections, port);
         let state = worker.state();
         Self {
             table_octets: state.v4.memory().0 + state.v6.memory().0,
@@ -144,6 +124,82 @@ impl Lab {
     }
 }
 
+/// A worker on any port, alone, with room for `connections`; and what publishes to it.
+///
+/// # Panics
+/// Without memory for the table.
+pub fn worker_on<P: Port>(
+    case: Case,
+    connections: u32,
+    port: P,
+) -> (Worker<P>, Arc<Counters>, Publisher<Snapshot>) {
+    let (mut workers, publisher) = workers_on(case, connections, vec![port]);
+    let (worker, counters) = workers.remove(0);
+    (worker, counters, publisher)
+}
+
+/// A worker and what it counts.
+pub type Counted<P> = (Worker<P>, Arc<Counters>);
+
+/// What says whose a connection is.
+pub fn fields(mode: Mode) -> Fields {
+    Fields::of(Traits {
+        nat: mode == Mode::Nat,
+        ..Traits::default()
+    })
+}
+
+/// How packets are spread over so many workers here.
+///
+/// # Panics
+/// With none, or more than 128.
+pub fn steering(workers: u16) -> Steering {
+    Steering::seeded(1, 128, workers).expect("a few workers")
+}
+
+/// Workers of one process, each on its port; and what publishes to them.
+///
+/// # Panics
+/// Without memory for the tables.
+pub fn workers_on<P: Port>(
+    case: Case,
+    connections: u32,
+    ports: Vec<P>,
+) -> (Vec<Counted<P>>, Publisher<Snapshot>) {
+    let count = u16::try_from(ports.len()).expect("a few");
+    let mut snapshot = snapshot(case);
+    snapshot.blocks = (0..count).map(|_| blocks()).collect();
+    let (publisher, readers) = Publisher::new(snapshot, count);
+    let (_, ends) = exchange(count, NoPool::<P::Frame>::default());
+    let steering = Arc::new(steering(count));
+    let (v4, v6) = match case.family {
+        Family::V4 => (connections, 1),
+        Family::V6 => (1, connections),
+    };
+    let peers = mesh(count).into_iter();
+    let parts = ports.into_iter().zip(readers).zip(ends).zip(peers);
+    let worker = |(id, (((port, reader), exchange), peers))| {
+        let counters = Arc::new(Counters::default());
+        let worker = Worker::new(Parts {
+            id: WorkerId(id),
+            ports: vec![port],
+            reader,
+            exchange,
+            counters: counters.clone(),
+            connections: v4,
+            connections_v6: v6,
+            peers,
+            steering: steering.clone(),
+            seed: 1,
+            pages: arch::Pages::Auto,
+            hash_key: [0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321],
+            now: Millis(0),
+        });
+        (worker.expect("memory for the table"), counters)
+    };
+    ((0..count).zip(parts).map(worker).collect(), publisher)
+}
+
 /// A pool that gives nothing: no control sends here.
 #[derive(Debug)]
 struct NoPool<F>(std::marker::PhantomData<F>);
@@ -194,11 +250,15 @@ fn snapshot(case: Case) -> Snapshot {
         tagging: Tagging::default(),
     }]
     .into();
+    snapshot
+}
+
+/// What one worker counts, for itself.
+fn blocks() -> Blocks {
     let mut blocks = Blocks::default();
     blocks.reals.grow(64);
     blocks.services.grow(64);
-    snapshot.blocks = [blocks].into();
-    snapshot
+    blocks
 }
 
 fn real(case: Case, n: u8) -> Real {
@@ -267,6 +327,7 @@ fn service(case: Case, id: ServiceId) -> Service {
     };
     let scheduler = Scheduler::prepare(None, &spec);
     let mut service = Service::new(id, 1, scheduler, candidates.into());
+    service.owners = Owners::new(fields(case.mode));
     if case.mode == Mode::FullNat {
         let locals = (0..LOCALS).map(|n| Host::Local(n).address(case.family));
         service.locals = LocalAddresses::from_iter(locals);

@@ -14,9 +14,12 @@ pub mod flows;
 pub mod frame;
 pub mod generator;
 pub mod lab;
+pub mod source;
+pub mod trace;
 
 pub use case::{Case, Direction, Family, Mode};
 pub use floor::Floor;
 pub use frame::BenchFrame;
-pub use generator::{BUFFERS, Generator, Segments};
+pub use generator::{BUFFERS, Generator};
 pub use lab::Lab;
+pub use source::{Segments, Source};

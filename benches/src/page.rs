@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::plots;
 use crate::report::{Report, Row};
 
 const WIDTH: f64 = 760.0;
@@ -24,14 +25,22 @@ pub(crate) fn html(report: &Report) -> String {
     for group in groups(report) {
         add(&mut page, format_args!("<h2>{}</h2>\n", escaped(group)));
         let rows: Vec<_> = of_group(report, group).collect();
+        page.push_str(&plots::lines(&rows));
         page.push_str(&bars(&rows));
         page.push_str(&table(&rows));
+    }
+    if !report.left_out.is_empty() {
+        page.push_str("<h2>Not measured here</h2>\n<ul>\n");
+        for line in &report.left_out {
+            add(&mut page, format_args!("<li>{}</li>\n", escaped(line)));
+        }
+        page.push_str("</ul>\n");
     }
     page.push_str("</body></html>\n");
     page
 }
 
-fn add(page: &mut String, text: std::fmt::Arguments<'_>) {
+pub(crate) fn add(page: &mut String, text: std::fmt::Arguments<'_>) {
     page.write_fmt(text).expect("text has room");
 }
 
@@ -57,14 +66,19 @@ fn value(row: &Row) -> Option<f64> {
     row.ns_per_packet.or(row.bytes_per_connection)
 }
 
-/// A bar for each figure, the floor marked in it.
+/// A bar for each figure that is not a point of a line, the floor marked in it.
 fn bars(rows: &[&Row]) -> String {
+    let drawn = |row: &&&Row| value(row).is_some() && !plots::is_point(rows, row);
+    let rows: Vec<_> = rows.iter().filter(drawn).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
     let most = rows.iter().filter_map(|row| value(row)).fold(1.0, f64::max);
     let scale = (WIDTH - LABEL - 60.0) / most;
     let count = u32::try_from(rows.len()).expect("few");
     let height = f64::from(count) * (BAR + 4.0);
     let mut svg = format!("<svg width=\"{WIDTH}\" height=\"{height}\" role=\"img\">\n");
-    for (place, row) in (0u32..).zip(rows) {
+    for (place, row) in (0u32..).zip(&rows) {
         let top = f64::from(place) * (BAR + 4.0);
         let label = format!("{} {}", row.label(), flows(row));
         let value = value(row).unwrap_or(0.0);
@@ -98,7 +112,7 @@ fn bars(rows: &[&Row]) -> String {
 fn table(rows: &[&Row]) -> String {
     let mut table = String::from(
         "<table><tr><th></th><th>flows</th><th>ns a packet</th><th>Mpps</th><th>floor, ns</th>\
-         <th>ratio</th><th>instructions</th><th>octets</th></tr>\n",
+         <th>ratio</th><th>instructions</th><th>octets</th><th>more</th></tr>\n",
     );
     let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.1}"));
     for row in rows {
@@ -106,7 +120,7 @@ fn table(rows: &[&Row]) -> String {
             &mut table,
             format_args!(
                 "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
-                 <td>{}</td><td>{}</td></tr>\n",
+                 <td>{}</td><td>{}</td><td>{}</td></tr>\n",
                 escaped(&row.label()),
                 flows(row),
                 number(row.ns_per_packet),
@@ -114,18 +128,29 @@ fn table(rows: &[&Row]) -> String {
                 number(row.baseline),
                 number(row.ratio),
                 number(row.instructions_per_packet),
-                number(row.bytes_per_connection)
+                number(row.bytes_per_connection),
+                escaped(&more(row))
             ),
         );
     }
     table + "</table>\n"
 }
 
+/// What only this group has.
+fn more(row: &Row) -> String {
+    let words = row.more.iter().filter(|(_, value)| !value.is_null());
+    let words = words.map(|(name, value)| match value.as_f64() {
+        Some(number) if number.fract() != 0.0 => format!("{name} {number:.2}"),
+        _ => format!("{name} {value}"),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
 fn flows(row: &Row) -> String {
     row.flows.map_or(String::new(), |flows| flows.to_string())
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;");
     text.replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -134,21 +159,61 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_page_has_every_figure_and_nothing_of_elsewhere() {
-        let row = Row {
+    fn report() -> Report {
+        let row = |flows, ns| Row {
             name: "core/turn".to_owned(),
-            ns_per_packet: Some(21.5),
+            mode: Some("dr"),
+            flows: Some(flows),
+            ns_per_packet: Some(ns),
             ..Row::default()
         };
-        let page = html(&Report {
-            machine: vec!["a <fast> one".to_owned()],
-            rows: vec![row],
-        });
+        let mut other = Row {
+            name: "control/10000-changes".to_owned(),
+            ns_per_packet: Some(33.25),
+            ..Row::default()
+        };
+        other.more.insert("lost_packets".to_owned(), 0.into());
+        Report {
+            rows: vec![row(1_000, 21.5), row(1_000_000, 34.75), other],
+            left_out: vec!["dpdk: no <testpmd>".to_owned()],
+            ..Report::begin(vec!["a <fast> one".to_owned()])
+        }
+    }
+
+    #[test]
+    fn a_page_has_every_figure_and_nothing_of_elsewhere() {
+        let page = html(&report());
+        for text in [
+            ">21.5<",
+            ">34.8<",
+            ">33.2<",
+            "lost_packets 0",
+            "a &lt;fast&gt; one",
+            "no &lt;testpmd&gt;",
+            "<polyline",
+            "<rect",
+        ] {
+            assert!(page.contains(text), "{text}: {page}");
+        }
         assert!(
-            page.contains(">21.5<") && page.contains("a &lt;fast&gt; one"),
+            !page.contains("http") && !page.contains("<script"),
             "{page}"
         );
-        assert!(!page.contains("http"), "{page}");
+    }
+
+    #[test]
+    fn every_element_is_closed_in_its_order() {
+        let page = html(&report());
+        let mut open = Vec::new();
+        for tag in page.split('<').skip(1) {
+            let (tag, _) = tag.split_once('>').expect("every tag ends");
+            let name = tag.split([' ', '/']).next().unwrap_or_default();
+            if let Some(name) = tag.strip_prefix('/') {
+                assert_eq!(open.pop(), Some(name), "{tag}");
+            } else if !tag.ends_with('/') && !["!doctype", "meta"].contains(&name) {
+                open.push(name);
+            }
+        }
+        assert!(open.is_empty(), "{open:?}");
     }
 }

@@ -1,8 +1,11 @@
 //! The figures: a line each as they come, and the whole as JSON.
 
+use std::time::{Duration, Instant};
+
 use benches::Case;
 use benches::clock::Figures;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// One figure, with the names that others read it by; what does not apply is null.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -34,6 +37,9 @@ pub(crate) struct Row {
     /// Octets of memory a connection takes, all included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_per_connection: Option<f64>,
+    /// What only some groups have: lost packets, percentiles, shares.
+    #[serde(flatten)]
+    pub(crate) more: Map<String, Value>,
 }
 
 impl Row {
@@ -72,6 +78,12 @@ pub(crate) struct Report {
     pub(crate) machine: Vec<String>,
     /// The figures.
     pub(crate) rows: Vec<Row>,
+    /// What could not be measured, and why.
+    pub(crate) left_out: Vec<String>,
+    /// What the generator could do.
+    pub(crate) limits: Vec<(&'static str, f64)>,
+    /// When it began.
+    pub(crate) began: Instant,
 }
 
 impl Report {
@@ -81,6 +93,9 @@ impl Report {
         Self {
             machine,
             rows: Vec::new(),
+            left_out: Vec::new(),
+            limits: Vec::new(),
+            began: Instant::now(),
         }
     }
 
@@ -90,6 +105,41 @@ impl Report {
             "\n{title}\n{:<34} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7}",
             "", "flows", "median", "p10", "min", "p90", "floor", "instr."
         );
+    }
+
+    /// Says that a group, or a part of one, can't be measured here.
+    pub(crate) fn left_out(&mut self, what: &str, reason: &str) {
+        println!("{what}: not measured here: {reason}");
+        self.left_out.push(format!("{what}: {reason}"));
+    }
+
+    /// Whether it is too late to begin something, which is said then.
+    pub(crate) fn is_late(&mut self, what: &str, latest: Duration) -> bool {
+        let late = self.began.elapsed() > latest;
+        if late {
+            self.left_out(what, "there was no time left for it");
+        }
+        late
+    }
+
+    /// Notes what the generator could do in one run.
+    pub(crate) fn limit(&mut self, what: &'static str, run: &Value) {
+        if let Some(mpps) = run[what].as_f64() {
+            self.limits.push((what, mpps));
+        }
+    }
+
+    /// Says what the generator could do, now that all runs are over.
+    pub(crate) fn say_limits(&mut self) {
+        for (what, text) in [
+            ("generator_mpps", "writes"),
+            ("ring_mpps", "and the rings pass on"),
+        ] {
+            let own = self.limits.iter().filter(|(name, _)| *name == what);
+            let best = own.map(|&(_, mpps)| mpps).fold(0.0, f64::max);
+            println!("the generator {text} {best:.0} million packets a second at most");
+        }
+        self.limits.clear();
     }
 
     /// Adds a figure and prints it.
@@ -130,5 +180,90 @@ impl Row {
             self.direction,
         ];
         words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use benches::{Direction, Family, Mode};
+
+    /// What others read: these names, and null where one does not apply.
+    const FIELDS: [&str; 12] = [
+        "name",
+        "mode",
+        "family",
+        "direction",
+        "workers",
+        "flows",
+        "frame",
+        "ns_per_packet",
+        "mpps",
+        "instructions_per_packet",
+        "baseline",
+        "ratio",
+    ];
+
+    fn fields(report: &Report) -> Vec<Map<String, Value>> {
+        serde_json::from_str(&report.json()).expect("a list of objects")
+    }
+
+    #[test]
+    fn the_json_is_what_it_is_said_to_be() {
+        let case = Case {
+            mode: Mode::FullNat,
+            family: Family::V6,
+            direction: Direction::Both,
+        };
+        let figures = |median| Figures {
+            median,
+            p10: 1.0,
+            min: 1.0,
+            p90: 9.0,
+        };
+        let mut report = Report::begin(Vec::new());
+        let row = Row::of("core/turn", case, 1000);
+        report.add(row.timed(figures(40.0), Some(figures(16.0))), figures(40.0));
+        report.rows.push(Row {
+            name: "memory/connection".to_owned(),
+            ..Row::default()
+        });
+        let all = fields(&report);
+        for row in &all {
+            let mut names: Vec<_> = row.keys().map(String::as_str).collect();
+            let mut wanted = FIELDS.to_vec();
+            names.sort_unstable();
+            wanted.sort_unstable();
+            assert_eq!(names, wanted);
+        }
+        let text = serde_json::to_string(&all[0]).expect("JSON");
+        for pair in [
+            r#""mode":"fullnat""#,
+            r#""family":6"#,
+            r#""direction":"both""#,
+            r#""workers":1"#,
+            r#""flows":1000"#,
+            r#""ns_per_packet":40.0"#,
+            r#""mpps":25.0"#,
+            r#""baseline":16.0"#,
+            r#""ratio":2.5"#,
+        ] {
+            assert!(text.contains(pair), "{pair}: {text}");
+        }
+        assert_eq!(all[1]["mode"], Value::Null);
+    }
+
+    #[test]
+    fn fields_are_added_and_never_renamed() {
+        let mut row = Row {
+            name: "latency/50-percent".to_owned(),
+            ..Row::default()
+        };
+        row.more.insert("p99_ns".to_owned(), 700.into());
+        let mut report = Report::begin(Vec::new());
+        report.rows.push(row);
+        let all = fields(&report);
+        assert!(FIELDS.iter().all(|name| all[0].contains_key(*name)));
+        assert_eq!(all[0]["p99_ns"], 700);
     }
 }

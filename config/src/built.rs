@@ -82,7 +82,7 @@ pub enum Feature {
 }
 
 /// The tunables that do something.
-const SYSCTLS: [&str; 13] = [
+const SYSCTLS: [&str; 14] = [
     "am_droprate",
     "amemthresh",
     "conn_reuse_mode",
@@ -94,6 +94,7 @@ const SYSCTLS: [&str; 13] = [
     "lblcr_expiration",
     "nat_icmp_send",
     "pmtu_disc",
+    "sloppy_sctp",
     "sloppy_tcp",
     "tcp_reset",
 ];
@@ -103,10 +104,10 @@ impl Feature {
     #[rustfmt::skip]
     pub fn is_built(self) -> bool {
         match self {
-            Self::Protocol(protocol)  => matches!(protocol, Protocol::Tcp | Protocol::Udp),
             Self::Steering(steering)  => matches!(steering, Steering::Tuple),
             Self::Sysctl(name)        => SYSCTLS.contains(&name),
             Self::Family(_)
+            | Self::Protocol(_)
             | Self::Scheduler(_)
             | Self::Flags
             | Self::LocalAddresses
@@ -121,6 +122,7 @@ impl Feature {
             | Self::Gre
             | Self::Nat
             | Self::FullNat
+            | Self::CrossFamily
             | Self::Thresholds
             | Self::Route
             | Self::Multipath
@@ -133,7 +135,6 @@ impl Feature {
             | Self::ClientAddress
             | Self::Synproxy
             | Self::AddressSets
-            | Self::CrossFamily
             | Self::Bond              => false,
         }
     }

@@ -27,15 +27,24 @@ pub struct Peer {
     pub pid: i32,
 }
 
-/// A reply that is not sent before every worker runs with the change.
+/// Changes of one client whose replies wait for the workers at the same time; a client that sends
+/// without waiting for replies is behind by no more.
+const PIPELINED: usize = 64;
+
+/// A reply that is not sent before every worker runs with the change, or before the replies in
+/// front of it.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) framing: Framing,
     pub(crate) reply: Reply,
-    /// The change's generation.
-    pub(crate) generation: u64,
+    /// The change's generation; `None` of what only stands behind changes.
+    pub(crate) generation: Option<u64>,
     /// When to answer all the same, in milliseconds.
     pub(crate) deadline: u64,
+    /// What follows the reply.
+    pub(crate) rest: Option<Rest>,
+    /// When the request was read.
+    pub(crate) asked: Option<Instant>,
 }
 
 /// One client.
@@ -43,15 +52,16 @@ pub(crate) struct Waiting {
 pub(crate) struct Client {
     pub(crate) stream: UnixStream,
     pub(crate) peer: Peer,
-    pub(crate) waiting: Option<Waiting>,
+    /// In the order of the requests.
+    pub(crate) waiting: VecDeque<Waiting>,
     /// What it is still being sent.
     pub(crate) rest: Option<(Framing, Rest)>,
     /// Whether that had more to send when it was looked at last.
     pub(crate) moving: bool,
     /// When the request that is being answered was read.
     pub(crate) asked: Option<Instant>,
-    /// How long the last answer took, in nanoseconds, until somebody takes that down.
-    pub(crate) took: Option<u64>,
+    /// How long the last answers took, in nanoseconds, until somebody takes that down.
+    pub(crate) took: Vec<u64>,
     /// How the answer goes that is being worked on.
     pub(crate) working: Option<Framing>,
     /// When it last sent or took something, in milliseconds.
@@ -76,11 +86,11 @@ impl Client {
             peer,
             limit,
             active: now,
-            waiting: None,
+            waiting: VecDeque::new(),
             rest: None,
             moving: false,
             asked: None,
-            took: None,
+            took: Vec::new(),
             working: None,
             input: Vec::new(),
             scanned: 0,
@@ -102,14 +112,26 @@ impl Client {
         self.output.iter().map(Vec::len).sum::<usize>() - self.sent
     }
 
-    /// Whether it waits for something that we do, not for something that it does.
-    pub(crate) fn is_busy(&self) -> bool {
+    /// Whether something that it asked for has still to be done or taken.
+    fn is_busy(&self) -> bool {
         self.is_waiting() || self.rest.is_some() || !self.output.is_empty()
     }
 
     /// Whether it waits for its answer.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.waiting.is_some() || self.working.is_some()
+        !self.waiting.is_empty() || self.working.is_some()
+    }
+
+    /// Whether its next request may be begun: behind changes that only wait for the workers it may,
+    /// behind anything else that is not over it may not.
+    fn may_ask(&self) -> bool {
+        let only_changes = |last: &Waiting| last.generation.is_some() && last.rest.is_none();
+        self.working.is_none()
+            && self.rest.is_none()
+            && self.output.is_empty()
+            && !self.closing
+            && self.waiting.len() < PIPELINED
+            && self.waiting.back().is_none_or(only_changes)
     }
 
     /// Whether nothing can come of it any more.
@@ -118,12 +140,12 @@ impl Client {
     }
 
     /// The next request, or what is wrong with its line; `None`: it has not sent one yet, or
-    /// is not done with the one before.
+    /// those before have to be over first.
     pub(crate) fn request(
         &mut self,
         now: u64,
     ) -> io::Result<Option<Result<Request, MessageError>>> {
-        if self.is_busy() || self.closing {
+        if !self.may_ask() {
             return Ok(None);
         }
         if let Some(line) = self.line() {
@@ -138,7 +160,7 @@ impl Client {
         if self.rest.is_some() {
             return self.moving && self.pending() < LISTING_AHEAD;
         }
-        !self.is_busy() && !self.closing && (self.may_read || self.scanned < self.input.len())
+        self.may_ask() && (self.may_read || self.scanned < self.input.len())
     }
 
     fn read(&mut self, now: u64) -> io::Result<()> {
@@ -205,7 +227,8 @@ impl Client {
     /// Puts a reply behind what is still to be sent.
     pub(crate) fn reply(&mut self, framing: Framing, reply: Reply) {
         let asked = self.asked.take();
-        self.took = asked.and_then(|at| u64::try_from(at.elapsed().as_nanos()).ok());
+        let took = asked.and_then(|at| u64::try_from(at.elapsed().as_nanos()).ok());
+        self.took.extend(took);
         let parts = message::encode_reply(framing, reply);
         self.output
             .extend(parts.into_iter().map(String::into_bytes));

@@ -221,6 +221,9 @@ pub struct Compiler {
     nat_reals: BTreeSet<(NatReal, ServiceId)>,
     /// Those of which the snapshot's table is behind.
     nat_changes: BTreeSet<NatReal>,
+    /// IPv4 real servers that are or were FULLNAT's for IPv6 clients, those in the trash included:
+    /// while there are any, workers look for such connections.
+    nat64: HashSet<RealId>,
     /// Services with connections made under older fields, and the snapshot that changed them.
     changing: HashMap<Listen, u64>,
     /// Services whose change waits until connections under some older fields have ended.
@@ -759,7 +762,7 @@ impl Compiler {
             self.make_room();
             self.begin_real(id);
         }
-        let (forwarder, is_reachable) = self.forwarder(real, topology);
+        let (forwarder, is_reachable) = self.forwarder(listen, real, topology);
         let (upper, lower) = (real.upper, real.lower);
         let quiescent = real.weight == 0;
         let before = self.snapshot.reals.get(id.0).copied();
@@ -791,8 +794,13 @@ impl Compiler {
                 sums::edited(&self.snapshot.blocks, id, upper, compiled.limits);
             }
         }
-        if let Forwarder::Nat { .. } = forwarder {
-            self.expect_replies(listen, service, &real.endpoint);
+        match forwarder {
+            Forwarder::Nat { .. } => self.expect_replies(listen, service, &real.endpoint),
+            Forwarder::Nat64 { .. } => {
+                self.nat64.insert(id);
+                self.snapshot.nat64 = true;
+            }
+            _ => {}
         }
         self.snapshot.reals.set(id.0, compiled);
         id
@@ -953,7 +961,12 @@ impl Compiler {
 
     /// How packets get to a real server, and whether they do: the model lets in only what is
     /// built, and what can't be reached gets no packet.
-    fn forwarder(&mut self, real: &config::model::Real, topology: &Topology) -> (Forwarder, bool) {
+    fn forwarder(
+        &mut self,
+        listen: &Listen,
+        real: &config::model::Real,
+        topology: &Topology,
+    ) -> (Forwarder, bool) {
         let address = real.endpoint.address;
         let next = match real.mode {
             _ if is_local(real, topology) => return (Forwarder::Local, true),
@@ -964,7 +977,10 @@ impl Compiler {
         match real.mode {
             Mode::Dr => (Forwarder::Dr { hop }, true),
             Mode::Nat => (Forwarder::Nat { hop }, true),
-            Mode::FullNat => (Forwarder::FullNat { hop }, true),
+            Mode::FullNat if listen.family() == Family::of(&address) => {
+                (Forwarder::FullNat { hop }, true)
+            }
+            Mode::FullNat => (Forwarder::Nat64 { hop }, true),
             Mode::Tun(tunnel) => match ends(address, topology) {
                 Some(ends) => {
                     let narrower = self.narrower(hop, address, topology);
@@ -1064,6 +1080,8 @@ impl Compiler {
             self.release_hop_of(&real.forwarder);
         }
         self.forget_formers(RealId(slot));
+        self.nat64.remove(&RealId(slot));
+        self.snapshot.nat64 = !self.nat64.is_empty();
         self.paths.remove(&endpoint.address, RealId(slot));
         if let Some(service) = self.services.find(listen).map(ServiceId) {
             for reply in replies(listen, endpoint) {
@@ -1619,6 +1637,57 @@ mod tests {
         assert!(!compiler.widen(topology, 600_999));
         assert!(compiler.widen(topology, 601_000));
         assert_eq!(narrower(&both), 0);
+    }
+
+    /// Workers look for IPv6 clients' connections with IPv4 real servers as long as there may be
+    /// one, that is until the last such server's slot is free.
+    #[test]
+    fn fullnat_across_families_is_looked_for_while_it_may_be() {
+        let listen = Listen::Address {
+            protocol: Protocol::Tcp,
+            address: IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]),
+            port: 80,
+        };
+        let mut both = Both::new();
+        let service = model::Service::new(listen);
+        both.model.load(&service, &both.topology).expect("legal");
+        let publish = |both: &mut Both| {
+            both.generation += 1;
+            let entry = both.model.get(&listen).cloned();
+            let generation = both.generation;
+            both.compiler
+                .update(&listen, entry.as_ref(), &both.topology, generation);
+        };
+        let run = |both: &mut Both, command| {
+            let done = both.model.apply(&command, &both.topology);
+            done.expect("it changes something").expect("it is legal");
+            publish(both);
+        };
+        let with = |mode| model::Real { mode, ..real(1, 1) };
+        let (tun, full) = (with(Mode::Tun(Tunnel::Ipip)), with(Mode::FullNat));
+        run(&mut both, Command::AddReal { listen, real: tun });
+        assert!(!both.compiler.snapshot().nat64, "a tunnel is none");
+        let endpoint = full.endpoint;
+        run(&mut both, Command::EditReal { listen, real: full });
+        let slot = both.compiler.real_slots(&listen)[0].1;
+        assert_eq!(compiled(&both, slot).forwarder.method(), Method::Nat64);
+        assert!(both.compiler.snapshot().nat64);
+        both.count(slot, 1);
+        run(&mut both, Command::DeleteReal { listen, endpoint });
+        both.compiler.sweep(100, u64::MAX);
+        assert!(both.compiler.snapshot().nat64, "a connection is left");
+        both.count(slot, 0);
+        both.compiler.sweep(100, u64::MAX);
+        assert!(!both.compiler.snapshot().nat64);
+        for mode in [Mode::Nat, Mode::Dr] {
+            let real = with(mode);
+            let command = Command::AddReal { listen, real };
+            let done = both.model.apply(&command, &both.topology);
+            let refused = done
+                .expect("it would change something")
+                .expect_err("illegal");
+            assert_eq!(refused, crate::model::ApplyError::OtherFamily);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use config::model::Endpoint;
 use dataplane::conn::export::Exported;
-use dataplane::conn::{Flags, tcp};
+use dataplane::conn::{Flags, sctp, tcp};
 use dataplane::pages::Pages;
 use dataplane::probe::{Hearing, Question, probe};
 use dataplane::services::Real;
@@ -265,6 +265,7 @@ fn state(one: &Exported, protocol: Protocol) -> &'static str {
         _ if one.flags.has(Flags::ASSURED) => "ASSURED",
         _ if one.flags.has(Flags::TEMPLATE) => "NONE",
         Protocol::TCP => tcp::State::ALL[usize::from(one.state)].name(),
+        Protocol::SCTP => sctp::State::of(one.state).name(),
         Protocol::UDP => "UDP",
         _ => "NONE",
     }

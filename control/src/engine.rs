@@ -1187,6 +1187,17 @@ pub struct LoadError {
     pub error: ApplyError,
 }
 
+/// One worker's counters: those of VLANs' ports stay as many as there are.
+fn blocks(topology: &Topology) -> Blocks {
+    let mut blocks = Blocks::default();
+    let ports = topology.ports().count();
+    if ports > topology.with_queues() {
+        let ports = u32::try_from(ports).expect("ports are numbered in 16 bits");
+        blocks.ports.grow(ports);
+    }
+    blocks
+}
+
 fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapshot {
     let view = |(id, setup): (PortId, &PortSetup)| PortView {
         any_mac: setup.any_mac,
@@ -1200,7 +1211,7 @@ fn first_snapshot(config: &Config, topology: &Topology, workers: u16) -> Snapsho
         ports: topology.ports().map(view).collect(),
         settings: Tunables::of(config).compile().into(),
         marks: marks(&config.marks, topology),
-        blocks: (0..workers).map(|_| Blocks::default()).collect(),
+        blocks: (0..workers).map(|_| blocks(topology)).collect(),
         ..Snapshot::default()
     }
 }

@@ -224,7 +224,8 @@ pub enum ApplyError {
     /// `-V` or `-Y` of clients that are not on the list.
     #[error("No such list entry")]
     NoSuchClients,
-    /// Clients of another family than the service's.
+    /// Clients, or a real server that nothing translates to, of another family than the
+    /// service's.
     #[error("Operation not supported with specified address family")]
     OtherFamily,
     /// A NAT or FULLNAT real server that is the director itself: the kernel's replies would leave
@@ -606,6 +607,15 @@ fn check_real(service: &Service, real: &Real, topology: &Topology) -> Result<(),
     }
     if !is_unicast(&real.endpoint.address) {
         return Err(ApplyError::Invalid);
+    }
+    let families = (service.listen.family(), Family::of(&real.endpoint.address));
+    let goes_across = match real.mode {
+        Mode::Tun(_) => true,
+        Mode::FullNat => families == (Family::V6, Family::V4),
+        Mode::Dr | Mode::Nat => false,
+    };
+    if families.0 != families.1 && !goes_across {
+        return Err(ApplyError::OtherFamily);
     }
     built::real(service, real)?;
     let translated = matches!(real.mode, Mode::Nat | Mode::FullNat);

@@ -32,6 +32,7 @@ use crate::neigh::Action;
 use crate::server::{Answer, Answers, Rest, Server};
 use crate::signals::{Signals, Wish};
 use crate::socket::Socket;
+use crate::stats;
 use crate::status::{
     DeviceReport, NeighbourStatus, PortInfo, PortStatus, Status, SumsStatus, VipStatus, VlanStatus,
     WorkerView,
@@ -548,7 +549,7 @@ impl StatusView<'_> {
             workers: workers
                 .map(|(id, view)| view.status(id, engine.capacity()))
                 .collect(),
-            ports: self.ports(engine.topology()),
+            ports: self.ports(engine),
             vips: vips(engine),
             neighbours: neighbours(engine),
             conflicts: links::conflicts(engine, self.now),
@@ -556,7 +557,8 @@ impl StatusView<'_> {
         }
     }
 
-    fn ports(&self, topology: &Topology) -> Vec<PortStatus> {
+    fn ports(&self, engine: &Engine) -> Vec<PortStatus> {
+        let topology = engine.topology();
         let device = |port: PortId| {
             let device = self.devices.get(usize::from(port.0));
             device.map_or_else(DeviceReport::default, |device| device.report())
@@ -564,7 +566,7 @@ impl StatusView<'_> {
         let device = |port: PortId| match topology.vlan(port) {
             None => device(port),
             Some((parent, _)) => DeviceReport {
-                counters: Vec::new(),
+                counters: stats::port_totals(&engine.snapshot().blocks, port),
                 ..device(parent)
             },
         };

@@ -1,14 +1,16 @@
-//! The Unix socket: many clients, one request at a time each, and nobody waits for another.
+//! The Unix socket: many clients, each answered in the order of its requests, and nobody waits for
+//! another.
 //!
 //! What a request means is the caller's: [`Server::work`] hands it over with the peer that
 //! sent it and takes an [`Answer`]. An answer to a change is held until every worker runs
-//! with it, or for a second.
+//! with it, or for a second. Meanwhile the same client's next changes are carried out, so that one
+//! who sends them without waiting is not bound to one a turn.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
@@ -30,6 +32,9 @@ const MAX_PENDING: usize = 64 << 20;
 const SLOWEST_MS: u64 = 30_000;
 /// How long a change may take to reach every worker before its client is told.
 const ACKNOWLEDGE_MS: u64 = 1_000;
+/// Requests of one client in one round, and the time after which no other is begun.
+const SERVED_AT_ONCE: usize = 32;
+const SERVED_FOR: Duration = Duration::from_micros(500);
 /// Clients taken in before the other work goes on.
 const ACCEPT_AT_ONCE: usize = 64;
 
@@ -167,8 +172,8 @@ impl Server {
         }
     }
 
-    /// One round: each client reads a little, asks at most one thing, takes what it can. An
-    /// answer that is not there yet comes by [`Server::finish`]; until then, and while `busy`,
+    /// One round: each client reads a little, asks for one thing or for a few changes, takes what it
+    /// can. An answer that is not there yet comes by [`Server::finish`]; until then, and while `busy`,
     /// nobody is asked what he wants.
     pub fn work(&mut self, now: u64, mut busy: bool, answers: &mut impl Answers) {
         let (before, after): (Vec<usize>, Vec<usize>) =
@@ -221,21 +226,12 @@ impl Server {
     /// Sends the replies whose change every worker has, and those that waited too long.
     pub fn settle(&mut self, progress: &impl Progress, now: u64) {
         for client in self.clients.values_mut() {
-            let Some(waiting) = &client.waiting else {
-                continue;
-            };
-            let behind = progress.laggards(waiting.generation);
-            if !behind.is_empty() && now < waiting.deadline {
+            if client.waiting.is_empty() {
                 continue;
             }
-            let Some(waiting) = client.waiting.take() else {
-                continue;
-            };
-            let mut reply = waiting.reply;
-            if !behind.is_empty() {
-                complain(&mut reply, &behind);
+            while let Some(waiting) = due(client, progress, now) {
+                settle_one(client, waiting);
             }
-            client.reply(waiting.framing, reply);
             if client.flush(now).is_err() {
                 client.wake(); // its next look at the stream finds that it is gone
             }
@@ -249,7 +245,7 @@ impl Server {
 
     /// Whether a reply waits for the workers.
     pub fn is_waiting(&self) -> bool {
-        let waits = |client: &Client| client.waiting.is_some() || client.rest.is_some();
+        let waits = |client: &Client| !client.waiting.is_empty() || client.rest.is_some();
         self.clients.values().any(waits)
     }
 
@@ -260,13 +256,37 @@ impl Server {
 
     fn take_down(&mut self) {
         let mut latencies = self.latencies.borrow_mut();
-        let took = self.clients.values_mut().filter_map(|it| it.took.take());
+        let took = self.clients.values_mut().flat_map(|it| it.took.drain(..));
         took.for_each(|nanos| latencies.record(nanos, 1));
     }
 
     /// Clients connected now.
     pub fn clients(&self) -> usize {
         self.clients.len()
+    }
+}
+
+/// The first reply that waits, if it need not any longer; with a complaint where a worker still
+/// doesn't run with the change.
+fn due(client: &mut Client, progress: &impl Progress, now: u64) -> Option<Waiting> {
+    let first = client.waiting.front()?;
+    let behind = first.generation.map(|it| progress.laggards(it));
+    let behind = behind.unwrap_or_default();
+    if !behind.is_empty() && now < first.deadline {
+        return None;
+    }
+    let mut waiting = client.waiting.pop_front()?;
+    if !behind.is_empty() {
+        complain(&mut waiting.reply, &behind);
+    }
+    Some(waiting)
+}
+
+fn settle_one(client: &mut Client, waiting: Waiting) {
+    client.asked = waiting.asked;
+    match waiting.rest {
+        None => client.reply(waiting.framing, waiting.reply),
+        Some(rest) => begin(client, waiting.framing, waiting.reply, rest),
     }
 }
 
@@ -289,11 +309,28 @@ fn complain(reply: &mut Reply, behind: &[u16]) {
 
 fn serve(client: &mut Client, now: u64, answers: &mut impl Answers) -> io::Result<()> {
     client.flush(now)?;
+    let began = Instant::now();
+    for _ in 0..SERVED_AT_ONCE {
+        let more = serve_one(client, now, answers)?;
+        if !more || began.elapsed() > SERVED_FOR {
+            break;
+        }
+    }
+    client.flush(now)
+}
+
+/// One request; says whether there may be another.
+fn serve_one(client: &mut Client, now: u64, answers: &mut impl Answers) -> io::Result<bool> {
     match client.request(now)? {
-        None => return Ok(()),
+        None => return Ok(false),
         Some(Err(error)) => {
             let framing = framing_of(&error);
-            client.reply(framing, refusal(&error));
+            let answer = Answer {
+                reply: refusal(&error),
+                after: None,
+                rest: None,
+            };
+            give(client, framing, answer, now);
         }
         Some(Ok(request)) => {
             let framing = request.framing;
@@ -304,7 +341,7 @@ fn serve(client: &mut Client, now: u64, answers: &mut impl Answers) -> io::Resul
             }
         }
     }
-    client.flush(now)
+    Ok(client.working.is_none())
 }
 
 /// Puts the next portion of an answer behind what the client still has to take, if that is
@@ -328,26 +365,34 @@ fn go_on(client: &mut Client, answers: &mut impl Answers) {
     }
 }
 
+/// Sends the answer, or puts it behind those that wait for the workers.
 fn give(client: &mut Client, framing: Framing, answer: Answer, now: u64) {
     let Answer { reply, after, rest } = answer;
-    match (after, rest) {
-        (None, None) => client.reply(framing, reply),
-        (_, Some(rest)) => {
-            if let Rest::Listing(_) = rest {
-                client.part(framing, reply);
-                client.moving = true;
-            }
-            client.rest = Some((framing, rest));
-        }
-        (Some(generation), None) => {
-            client.waiting = Some(Waiting {
-                framing,
-                reply,
-                generation,
-                deadline: now + ACKNOWLEDGE_MS,
-            });
-        }
+    // A title doesn't wait for its own generation: the walk over the tables does.
+    let after = after.filter(|_| rest.is_none());
+    let asked = client.asked.take();
+    let waiting = Waiting {
+        framing,
+        reply,
+        generation: after,
+        deadline: now + ACKNOWLEDGE_MS,
+        rest,
+        asked,
+    };
+    if after.is_none() && client.waiting.is_empty() {
+        settle_one(client, waiting);
+    } else {
+        client.waiting.push_back(waiting);
     }
+}
+
+/// Begins an answer that workers take part in: a listing's title goes ahead.
+fn begin(client: &mut Client, framing: Framing, reply: Reply, rest: Rest) {
+    if let Rest::Listing(_) = rest {
+        client.part(framing, reply);
+        client.moving = true;
+    }
+    client.rest = Some((framing, rest));
 }
 
 /// Only JSON can be malformed or of another version; all else is answered as text, which

@@ -259,6 +259,7 @@ impl Tunables {
             expire_quiescent_template: self.is_on("expire_quiescent_template"),
             conn_reuse: ConnReuse::mode(u32::try_from(self.get("conn_reuse_mode")).unwrap_or(1)),
             sloppy_tcp: self.is_on("sloppy_tcp"),
+            sloppy_sctp: self.is_on("sloppy_sctp"),
             nat_icmp_send: self.is_on("nat_icmp_send"),
             tcp_reset: self.is_on("tcp_reset"),
             drop_entry,
@@ -327,8 +328,8 @@ mod tests {
                 "1",
                 "sysctl nonsense: there is no such tunable; there are: amemthresh, am_droprate, \
                  drop_entry, drop_packet, expire_nodest_conn, expire_quiescent_template, \
-                 sloppy_tcp, nat_icmp_send, pmtu_disc, conn_reuse_mode, lblc_expiration, \
-                 lblcr_expiration, tcp_reset",
+                 sloppy_tcp, sloppy_sctp, nat_icmp_send, pmtu_disc, conn_reuse_mode, \
+                 lblc_expiration, lblcr_expiration, tcp_reset",
             ),
             ("conntrack", "1", "sysctl conntrack: not built yet"),
         ];

@@ -1,7 +1,9 @@
 //! Sums what the workers count: every worker writes its own blocks, and control reads them
 //! when somebody asks.
 
-use dataplane::services::{Blocks, RealId, ServiceId, Traffic};
+use dataplane::counter::Counter;
+use dataplane::port::PortId;
+use dataplane::services::{Blocks, PortBlock, RealId, ServiceId, Traffic};
 use proto::listing::Totals;
 
 /// A real server's numbers over all workers.
@@ -43,6 +45,18 @@ pub fn service_totals(blocks: &[Blocks], id: ServiceId) -> Totals {
         add(&mut sum, &read(&block.traffic));
     }
     sum
+}
+
+/// Sums the blocks of a VLAN's port, by the names of what devices count.
+pub fn port_totals(blocks: &[Blocks], port: PortId) -> Vec<(&'static str, u64)> {
+    let blocks = || blocks.iter().filter_map(|it| it.ports.get(port.0.into()));
+    let sum = |of: fn(&PortBlock) -> &Counter| blocks().map(|block| of(block).get()).sum();
+    vec![
+        ("rx-packets", sum(|block| &block.rx)),
+        ("tx-packets", sum(|block| &block.tx)),
+        ("rx-bytes", sum(|block| &block.rx_bytes)),
+        ("tx-bytes", sum(|block| &block.tx_bytes)),
+    ]
 }
 
 fn read(traffic: &Traffic) -> Totals {

@@ -48,7 +48,7 @@ pub struct PortStatus {
     /// Of a VLAN's port: which, and over which port.
     #[serde(flatten)]
     pub vlan: Option<VlanStatus>,
-    /// Its device; of a VLAN's port its parent's, without the counters.
+    /// Its device; of a VLAN's port its parent's, with counters of the VLAN's own.
     #[serde(flatten)]
     pub device: DeviceReport,
 }

@@ -291,8 +291,8 @@ fn a_bad_file_changes_nothing() {
     let cases = [
         ("version = 1\n[dataplan]\n", "lb.toml:2: unknown key"),
         (
-            "version = 1\n[[service]]\nlisten = \"sctp 10.0.0.1:80\"\n",
-            "lb.toml:3: protocol sctp: not built yet",
+            "version = 1\n[[service]]\nlisten = \"tcp 10.0.0.1:80\"\nsynproxy = true\n",
+            "lb.toml:4: synproxy: not built yet",
         ),
         ("", "lb.toml: the file needs the key version"),
     ];

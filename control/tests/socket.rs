@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -444,6 +444,59 @@ fn a_change_is_acknowledged_when_every_worker_runs_with_it() {
         }
     });
     assert_eq!(daemon.call("-A -t 10.0.0.1:80"), (String::new(), 0));
+}
+
+#[test]
+fn changes_sent_without_waiting_are_acknowledged_in_order_when_a_worker_runs_with_them() {
+    let (runs, looks) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (seen, looked) = (runs.clone(), looks.clone());
+    let mut turns = 0;
+    let daemon = Instance::with(me(), 1, move |control, readers| {
+        control.turn().expect("the event queue works");
+        turns += 1;
+        if turns % 8 == 0 {
+            seen.store(readers[0].edition().1, Ordering::Release);
+            looked.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    daemon.call("-A -t 10.0.0.1:80");
+    let stream = daemon.connect();
+    let before = looks.load(Ordering::Relaxed);
+    let changes = 400;
+    let ask = |id: u32| match id % 100 {
+        99 => serde_json::json!({"v": 1, "id": id, "argv": ["-Sn"]}),
+        n => {
+            let real = format!("10.1.0.{n}:80");
+            serde_json::json!({"v": 1, "id": id, "argv":
+                [if id < 100 { "-a" } else { "-e" }, "-t", "10.0.0.1:80", "-r", real, "-w", id.to_string()]})
+        }
+    };
+    let lines: String = (0..changes).map(|id| format!("{}\n", ask(id))).collect();
+    (&stream).write_all(lines.as_bytes()).expect("it reads");
+    let mut reader = BufReader::new(&stream);
+    for id in 0..changes {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("an answer in time");
+        let reply: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(
+            (&reply["id"], &reply["exit"]),
+            (&id.into(), &0.into()),
+            "{line}"
+        );
+        let generation = reply["generation"].as_u64().expect("a number");
+        assert!(runs.load(Ordering::Acquire) >= generation, "{line}");
+        let listed = reply["stdout"].as_str().unwrap_or_default();
+        let own = format!("-w {}\n", id.saturating_sub(1));
+        assert!(
+            id % 100 != 99 || listed.contains(&own),
+            "behind the change before: {line}"
+        );
+    }
+    let looked = looks.load(Ordering::Relaxed) - before;
+    assert!(
+        looked < u64::from(changes) / 4,
+        "the worker looked {looked} times"
+    );
 }
 
 #[test]

@@ -16,6 +16,7 @@
 mod aside;
 mod hit;
 mod miss;
+mod nat64;
 mod watch;
 
 use std::net::IpAddr;
@@ -25,7 +26,7 @@ use wire::ethernet::{self, Mac};
 use wire::{Protocol, tcp as segment};
 
 use crate::conn::tcp::{self, Direction, Event};
-use crate::conn::{Entry, Flags, Found, Key, Side, Slot};
+use crate::conn::{Address, Entry, Flags, Found, Key, Side, Slot, Table, sctp};
 use crate::fragments::Transport;
 use crate::fwd::{self, Family, Forwarder, Link};
 use crate::local::LocalPorts;
@@ -128,7 +129,7 @@ pub fn decide<F: Frame>(
 }
 
 impl<'a> Context<'a> {
-    /// TCP or UDP: the one place where a packet meets the connections.
+    /// TCP, UDP or SCTP: the one place where a packet meets the connections.
     #[inline(always)]
     fn flow<A: Stored, F: Frame>(
         &mut self,
@@ -285,6 +286,10 @@ impl<'a> Context<'a> {
         let Some(hop) = forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        if let Forwarder::Nat64 { .. } = forwarder {
+            let entry = *A::table(self.state).entry(slot);
+            return self.send_as_ipv4(frame, packet.flags, &entry, hop, port);
+        }
         let hop = Towards::Hop(hop);
         let way = way::<A>(self.snapshot, packet.shape, hop, forwarder.overhead())?;
         frame.observe(way.event(hop));
@@ -396,6 +401,10 @@ impl<'a> Context<'a> {
             Some(sender) => sender,
             None => self.towards(client, flow_of(&packet.key))?,
         };
+        if let Forwarder::Nat64 { hop: from } = *forwarder {
+            let entry = *A::table(self.state).entry(slot);
+            return self.send_as_ipv6(frame, packet.flags, &entry, hop, from);
+        }
         let way = way::<A>(self.snapshot, packet.shape, hop, 0)?;
         frame.observe(way.event(hop));
         forwarder.to_client(frame, A::table(self.state).entry(slot), way.link)?;
@@ -431,6 +440,13 @@ impl<'a> Context<'a> {
                 }
             }
             timeouts.tcp(state)
+        } else if packet.key.protocol == Protocol::SCTP.0 {
+            advance_sctp(table, slot, side, packet.flags, block);
+            let entry = table.entry(slot);
+            match sctp::Event::in_signals(packet.flags) {
+                Some(_) => timeouts.sctp(sctp::State::of(entry.state)),
+                None => before_ms,
+            }
         } else {
             if entry.packets == 2 {
                 table.keep(slot);
@@ -653,7 +669,7 @@ fn unresolved(snapshot: &Snapshot, towards: Towards) -> Result<Hop, Reason> {
     }
 }
 
-/// Whether a SYN is scheduled anew, though there is a connection (reference B.5, B.7): because
+/// Whether a SYN or an INIT is scheduled anew, though there is a connection (reference B.5, B.7): because
 /// that is closed, or its real server is to take no more.
 fn starts_over<A: Stored>(entry: &Entry<A>, snapshot: &Snapshot) -> bool {
     let ConnReuse { closed, closing } = snapshot.settings.conn_reuse;
@@ -667,10 +683,40 @@ fn starts_over<A: Stored>(entry: &Entry<A>, snapshot: &Snapshot) -> bool {
     if entry.template().is_some() {
         return false;
     }
+    if entry.protocol == Protocol::SCTP.0 {
+        return entry.state == sctp::State::Closed as u8;
+    }
     match tcp::State::ALL[usize::from(entry.state)] {
         tcp::State::TimeWait | tcp::State::Close => true,
         tcp::State::FinWait => closing && !entry.flags.has(Flags::TWO_WAY),
         _ => false,
+    }
+}
+
+/// Moves an SCTP association's state on.
+#[cold]
+#[inline(never)]
+fn advance_sctp<A: Address>(
+    table: &mut Table<A>,
+    slot: Slot,
+    side: Side,
+    signals: segment::Flags,
+    block: &RealBlock,
+) {
+    let Some(event) = sctp::Event::in_signals(signals) else {
+        return;
+    };
+    let entry = table.entry_mut(slot);
+    let before = sctp::State::of(entry.state);
+    let state = sctp::next(before, direction(entry, side), event);
+    if state == before {
+        return;
+    }
+    entry.state = state as u8;
+    recount(entry, state.is_active(), block);
+    if state == sctp::State::Established {
+        table.keep(slot);
+        table.assure_template(slot);
     }
 }
 

@@ -92,7 +92,7 @@ impl<'a> Event<'a> {
 pub enum Ended {
     /// Its time was up.
     Over,
-    /// A SYN begins anew (`conn_reuse_mode`).
+    /// A SYN or an INIT begins anew (`conn_reuse_mode`).
     StartsOver,
     /// Its real server was removed (`expire_nodest_conn`).
     RealRemoved,
@@ -151,7 +151,8 @@ pub struct Shown {
     pub real_id: RealId,
     /// Whose it is.
     pub service: ServiceId,
-    /// TCP: a [`State`](crate::conn::tcp::State) as a number.
+    /// TCP and SCTP: a [`tcp::State`](crate::conn::tcp::State) or
+    /// [`sctp::State`](crate::conn::sctp::State) as a number.
     pub state: u8,
     /// How long it may be silent, in milliseconds.
     pub timeout_ms: u32,
@@ -173,8 +174,8 @@ impl<A: Address> Known for Entry<A> {
             protocol: self.ip_protocol(),
             client: (self.client.to_ip(), self.client_port),
             vip: (self.vip.to_ip(), self.vip_port),
-            real: (self.real.to_ip(), self.real_port),
-            local: (self.local.to_ip(), self.local_port),
+            real: (self.real.shown(), self.real_port),
+            local: (self.local.shown(), self.local_port),
             real_id: self.real_id,
             service: self.service,
             state: self.state,

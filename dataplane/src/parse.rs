@@ -9,8 +9,9 @@ use arrayvec::ArrayVec;
 use wire::ethernet::{self, EtherType, Mac};
 use wire::plain::Plain;
 use wire::segment::Segment;
-use wire::{Protocol, ipv4, ipv6, tcp, udp};
+use wire::{Protocol, ipv4, ipv6, sctp, tcp, udp};
 
+use crate::conn::sctp::signals;
 use crate::conn::{Guess, Hash, Key};
 use crate::fragments::{Datagram, Extent, Piece, Transport};
 use crate::port::{BURST, Frame, RxFlags};
@@ -26,7 +27,7 @@ pub struct Packet<A> {
     pub hash: Hash,
     /// What the next link asks about it.
     pub shape: Shape,
-    /// TCP's control bits; none for UDP.
+    /// TCP's control bits; what stands for them in SCTP ([`signals`]); none for UDP.
     pub flags: tcp::Flags,
     /// Where its connection most likely is, once
     /// [`State::prefetch_entries`](crate::state::State::prefetch_entries) has set it.
@@ -52,12 +53,12 @@ pub struct Shape {
 /// What a frame turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// TCP or UDP over IPv4.
+    /// TCP, UDP or SCTP over IPv4.
     V4(Packet<u32>),
-    /// TCP or UDP over IPv6: the packet at this place of [`Parses::v6`]. Kept apart, so that
+    /// TCP, UDP or SCTP over IPv6: the packet at this place of [`Parses::v6`]. Kept apart, so that
     /// its 64 octets don't travel with every IPv4 packet (measured: 36 instructions).
     V6(u8),
-    /// A fragment of TCP or UDP that has not met its packet's first one: that at this place of
+    /// A fragment of TCP, UDP or SCTP that has not met its packet's first one: that at this place of
     /// [`Parses::fragments`].
     Fragment(u8),
     /// IP that belongs to no flow of its own.
@@ -82,7 +83,7 @@ pub struct Parses {
     pub fragments: ArrayVec<Fragment, BURST>,
 }
 
-/// A fragment of TCP or UDP.
+/// A fragment of TCP, UDP or SCTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
     /// Whose part it is.
@@ -214,7 +215,7 @@ impl Parses {
             // Shared frames never belong to a service (RFC 1122 §3.2.1.3, §4.1.3.6, §4.2.3.10).
             return Err(Verdict::Punt(class(protocol, false)));
         }
-        if !matches!(protocol, Protocol::TCP | Protocol::UDP) {
+        if !has_ports(protocol) {
             return Ok(Parsed::Other {
                 destination: ip.dst().into(),
                 protocol,
@@ -264,7 +265,7 @@ impl Parses {
         if link.shared {
             return Err(Verdict::Punt(shared_v6(protocol, payload)));
         }
-        if !matches!(protocol, Protocol::TCP | Protocol::UDP) {
+        if !has_ports(protocol) {
             if is_discovery(protocol, payload) {
                 return Err(Verdict::Punt(PuntClass::Neighbour));
             }
@@ -348,9 +349,8 @@ impl Parses {
     ) -> Result<Parsed, Verdict> {
         let piece = Piece::new(protocol, extent).map_err(drop)?;
         let transport = if piece.is_first() {
-            let segment = Segment::parse_first_fragment(protocol, payload);
-            let (source_port, destination_port) =
-                segment.map_err(|_| drop(Reason::FragmentTiny))?.ports();
+            let ports = ports_of_first(protocol, payload);
+            let (source_port, destination_port) = ports.ok_or(drop(Reason::FragmentTiny))?;
             Some(Transport {
                 source_port,
                 destination_port,
@@ -412,8 +412,18 @@ struct Arrival<'a> {
     gathered: Option<Transport>,
 }
 
-/// Ports of a fragment whose packet's first one is known, and TCP's control bits if it is the
-/// first itself.
+/// Source and destination port of a first fragment that has its whole transport header.
+fn ports_of_first(protocol: Protocol, payload: &[u8]) -> Option<(u16, u16)> {
+    if protocol == Protocol::SCTP {
+        let packet = sctp::Packet::parse(payload).ok()?;
+        return Some((packet.src_port(), packet.dst_port()));
+    }
+    let segment = Segment::parse_first_fragment(protocol, payload).ok()?;
+    Some(segment.ports())
+}
+
+/// Ports of a fragment whose packet's first one is known, and what it says of its connection if
+/// it is the first itself.
 fn after_first(
     gathered: Transport,
     protocol: Protocol,
@@ -421,11 +431,13 @@ fn after_first(
     offset: usize,
 ) -> Result<((u16, u16), tcp::Flags), Verdict> {
     let ports = (gathered.source_port, gathered.destination_port);
-    if offset != 0 || protocol != Protocol::TCP {
-        return Ok((ports, tcp::Flags::default()));
-    }
-    let segment = tcp::Packet::parse(payload).map_err(|_| drop(Reason::FragmentTiny))?;
-    Ok((ports, segment.flags()))
+    let tiny = drop(Reason::FragmentTiny);
+    let flags = match protocol {
+        Protocol::TCP if offset == 0 => tcp::Packet::parse(payload).map_err(|_| tiny)?.flags(),
+        Protocol::SCTP if offset == 0 => signals(&sctp::Packet::parse(payload).map_err(|_| tiny)?),
+        _ => tcp::Flags::default(),
+    };
+    Ok((ports, flags))
 }
 
 /// Whether frames for this MAC are for us and others: broadcast, and the groups we joined.
@@ -434,12 +446,21 @@ fn is_shared(destination: Mac, view: &PortView) -> bool {
     destination.is_broadcast() || view.any_mac || view.groups.binary_search(&destination).is_ok()
 }
 
-/// Ports, and TCP's control bits.
+/// Whether packets of this protocol belong to flows.
+#[inline]
+fn has_ports(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP)
+}
+
+/// Ports, and what the packet says of its connection.
 #[inline]
 fn transport(protocol: Protocol, bytes: &[u8]) -> Result<((u16, u16), tcp::Flags), Verdict> {
     if protocol == Protocol::TCP {
         let segment = tcp::Packet::parse(bytes).map_err(|_| drop(Reason::ShortTransport))?;
         Ok(((segment.src_port(), segment.dst_port()), segment.flags()))
+    } else if protocol == Protocol::SCTP {
+        let packet = sctp::Packet::parse(bytes).map_err(|_| drop(Reason::ShortTransport))?;
+        Ok(((packet.src_port(), packet.dst_port()), signals(&packet)))
     } else {
         let datagram = udp::Packet::parse(bytes).map_err(|_| drop(Reason::ShortTransport))?;
         Ok((

@@ -72,7 +72,7 @@ impl Question {
 
     fn flow<A: Stored>(&mut self, packet: &Packet<A>, port: PortId, snapshot: &Snapshot) {
         let key = packet.key;
-        A::ask(self, key);
+        self.ask(key);
         let mark = snapshot.marks.of(&key, port);
         let (vip, vport) = (key.destination.to_ip(), key.destination_port);
         let found = snapshot.index.find(mark, key.protocol, vip, vport);
@@ -87,17 +87,17 @@ impl Question {
     /// The flow that an ICMP error is about, and the one in the tunnel that it is about.
     fn quoted(&mut self, frame: &[u8]) {
         if let Some(about) = icmp::embedded::<u32>(frame) {
-            u32::ask(self, about.key);
+            self.ask(about.key);
         }
         if let Some(about) = icmp::embedded::<u128>(frame) {
-            u128::ask(self, about.key);
+            self.ask(about.key);
         }
         if let Some(about) = icmp::about_any_tunnel(frame) {
             if let Some((key, _)) = icmp::quoted_flow::<u32>(about.inner) {
-                u32::ask(self, key);
+                self.ask(key);
             }
             if let Some((key, _)) = icmp::quoted_flow::<u128>(about.inner) {
-                u128::ask(self, key);
+                self.ask(key);
             }
         }
     }
@@ -111,16 +111,21 @@ impl Question {
         let (Some(source), Some(destination)) = (A::from_ip(from.0), A::from_ip(to.0)) else {
             return false;
         };
-        A::ask(
-            self,
-            Key {
-                source,
-                destination,
-                source_port: from.1,
-                destination_port: to.1,
-                protocol,
-            },
-        )
+        self.ask(Key {
+            source,
+            destination,
+            source_port: from.1,
+            destination_port: to.1,
+            protocol,
+        })
+    }
+
+    /// Asks about a tuple, also as the table of IPv6 clients knows an IPv4 real server's packet.
+    fn ask<A: Stored>(&mut self, key: Key<A>) -> bool {
+        if let Some(inside) = key.from_ipv4() {
+            u128::ask(self, inside);
+        }
+        A::ask(self, key)
     }
 }
 

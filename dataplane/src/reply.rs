@@ -40,6 +40,11 @@ pub enum Kind {
     },
     /// Time to live or hop limit exceeded in transit: 11/0, in IPv6 3/0.
     TimeExceeded,
+    /// A header field that can't be obeyed, 12/0, in IPv6 4/0.
+    ErroneousField {
+        /// Where the field is, in octets from the start of the packet.
+        pointer: u8,
+    },
     /// Fragmentation needed and DF set, 3/4 (RFC 1191 section 4); packet too big, 2/0.
     FragmentationNeeded {
         /// The largest packet that would pass, in octets.
@@ -55,6 +60,7 @@ impl Kind {
             Self::HostUnreachable => Problem::unreachable(unreachable::HOST),
             Self::Unreachable { code } => Problem::unreachable(code),
             Self::TimeExceeded => Problem::time_exceeded(),
+            Self::ErroneousField { pointer } => Problem::erroneous_field(pointer),
             Self::FragmentationNeeded { mtu } => Problem::fragmentation_needed(mtu),
         }
     }
@@ -66,6 +72,7 @@ impl Kind {
             Self::HostUnreachable => Problem::unreachable(unreachable::ADDRESS),
             Self::Unreachable { code } => Problem::unreachable(code),
             Self::TimeExceeded => Problem::time_exceeded(),
+            Self::ErroneousField { pointer } => Problem::erroneous_field(pointer.into()),
             Self::FragmentationNeeded { mtu } => Problem::too_big(mtu.max(LEAST_V6_MTU).into()),
         }
     }

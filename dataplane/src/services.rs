@@ -72,6 +72,9 @@ pub struct Snapshot {
     pub routes: Routes,
     /// Whose a NAT real server's packets are.
     pub nat_reals: NatReals,
+    /// Whether some connection may be one of IPv6 clients with an IPv4 real server: only then is
+    /// an IPv4 packet that nobody knows looked for among IPv6's connections.
+    pub nat64: bool,
     /// Ports by [`PortId`]: those that have queues, in the order in which the workers have them,
     /// and then those of VLANs.
     pub ports: Arc<[PortView]>,
@@ -404,6 +407,8 @@ pub struct Settings {
     pub conn_reuse: ConnReuse,
     /// Whether any TCP segment but a RST may open a connection (`sloppy_tcp`).
     pub sloppy_tcp: bool,
+    /// Whether any SCTP packet but an ABORT may open a connection (`sloppy_sctp`).
+    pub sloppy_sctp: bool,
     /// Whether a NAT real server is told that nobody knows the connection of its packet
     /// (`nat_icmp_send`).
     pub nat_icmp_send: bool,
@@ -448,6 +453,7 @@ impl Default for Settings {
             expire_quiescent_template: false,
             conn_reuse: ConnReuse::mode(1),
             sloppy_tcp: false,
+            sloppy_sctp: false,
             nat_icmp_send: false,
             tcp_reset: false,
             drop_entry: false,
@@ -481,6 +487,23 @@ pub struct Blocks {
     pub services: Cells<ServiceBlock>,
     /// By [`RealId`]: what all other workers together count. Written by control.
     pub others: Cells<Others>,
+    /// By [`PortId`], where there are VLANs: what went through their ports. What other ports carry
+    /// their devices count.
+    pub ports: Cells<PortBlock>,
+}
+
+/// What one worker counts for the port of a VLAN: a line of its own. Octets are those of frames without their tags.
+#[derive(Clone, Debug, Default)]
+#[repr(C, align(64))]
+pub struct PortBlock {
+    /// Frames received.
+    pub rx: Counter,
+    /// Octets received.
+    pub rx_bytes: Counter,
+    /// Frames given to the parent's queue, those of our own making included.
+    pub tx: Counter,
+    /// Octets of these.
+    pub tx_bytes: Counter,
 }
 
 impl Blocks {
@@ -493,6 +516,7 @@ impl Blocks {
             reals: self.reals.detached(reals()),
             services: self.services.detached(services.iter().map(|id| id.0)),
             others: self.others.detached(reals()),
+            ports: self.ports.detached([]),
         }
     }
 }

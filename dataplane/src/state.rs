@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::conn::defence::Sweep;
-use crate::conn::{Entry, Flags, Key, Table};
+use crate::conn::{Entry, Flags, Found, Key, Table};
 use crate::fwd::{Family, Outer};
 use crate::local::LocalAddresses;
 use crate::pages::Pages;
@@ -11,6 +11,7 @@ use crate::parse::{Parsed, Parses};
 use crate::probe::Question;
 use crate::sched::{self, thresholds};
 use crate::services::{Blocks, Real, RealBlock};
+use crate::time::Millis;
 use crate::verdict::Counters;
 
 /// A worker's own tables.
@@ -39,6 +40,17 @@ impl State {
             id: self.outer_id,
             pmtu_disc,
         }
+    }
+
+    /// Whether no connection waits for packets with this tuple. Replies of IPv4 real servers may
+    /// be for either family's clients, which share local addresses.
+    pub fn is_free<A: Stored>(&self, reply: &Key<A>, nat64: bool, now: Millis) -> bool {
+        fn free<A: Stored>(state: &State, reply: &Key<A>, now: Millis) -> bool {
+            let table = A::seen(state);
+            matches!(table.find(table.hash(reply), reply, now), Found::Nothing)
+        }
+        let inside = nat64.then(|| reply.from_ipv4()).flatten();
+        free(self, reply, now) && inside.is_none_or(|reply| free(self, &reply, now))
     }
 
     /// Sets the packets' hashes and fetches the buckets that their look-ups will begin with.
@@ -83,6 +95,9 @@ pub trait Stored: Family {
 
     /// Asks about a tuple; `false` if that was asked already, or there is no room for it.
     fn ask(question: &mut Question, key: Key<Self>) -> bool;
+
+    /// Its connections, to look at.
+    fn seen(state: &State) -> &Table<Self>;
 }
 
 impl Stored for u32 {
@@ -106,6 +121,10 @@ impl Stored for u32 {
     fn ask(question: &mut Question, key: Key<Self>) -> bool {
         !question.v4.contains(&key) && question.v4.try_push(key).is_ok()
     }
+
+    fn seen(state: &State) -> &Table<Self> {
+        &state.v4
+    }
 }
 
 impl Stored for u128 {
@@ -128,6 +147,10 @@ impl Stored for u128 {
 
     fn ask(question: &mut Question, key: Key<Self>) -> bool {
         !question.v6.contains(&key) && question.v6.try_push(key).is_ok()
+    }
+
+    fn seen(state: &State) -> &Table<Self> {
+        &state.v6
     }
 }
 

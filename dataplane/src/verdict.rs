@@ -163,6 +163,9 @@ reasons! {
     FragmentDuplicate => "drop-fragment-duplicate",
     /// No room to hold a fragment until its packet's first one comes, or to remember it.
     FragmentFull => "drop-fragment-full",
+    /// A fragment of an SCTP packet in NAT or FULLNAT: the CRC that a new port changes covers the
+    /// whole packet.
+    SctpFragment => "drop-sctp-fragment",
     /// A held fragment whose packet's first one did not come in time.
     FragmentTimeout => "drop-fragment-timeout",
     /// For a VIP that this director doesn't hold now.
@@ -200,6 +203,15 @@ reasons! {
     TtlExceeded => "drop-ttl-exceeded",
     /// Larger than the next link's MTU, and may not be fragmented.
     NeedsFragmentation => "drop-needs-fragmentation",
+    /// An IPv6 routing header, or an IPv4 source route, that is not used up, on its way between
+    /// the families (RFC 7915).
+    SourceRoute => "drop-source-route",
+    /// A UDP datagram without a checksum between the families: IPv6 wants one, and none can be
+    /// computed for a fragment.
+    NoUdpChecksum => "drop-no-udp-checksum",
+    /// What the other family has no form for: extension headers that are authenticated or behind
+    /// a fragment header, an ICMP error of a kind that only one family has.
+    Untranslatable => "drop-untranslatable",
     /// Larger than the next link's MTU, and can't be cut: there would be too many pieces, or no
     /// room for one.
     CannotFragment => "drop-cannot-fragment",

@@ -69,6 +69,12 @@ impl Vlans {
         Self { parent, sorted }
     }
 
+    /// The port that carries them.
+    #[inline]
+    pub fn parent(&self) -> PortId {
+        self.parent
+    }
+
     /// The port that a frame belongs to which came by the parent: takes its tag off if that is
     /// for us.
     #[inline]

@@ -34,7 +34,7 @@ use crate::probe::{Answer, Question};
 use crate::published::Reader;
 use crate::reply::{self, Kind, Reply};
 use crate::sched;
-use crate::services::{HopId, PortView, PuntLimits, ServiceId, Snapshot, Towards};
+use crate::services::{Blocks, HopId, PortView, PuntLimits, ServiceId, Snapshot, Towards};
 use crate::state::{State, account_end};
 use crate::time::{Clock, Millis};
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
@@ -244,6 +244,7 @@ impl<P: Port> Worker<P> {
         };
         let mut turn = Turn {
             snapshot,
+            blocks,
             generation,
             exchange: &self.exchange,
             peers: &mut self.peers,
@@ -456,6 +457,7 @@ struct BurstOf<'a, F> {
 /// What one turn works with.
 struct Turn<'a, P: Port> {
     snapshot: &'a Snapshot,
+    blocks: &'a Blocks,
     generation: u64,
     exchange: &'a WorkerEnd<P::Frame>,
     peers: &'a mut Peers<P::Frame>,
@@ -568,12 +570,20 @@ impl<P: Port> Turn<'_, P> {
         burst: &mut BurstOf<'_, P::Frame>,
         context: &mut Context<'_>,
     ) {
-        let origins = burst.frames.iter_mut().map(|frame| Origin {
-            port: vlans.sort(frame),
-            step: Step::default(),
-            gathered: None,
-        });
-        burst.origins.extend(origins);
+        for frame in &mut *burst.frames {
+            let port = vlans.sort(frame);
+            if port != vlans.parent()
+                && let Some(block) = self.blocks.ports.get(port.0.into())
+            {
+                block.rx.add(1);
+                block.rx_bytes.add(frame.bytes().len() as u64);
+            }
+            burst.origins.push(Origin {
+                port,
+                step: Step::default(),
+                gathered: None,
+            });
+        }
         self.process_each(burst, context);
     }
 
@@ -728,10 +738,15 @@ impl<P: Port> Turn<'_, P> {
         let (queues, vlan) = self.way_out(port).ok_or(Reason::NoPort)?;
         let lane = self.lanes.get_mut(usize::from(queues.0));
         let lane = lane.ok_or(Reason::NoPort)?;
-        match vlan {
-            Some(id) => vlan::put_on(frame, id).map(|()| lane),
-            None => Ok(lane),
+        if let Some(id) = vlan {
+            let octets = frame.bytes().len() as u64;
+            vlan::put_on(frame, id)?;
+            if let Some(block) = self.blocks.ports.get(port.0.into()) {
+                block.tx.add(1);
+                block.tx_bytes.add(octets);
+            }
         }
+        Ok(lane)
     }
 
     /// Brings a fragment to where its packet is gathered, and to what its first one says.

@@ -9,7 +9,8 @@ use common::fleet::{Fleet, Mode, Spec, vip};
 use common::*;
 use dataplane::conn::Flags as EntryFlags;
 use dataplane::sched::Kind;
-use wire::build::{ip, tcp, udp};
+use wire::build::{ip, sctp, tcp, udp};
+use wire::sctp::ChunkType;
 use wire::tcp::Flags;
 
 const PLACES: u32 = 256;
@@ -40,6 +41,7 @@ impl Lab {
         let (vip, port) = (vip(0, false), spec.port);
         let packet = match spec.protocol {
             TCP => ip(client(n), vip).with(tcp(1024, port).flags(flags)),
+            SCTP => ip(client(n), vip).with(sctp_for(flags, port)),
             _ => ip(client(n), vip).with(udp(1024, port)),
         };
         let frame = packet.ether(GATEWAY_MAC, WAN_MAC).bytes();
@@ -96,17 +98,32 @@ impl Lab {
     }
 }
 
+/// What of SCTP does what a segment with these flags does.
+fn sctp_for(flags: Flags, port: u16) -> wire::build::Sctp {
+    let kind = if flags.rst() {
+        ChunkType::ABORT
+    } else if flags.syn() {
+        ChunkType::INIT
+    } else {
+        ChunkType::COOKIE_ECHO
+    };
+    let tag = u32::from(kind != ChunkType::INIT);
+    sctp(1024, port).tag(tag).chunk(kind.0, &[1; 16])
+}
+
 /// Whether a table that is full of one half established connections and of one half SYNs lost
 /// any of the former to a flood.
 #[test]
 fn a_flood_takes_no_established_connection() {
-    for (kind, mode) in [
-        (Kind::Rr, Mode::Dr),
-        (Kind::Mh, Mode::Dr),
-        (Kind::Wlc, Mode::Nat),
-        (Kind::Rr, Mode::FullNat),
+    for (protocol, kind, mode) in [
+        (TCP, Kind::Rr, Mode::Dr),
+        (TCP, Kind::Mh, Mode::Dr),
+        (TCP, Kind::Wlc, Mode::Nat),
+        (TCP, Kind::Rr, Mode::FullNat),
+        (SCTP, Kind::Rr, Mode::Dr),
+        (SCTP, Kind::Mh, Mode::Tun4),
     ] {
-        let mut lab = Lab::new(service(TCP, kind, mode));
+        let mut lab = Lab::new(service(protocol, kind, mode));
         let established: Vec<_> = (0..PLACES / 2).map(|n| (n, lab.establish(n))).collect();
         for n in 1000..11_000 {
             lab.from(n, Flags::SYN);
@@ -136,18 +153,18 @@ fn a_flood_takes_no_established_connection() {
 
 #[test]
 fn who_came_first_goes_first_unless_answered() {
-    for protocol in [TCP, UDP] {
+    for protocol in [TCP, UDP, SCTP] {
         let mut lab = Lab::new(service(protocol, Kind::Rr, Mode::Dr));
         lab.flood(0..PLACES);
-        // A second SYN is no answer, a second datagram is one.
+        // A second SYN or INIT is no answer, a second datagram is one.
         lab.from(0, Flags::SYN);
         lab.from(2, Flags::ACK);
         lab.flood(1000..1003);
         let gone: Vec<_> = (0..PLACES).filter(|n| !lab.clients().contains(n)).collect();
-        let want: &[u32] = if protocol == TCP {
-            &[0, 1, 3]
-        } else {
+        let want: &[u32] = if protocol == UDP {
             &[1, 3, 4]
+        } else {
+            &[0, 1, 3]
         };
         assert_eq!(gone, want, "protocol {protocol}");
         assert_eq!(lab.count("evicted"), 3);
@@ -170,9 +187,14 @@ fn a_flood_renews_the_table_no_faster_than_the_budget_allows() {
 /// A table full of established connections: what the hashing schedulers do without a place.
 #[test]
 fn where_nothing_need_be_remembered_a_full_table_loses_nothing() {
-    for kind in [Kind::Mh, Kind::Sh, Kind::Dh] {
+    for (protocol, kind) in [
+        (TCP, Kind::Mh),
+        (TCP, Kind::Sh),
+        (TCP, Kind::Dh),
+        (SCTP, Kind::Mh),
+    ] {
         for mode in [Mode::Dr, Mode::Tun4, Mode::Tun6] {
-            let mut lab = Lab::new(service(TCP, kind, mode));
+            let mut lab = Lab::new(service(protocol, kind, mode));
             lab.fill(0..PLACES);
             let mut reals = Vec::new();
             for n in 1000..1100 {

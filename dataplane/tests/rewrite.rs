@@ -16,10 +16,10 @@ use dataplane::services::HopId;
 use dataplane::verdict::Reason;
 use etherparse::PacketHeaders;
 use proptest::prelude::*;
-use wire::build::{Body, Packet, echo_reply, echo_request, ether, icmp, ip, tcp, udp};
+use wire::build::{Body, Packet, Sctp, echo_reply, echo_request, ether, icmp, ip, sctp, tcp, udp};
 use wire::{Mac, Protocol};
 
-use intact::{intact, sums};
+use intact::{crc_is_right, intact, sums};
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -175,6 +175,14 @@ fn towards_the_real_server() {
         ("TUN: 6in4",                          IN4,  ip(CLIENT6, VIP6).tos(3).with(web()),  ip(DIP, REAL).ttl(63).tos(2).df().with(tunnelled(ip(CLIENT6, VIP6).tos(3).with(web())))),
         ("TUN: 4in6",                          IN6,  ip(CLIENT, VIP).tos(0xb9).with(web()), ip(DIP6, REAL6).ttl(63).tos(0xb9).with(tunnelled(ip(CLIENT, VIP).tos(0xb9).with(web())))),
         ("TUN: 6in6, no flow label outside",   IN6,  ip(CLIENT6, VIP6).flow_label(5).with(web()), ip(DIP6, REAL6).ttl(63).with(tunnelled(ip(CLIENT6, VIP6).flow_label(5).with(web())))),
+        ("DR: SCTP",                           DR,   ip(CLIENT, VIP).with(message(CPORT, 80)), ip(CLIENT, VIP).ttl(63).with(message(CPORT, 80))),
+        ("NAT: SCTP's CRC is patched",         NAT,  ip(CLIENT, VIP).with(message(CPORT, 80)), ip(CLIENT, REAL).ttl(63).with(message(CPORT, 8080))),
+        ("NAT: SCTP over IPv6",                NAT,  ip(CLIENT6, VIP6).with(message(CPORT, 80)), ip(CLIENT6, REAL6).ttl(63).with(message(CPORT, 8080))),
+        ("NAT: SCTP behind extension headers", NAT,  ip(CLIENT6, VIP6).hop_by_hop().with(message(CPORT, 80)), ip(CLIENT6, REAL6).hop_by_hop().ttl(63).with(message(CPORT, 8080))),
+        ("FULLNAT: SCTP, both ports",          FULL, ip(CLIENT, VIP).with(message(CPORT, 80)), ip(LOCAL, REAL).ttl(63).with(message(LPORT, 8080))),
+        ("FULLNAT: SCTP over IPv6",            FULL, ip(CLIENT6, VIP6).with(message(CPORT, 80)), ip(LOCAL6, REAL6).ttl(63).with(message(LPORT, 8080))),
+        ("TUN: SCTP, 4in4",                    IN4,  ip(CLIENT, VIP).df().with(message(CPORT, 80)), ip(DIP, REAL).ttl(63).df().with(tunnelled(ip(CLIENT, VIP).df().with(message(CPORT, 80))))),
+        ("TUN: SCTP, 6in6",                    IN6,  ip(CLIENT6, VIP6).with(message(CPORT, 80)), ip(DIP6, REAL6).ttl(63).with(tunnelled(ip(CLIENT6, VIP6).with(message(CPORT, 80))))),
     ];
     for (name, mode, given, want) in cases {
         let mut frame = frame(&given.ether(PEER, CAME).padded().bytes());
@@ -354,12 +362,70 @@ fn back_to_the_client() {
         ("FULLNAT: both ends",           FULL, ip(REAL, LOCAL).with(tcp(8080, LPORT).payload([7; 9])), ip(VIP, CLIENT).ttl(63).with(tcp(80, CPORT).payload([7; 9]))),
         ("FULLNAT: UDP",                 FULL, ip(REAL, LOCAL).with(udp(8080, LPORT)),                ip(VIP, CLIENT).ttl(63).with(udp(80, CPORT))),
         ("FULLNAT: IPv6",                FULL, ip(REAL6, LOCAL6).with(tcp(8080, LPORT)),              ip(VIP6, CLIENT6).ttl(63).with(tcp(80, CPORT))),
+        ("NAT: SCTP",                    NAT,  ip(REAL, CLIENT).with(message(8080, CPORT)),           ip(VIP, CLIENT).ttl(63).with(message(80, CPORT))),
+        ("NAT: SCTP over IPv6",          NAT,  ip(REAL6, CLIENT6).with(message(8080, CPORT)),         ip(VIP6, CLIENT6).ttl(63).with(message(80, CPORT))),
+        ("FULLNAT: SCTP",                FULL, ip(REAL, LOCAL).with(message(8080, LPORT)),            ip(VIP, CLIENT).ttl(63).with(message(80, CPORT))),
+        ("FULLNAT: SCTP over IPv6",      FULL, ip(REAL6, LOCAL6).with(message(8080, LPORT)),          ip(VIP6, CLIENT6).ttl(63).with(message(80, CPORT))),
     ];
     for (name, mode, given, want) in cases {
         let mut frame = frame(&rx(&given));
         assert_eq!(to_client(mode, &mut frame), Ok(()), "{name}");
         assert_eq!(frame.bytes(), tx(&want), "{name}");
         intact(name, &frame.bytes()[14..]);
+    }
+}
+
+/// SCTP with two chunks, the first padded.
+fn message(src: u16, dst: u16) -> Sctp {
+    let cookie = sctp(src, dst).tag(0x1234_5678).chunk(10, b"cookie!");
+    cookie.chunk(0, &[7; 1003])
+}
+
+/// A CRC covers what a fragment lacks; nothing is rewritten, nothing changes.
+#[test]
+fn fragments_of_sctp_pass_no_nat() {
+    for packet in [ip(CLIENT, VIP).id(7), ip(CLIENT6, VIP6).id(7)] {
+        let parts = packet.with(message(CPORT, 80)).fragments(512);
+        assert_eq!(parts.len(), 3);
+        for part in parts.iter().map(rx) {
+            for mode in MODES {
+                let mut frame = frame(&part);
+                let done = to_real(mode, &mut frame, OUTER);
+                if mode.is_two_way() {
+                    assert_eq!(done, Err(Reason::SctpFragment), "{mode:?}");
+                    assert_eq!(frame.bytes(), part, "{mode:?}");
+                } else {
+                    assert_eq!(done, Ok(()), "{mode:?}");
+                }
+            }
+        }
+    }
+    for packet in [ip(REAL, CLIENT).id(7), ip(REAL6, CLIENT6).id(7)] {
+        for part in packet.with(message(8080, CPORT)).fragments(512) {
+            let mut frame = frame(&rx(&part));
+            assert_eq!(to_client(NAT, &mut frame), Err(Reason::SctpFragment));
+            assert_eq!(frame.bytes(), rx(&part));
+        }
+    }
+}
+
+/// What was damaged before us is as damaged behind us.
+#[test]
+fn a_wrong_crc_stays_wrong() {
+    let damaged = || message(CPORT, 80).bad_checksum();
+    let rows = [
+        (NAT, ip(CLIENT, VIP), ip(CLIENT, REAL), CPORT),
+        (FULL, ip(CLIENT, VIP), ip(LOCAL, REAL), LPORT),
+        (NAT, ip(CLIENT6, VIP6), ip(CLIENT6, REAL6), CPORT),
+        (FULL, ip(CLIENT6, VIP6), ip(LOCAL6, REAL6), LPORT),
+    ];
+    for (mode, given, want, port) in rows {
+        let mut frame = frame(&rx(&given.with(damaged())));
+        assert_eq!(to_real(mode, &mut frame, OUTER), Ok(()));
+        let want = want.ttl(63).with(message(port, 8080).bad_checksum());
+        assert_eq!(frame.bytes(), tx(&want), "{mode:?}");
+        let headers = PacketHeaders::from_ip_slice(&frame.bytes()[14..]).expect("a packet");
+        assert!(!crc_is_right(headers.payload.slice()), "{mode:?}");
     }
 }
 
@@ -584,6 +650,15 @@ fn errors_are_translated_outside_and_inside() {
         ("NAT: IPv6, to the client", NAT, TO_CLIENT,
             ip(REAL6, CLIENT6).with(icmp(1, 4).quoting(&ip(CLIENT6, REAL6).with(udp(CPORT, 8080)))),
             ip(VIP6, CLIENT6).ttl(63).with(icmp(1, 4).quoting(&ip(CLIENT6, VIP6).with(udp(CPORT, 80))))),
+        ("NAT: SCTP, ports and tag quoted", NAT, TO_REAL,
+            ip(ROUTER, VIP).with(icmp(3, 4).rest(1400).quoting_first(28, &ip(VIP, CLIENT).df().with(message(80, CPORT)))),
+            ip(ROUTER, REAL).ttl(63).with(icmp(3, 4).rest(1400).quoting_first(28, &ip(REAL, CLIENT).df().with(message(8080, CPORT))))),
+        ("NAT: SCTP, to the client", NAT, TO_CLIENT,
+            ip(REAL, CLIENT).with(icmp(3, 2).quoting_first(28, &ip(CLIENT, REAL).with(message(CPORT, 8080)))),
+            ip(VIP, CLIENT).ttl(63).with(icmp(3, 2).quoting_first(28, &ip(CLIENT, VIP).with(message(CPORT, 80))))),
+        ("FULLNAT: SCTP over IPv6", FULL, TO_REAL,
+            ip(ROUTER6, VIP6).with(icmp(2, 0).rest(1400).quoting_first(48, &ip(VIP6, CLIENT6).with(message(80, CPORT)))),
+            ip(LOCAL6, REAL6).ttl(63).with(icmp(2, 0).rest(1400).quoting_first(48, &ip(REAL6, LOCAL6).with(message(8080, LPORT))))),
         ("FULLNAT: to the real server, from a local address", FULL, TO_REAL,
             ip(ROUTER, VIP).with(icmp(3, 4).rest(1400).quoting(&ip(VIP, CLIENT).with(answer()))),
             ip(LOCAL, REAL).ttl(63).with(icmp(3, 4).rest(1400).quoting(&ip(REAL, LOCAL).with(answered_full())))),
@@ -688,6 +763,8 @@ fn errors_of_our_own() {
         (v4(Kind::HostUnreachable, about()),                     says(icmp(3, 1).quoting(&about()))),
         (v4(Kind::Unreachable { code: 13 }, about()),            says(icmp(3, 13).quoting(&about()))),
         (v4(Kind::TimeExceeded, about()),                        says(icmp(11, 0).quoting(&about()))),
+        (v4(Kind::ErroneousField { pointer: 20 }, about()),      says(icmp(12, 0).rest(20 << 24).quoting(&about()))),
+        (v6(Kind::ErroneousField { pointer: 43 }, about6()),     says6(icmp(4, 0).rest(43).quoting(&about6()))),
         (v4(Kind::FragmentationNeeded { mtu: 1480 }, about()),   says(icmp(3, 4).rest(1480).quoting(&about()))),
         (v4(Kind::TimeExceeded, ip(CLIENT, VIP).with(long())),   ip(VIP, CLIENT).tos(0xc0).df().with(icmp(11, 0).quoting_first(548, &ip(CLIENT, VIP).with(long())))),
         (v6(Kind::PortUnreachable, about6()),                    says6(icmp(1, 4).quoting(&about6()))),

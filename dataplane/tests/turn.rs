@@ -5,6 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use common::fleet::{Fleet, Mode, Spec, vip};
 use common::*;
 use dataplane::exchange::Exchange;
 use dataplane::fwd::Forwarder;
@@ -12,10 +13,11 @@ use dataplane::handover::Handed;
 use dataplane::memory::Recycler;
 use dataplane::owner::Step;
 use dataplane::port::{Frame, WorkerId};
+use dataplane::sched::Kind;
 use dataplane::services::marks::Network;
 use dataplane::services::{Access, HopId, ServiceId, Standing, Unmatched};
 use dataplane::verdict::{PuntClass, Reason};
-use wire::build::{Packet, echo_reply, echo_request, ether, icmp, ip, tcp, udp};
+use wire::build::{Packet, echo_reply, echo_request, ether, icmp, ip, sctp, tcp, udp};
 use wire::tcp::Flags;
 use wire::{EtherType, Mac, Protocol};
 
@@ -224,6 +226,7 @@ fn every_frame_has_its_verdict() {
         seen.insert(want);
     }
     seen.extend(special_cases());
+    seen.extend(between_families());
     let all = Reason::ALL.iter().map(|reason| reason.name());
     let all = all.chain(PuntClass::ALL.iter().map(|class| class.name()));
     // Reached by tests of their own.
@@ -299,6 +302,27 @@ fn frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 }
 
 /// Reasons that need more than one frame to come about.
+/// What an IPv6 client's packet ends in on its way to an IPv4 real server.
+fn between_families() -> Vec<&'static str> {
+    let to_vip = || ip(Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 7), vip(0, true));
+    let data = || udp(9, 53).payload([1; 8]);
+    let routed = to_vip().extension(Protocol::ROUTING, &[0, 1, 0, 0, 0, 0]);
+    let sealed = to_vip().extension(Protocol::AH, &[0; 22]);
+    let rows = [
+        (routed.with(data()), "drop-source-route"),
+        (to_vip().with(data().unsummed()), "drop-no-udp-checksum"),
+        (sealed.with(data()), "drop-untranslatable"),
+    ];
+    for (packet, want) in &rows {
+        let spec = Spec::new(true, UDP, Kind::Rr, &[(1, Mode::Nat64)]);
+        let mut fleet = Fleet::new(1, vec![spec]);
+        fleet.give(0, WAN, &rx(packet));
+        fleet.drain();
+        assert_eq!(fleet.drops(), [(*want, 1)]);
+    }
+    rows.map(|(_, want)| want).to_vec()
+}
+
 fn special_cases() -> Vec<&'static str> {
     let mut seen = Vec::new();
     let mut expect = |counted: Vec<&'static str>, want: &'static str| {
@@ -394,6 +418,20 @@ fn special_cases() -> Vec<&'static str> {
     nowhere.one(&rx(&syn(1)));
     let reply = ip(real_ip(1), CLIENT).with(tcp(80, 1).syn().ack());
     expect(nowhere.one(&rx(&reply)), "drop-no-route");
+
+    let mut parted = verdict_lab();
+    parted.service(SCTP, VIP, 80, "rr", &[(1, 1)]);
+    let slot = parted
+        .snapshot
+        .services
+        .get(parted.snapshot.index.len() - 1);
+    let real = slot.expect("the newest service").candidates[0].real.0;
+    parted.change_real(real, |real| real.forwarder = Forwarder::Nat { hop });
+    let init = ip(CLIENT, VIP).with(sctp(1, 80).chunk(1, &[0; 600]));
+    expect(
+        parted.one(&rx(&init.fragments(512)[0])),
+        "drop-sctp-fragment",
+    );
 
     seen.extend(between_workers());
     seen.extend(punt_limits());

@@ -183,6 +183,16 @@ fn a_burst_is_sorted_in_its_order() {
         "tags are octets"
     );
     assert_eq!(lab.counters.transmit_bytes.get(), 18 * 58);
+    let count = |port: PortId| {
+        let block = lab.snapshot.blocks[0].ports.get(port.0.into());
+        let block = block.expect("grown");
+        let counters = [&block.rx, &block.rx_bytes, &block.tx, &block.tx_bytes];
+        counters.map(|counter| counter.get())
+    };
+    let name = "a VLAN's own frames, without tags";
+    assert_eq!(count(WAN), [0; 4], "its device counts");
+    assert_eq!(count(TEN), [6, 6 * 54, 0, 0], "{name}");
+    assert_eq!(count(TWENTY), [6, 6 * 54, 18, 18 * 54], "{name}");
 }
 
 #[test]

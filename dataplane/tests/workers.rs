@@ -22,7 +22,8 @@ use dataplane::sched::{Kind, sums};
 use dataplane::services::RealId;
 use dataplane::verdict::Reason;
 use etherparse::{IpHeaders, IpSlice};
-use wire::build::{Packet, icmp, ip, tcp, udp};
+use wire::build::{Packet, icmp, ip, sctp, tcp, udp};
+use wire::sctp::ChunkType;
 use wire::tcp::Flags;
 
 const ETHERNET: usize = 14;
@@ -295,10 +296,14 @@ impl Model {
         assert_eq!(real, n, "{name}: one real server for the whole life");
         let spec = &self.fleet.specs[self.flows[at].service];
         let (mode, v6) = (spec.mode_of(n), spec.v6);
-        if mode == Mode::FullNat && todo == Move::Open {
+        if mode.has_locals() && todo == Move::Open {
             self.learn_local(at, bytes, &name);
         }
-        let want = self.wanted_packet(at, todo, number);
+        let mut want = self.wanted_packet(at, todo, number);
+        if mode == Mode::Nat64 {
+            // Nobody foretells a translated packet's identification.
+            want = want.id(u32::from(u16::from_be_bytes([bytes[18], bytes[19]])));
+        }
         let want = want.ether(LAN_MAC, real_mac(n)).bytes();
         match tunnel(n, mode) {
             None => assert_eq!(bytes, want, "{name}"),
@@ -332,7 +337,7 @@ impl Model {
             }
             Move::TellClient => {
                 let about = self.packet(at, ends.local, ends.real, Move::Send, number);
-                error(router(ends.vip.0), ends.local.0, &about, number)
+                error(router(ends.local.0), ends.local.0, &about, number)
             }
             Move::Reply => self.packet(at, ends.real, ends.local, todo, number),
             _ => self.packet(at, ends.client, ends.vip, todo, number),
@@ -352,7 +357,7 @@ impl Model {
             Move::TellReal => {
                 let about = self.packet(at, ends.real, ends.local, Move::Reply, number);
                 let from = match mode {
-                    Mode::FullNat => ends.local.0,
+                    mode if mode.has_locals() => ends.local.0,
                     _ => router(ends.vip.0),
                 };
                 error(from, ends.real.0, &about, number)
@@ -371,6 +376,7 @@ impl Model {
         let flow = &self.flows[at];
         let spec = &self.fleet.specs[flow.service];
         let n = flow.real.unwrap_or_default();
+        let mode = flow.real.map_or(Mode::Dr, |n| spec.mode_of(n));
         // What a service on all ports is asked for, and what its reals then are.
         let any = 7000 + u16::try_from(at % 5).expect("small");
         let or_any = |port| if port == 0 { any } else { port };
@@ -378,7 +384,10 @@ impl Model {
             client: flow.client,
             vip: (vip(flow.service, spec.v6), or_any(spec.port)),
             // Asked for only in the modes that have this port.
-            real: (real_address(n, spec.v6), or_any(spec.real_port(Mode::Nat))),
+            real: (
+                real_address(n, mode.real_is_v6(spec.v6)),
+                or_any(spec.real_port(Mode::Nat)),
+            ),
             local: flow.local.unwrap_or(flow.client),
         }
     }
@@ -391,15 +400,27 @@ impl Model {
         todo: Move,
         number: u32,
     ) -> Packet {
-        // As long in every run, for the octets are counted.
-        let mut payload = vec![0x5a; at % 7];
+        let protocol = self.fleet.specs[self.flows[at].service].protocol;
+        // As long in every run, for the octets are counted. A chunk is padded to four.
+        let unit = if protocol == SCTP { 4 } else { 1 };
+        let mut payload = vec![0x5a; at % 7 * unit];
         payload.extend(number.to_be_bytes());
         let flags = match todo {
             Move::Open => Flags::SYN,
             Move::Close => Flags::FIN.and(Flags::ACK),
             _ => Flags::ACK,
         };
-        if self.fleet.specs[self.flows[at].service].protocol == TCP {
+        if protocol == SCTP {
+            let kind = match todo {
+                Move::Open => ChunkType::INIT,
+                Move::Close => ChunkType::SHUTDOWN,
+                Move::Reply => ChunkType::COOKIE_ACK,
+                _ => ChunkType::COOKIE_ECHO,
+            };
+            let tag = u32::from(todo != Move::Open);
+            let message = sctp(from.1, to.1).tag(tag).chunk(kind.0, &payload);
+            ip(from.0, to.0).with(message)
+        } else if protocol == TCP {
             let segment = tcp(from.1, to.1).flags(flags).payload(payload);
             ip(from.0, to.0).with(segment)
         } else {
@@ -415,6 +436,15 @@ impl Model {
         for worker in &self.fleet.workers {
             connections += tuples(&worker.state().v4, &mut v4, &self.name);
             connections += tuples(&worker.state().v6, &mut v6, &self.name);
+        }
+        // A reply of an IPv4 real server is for one client, of whichever family.
+        for &(source, destination, from, to, protocol) in &v6 {
+            if let (Some(source), Some(destination)) =
+                (source.ipv4_inside(), destination.ipv4_inside())
+            {
+                let tuple = (source, destination, from, to, protocol);
+                assert!(v4.insert(tuple), "{}: two clients' {tuple:?}", self.name);
+            }
         }
         assert_eq!(connections, self.flows.len(), "{}", self.name);
         let made = self.fleet.sum(|counters| counters.connections_made.get());
@@ -528,7 +558,7 @@ fn router(like: IpAddr) -> IpAddr {
 }
 
 /// "Port unreachable", about this packet. Every other one quotes only the ports and four octets
-/// more of what is in it, and then the number.
+/// more of what is in it, and then the number; all do about SCTP, whose CRC is not patched there.
 fn error(from: IpAddr, to: IpAddr, about: &Packet, number: u32) -> Packet {
     let (kind, code, header) = if from.is_ipv6() {
         (1, 4, 40)
@@ -536,10 +566,12 @@ fn error(from: IpAddr, to: IpAddr, about: &Packet, number: u32) -> Packet {
         (3, 3, 20)
     };
     let message = icmp(kind, code);
-    if number.is_multiple_of(2) {
+    let bytes = about.bytes();
+    let is_sctp = bytes[if header == 40 { 6 } else { 9 }] == SCTP;
+    if number.is_multiple_of(2) && !is_sctp {
         return ip(from, to).with(message.quoting(about));
     }
-    let mut quote = about.bytes();
+    let mut quote = bytes;
     quote.truncate(header + 8);
     quote.extend(number.to_be_bytes());
     ip(from, to).with(message.payload(quote))
@@ -620,20 +652,21 @@ fn services(kind: Kind) -> Vec<Spec> {
     let mut specs = Vec::new();
     let mut n = 0;
     for v6 in [false, true] {
-        for protocol in [TCP, UDP] {
-            for mode in Mode::ALL {
+        for protocol in [TCP, UDP, SCTP] {
+            for mode in Mode::of_family(v6) {
                 // Neighbours share a real server, NAT's too.
                 let reals = [(n + 1, mode), (n + 2, mode), (n + 3, mode)];
                 specs.push(Spec::new(v6, protocol, kind, &reals));
                 n = (n + 1) % 20;
             }
         }
-        let mixed = [
+        let mut mixed = vec![
             (5, Mode::Dr),
             (6, Mode::Nat),
             (7, Mode::FullNat),
             (8, Mode::Tun6),
         ];
+        mixed.extend(v6.then_some((9, Mode::Nat64)));
         specs.push(Spec::new(v6, TCP, kind, &mixed));
         specs.push(Spec::new(v6, TCP, kind, &[(4, Mode::Nat), (6, Mode::Nat)]));
         let mut all_ports = Spec::new(v6, UDP, kind, &[(4, Mode::Nat), (9, Mode::FullNat)]);
@@ -646,7 +679,8 @@ fn services(kind: Kind) -> Vec<Spec> {
         let mut marked = Spec::new(v6, TCP, kind, &[(10, Mode::Dr), (11, Mode::FullNat)]);
         (marked.port, marked.mark) = (0, Some(if v6 { 128 } else { 32 }));
         specs.push(marked.clone());
-        marked.reals = vec![(4, Mode::Nat), (12, Mode::Dr), (13, Mode::FullNat)];
+        let translated = if v6 { Mode::Nat64 } else { Mode::FullNat };
+        marked.reals = vec![(4, Mode::Nat), (12, Mode::Dr), (13, translated)];
         (marked.protocol, marked.persistence) = (UDP, Some(network(kind)));
         specs.push(marked);
     }
@@ -817,13 +851,13 @@ fn client(n: u16, v6: bool) -> (IpAddr, u16) {
 #[test]
 fn fragments_from_anywhere_go_one_way() {
     let mut dice = Dice(77);
-    for mode in Mode::ALL {
-        for (v6, make) in [
-            (false, Fleet::new as fn(u16, Vec<Spec>) -> Fleet),
-            (true, Fleet::new),
-            (false, Fleet::of_one_arm),
-            (true, Fleet::of_one_arm),
-        ] {
+    for (v6, make) in [
+        (false, Fleet::new as fn(u16, Vec<Spec>) -> Fleet),
+        (true, Fleet::new),
+        (false, Fleet::of_one_arm),
+        (true, Fleet::of_one_arm),
+    ] {
+        for mode in Mode::of_family(v6) {
             for workers in [1, 2, 4, 8] {
                 let reals = [(1, mode), (2, mode), (3, mode)];
                 let mut fleet = make(workers, vec![Spec::new(v6, UDP, Kind::Rr, &reals)]);
@@ -843,13 +877,13 @@ fn fragments_from_anywhere_go_one_way() {
 /// Sends one packet in three pieces, and looks at what comes out.
 fn scattered(fleet: &mut Fleet, dice: &mut Dice, mode: Mode, n: u16) {
     let v6 = fleet.specs[0].v6;
-    let whole = |from: (IpAddr, u16), to: (IpAddr, u16)| {
+    let whole = |from: (IpAddr, u16), to: (IpAddr, u16), mtu| {
         let datagram = udp(from.1, to.1).payload(vec![0x5a; 3000]);
         let packet = ip(from.0, to.0).id(u32::from(n) + 1).with(datagram);
-        packet.fragments(1400)
+        packet.fragments(mtu)
     };
     let (from, to) = (client(n, v6), (vip(0, v6), 53));
-    let mut pieces = whole(from, to);
+    let mut pieces = whole(from, to, 1400);
     while !pieces.is_empty() {
         let piece = pieces.swap_remove(dice.roll(pieces.len()));
         let worker = dice.roll(fleet.workers.len());
@@ -865,6 +899,7 @@ fn scattered(fleet: &mut Fleet, dice: &mut Dice, mode: Mode, n: u16) {
         let carried = tunnel.map(|tunnel| untunnelled(bytes, tunnel, v6));
         got.push(carried.unwrap_or(&bytes[ETHERNET..]).to_vec());
     }
+    let v6 = mode.real_is_v6(v6);
     let (from, to) = if mode.is_two_way() {
         let port = fleet.specs[0].real_port(mode);
         let first = got.iter().find(|bytes| is_first(bytes, v6));
@@ -872,7 +907,7 @@ fn scattered(fleet: &mut Fleet, dice: &mut Dice, mode: Mode, n: u16) {
         let source = IpSlice::from_slice(&got[0])
             .expect("a packet")
             .source_addr();
-        let from = if mode == Mode::FullNat {
+        let from = if mode.has_locals() {
             (source, local)
         } else {
             from
@@ -881,7 +916,9 @@ fn scattered(fleet: &mut Fleet, dice: &mut Dice, mode: Mode, n: u16) {
     } else {
         (from, to)
     };
-    let mut want: Vec<_> = whole(from, to)
+    // From IPv6 to IPv4 each shrinks by 20 octets, and by the fragment header's 8.
+    let mtu = if mode == Mode::Nat64 { 1400 - 28 } else { 1400 };
+    let mut want: Vec<_> = whole(from, to, mtu)
         .into_iter()
         .map(|p| p.ttl(63).bytes())
         .collect();

@@ -39,8 +39,8 @@ pub(crate) struct Words {
     /// One line of JSON.
     #[arg(long)]
     json: bool,
-    /// The packet: `tcp|udp SOURCE:PORT > DESTINATION:PORT` or `icmp SOURCE > DESTINATION`, then
-    /// flags=SA, in=PORT, ttl=N, length=OCTETS, df, fragment=OFFSET[+], id=N as wanted.
+    /// The packet: `tcp|udp|sctp SOURCE:PORT > DESTINATION:PORT` or `icmp SOURCE > DESTINATION`,
+    /// then flags=SA, chunk=DATA, in=PORT, ttl=N, length=OCTETS, df, fragment=OFFSET[+], id=N as wanted.
     #[arg(value_name = "PACKET", required_unless_present = "packet")]
     words: Vec<String>,
 }

@@ -173,7 +173,14 @@ fn real(draft: &Draft) -> Result<Real, Failure> {
     {
         endpoint.port = port;
     }
-    if Family::of(&endpoint.address) != listen.family() && draft.forward != Forward::Tun {
+    let families = (listen.family(), Family::of(&endpoint.address));
+    let goes_across = match draft.forward {
+        Forward::Tun => true,
+        // ipvsadm has no such mode; DPVS translates from IPv6 to IPv4.
+        Forward::FullNat => families == (Family::V6, Family::V4),
+        Forward::Dr | Forward::Nat => false,
+    };
+    if families.0 != families.1 && !goes_across {
         return Err(Failure::usage(
             "Different address family is allowed only for tunneling servers",
         ));

@@ -117,6 +117,8 @@ pub enum Carries {
     Tcp(u8),
     /// UDP.
     Udp,
+    /// SCTP with one chunk of this type; INIT unless said otherwise.
+    Sctp(u8),
     /// An ICMP echo request.
     Echo,
 }
@@ -126,13 +128,10 @@ pub enum Carries {
 pub enum PacketError {
     /// Not two ends.
     #[error(
-        "a packet is wanted: tcp|udp SOURCE:PORT > DESTINATION:PORT or icmp SOURCE > DESTINATION, \
-         then flags=, in=, ttl=, length=, df, fragment=, id="
+        "a packet is wanted: tcp|udp|sctp SOURCE:PORT > DESTINATION:PORT or icmp SOURCE > DESTINATION, \
+         then flags=, chunk=, in=, ttl=, length=, df, fragment=, id="
     )]
     Shape,
-    /// A protocol that no packet is made of.
-    #[error("{0}: not built yet; a packet can be tcp, udp or icmp")]
-    NotBuilt(String),
     /// An end that is none.
     #[error("{0:?} is no {1}")]
     End(String, &'static str),
@@ -141,7 +140,8 @@ pub enum PacketError {
     Families,
     /// An option that there is not, or one with another value than it can have.
     #[error(
-        "{0:?} is no option of a packet; there are flags=, in=, ttl=, length=, df, fragment=, id="
+        "{0:?} is no option of a packet; there are flags=, chunk=, in=, ttl=, length=, df, fragment=, \
+         id="
     )]
     Option(String),
     /// A word behind a frame that does not belong there.
@@ -172,6 +172,24 @@ const FLAGS: [(char, u8); 9] = [
     ('W', 0x80),
 ];
 const SYN: u8 = 0x02;
+
+/// SCTP's chunks by name (RFC 9260 section 3.2).
+const CHUNKS: [(&str, u8); 13] = [
+    ("DATA", 0),
+    ("INIT", 1),
+    ("INIT-ACK", 2),
+    ("SACK", 3),
+    ("HEARTBEAT", 4),
+    ("HEARTBEAT-ACK", 5),
+    ("ABORT", 6),
+    ("SHUTDOWN", 7),
+    ("SHUTDOWN-ACK", 8),
+    ("ERROR", 9),
+    ("COOKIE-ECHO", 10),
+    ("COOKIE-ACK", 11),
+    ("SHUTDOWN-COMPLETE", 14),
+];
+const INIT: u8 = 1;
 
 impl FromStr for Packet {
     type Err = PacketError;
@@ -208,7 +226,7 @@ fn carries(protocol: &str) -> Result<Carries, PacketError> {
         "tcp" => Ok(Carries::Tcp(SYN)),
         "udp" => Ok(Carries::Udp),
         "icmp" | "icmp6" => Ok(Carries::Echo),
-        "sctp" => Err(PacketError::NotBuilt(protocol.to_owned())),
+        "sctp" => Ok(Carries::Sctp(INIT)),
         _ => Err(PacketError::Shape),
     }
 }
@@ -237,6 +255,7 @@ impl Packet {
         let (name, value) = word.split_once('=').ok_or_else(unknown)?;
         match name {
             "flags" => self.carries = Carries::Tcp(self.flags(value)?),
+            "chunk" => self.carries = Carries::Sctp(self.chunk(value)?),
             "in" if !value.is_empty() => self.port = Some(value.to_owned()),
             "in" => return Err(wrong("in", value, "a port's name")),
             "ttl" => self.ttl = number("ttl", value, "0..=255")?,
@@ -246,6 +265,14 @@ impl Packet {
             _ => return Err(unknown()),
         }
         Ok(())
+    }
+
+    fn chunk(&self, value: &str) -> Result<u8, PacketError> {
+        if !matches!(self.carries, Carries::Sctp(_)) {
+            return Err(wrong("chunk", value, "an SCTP packet"));
+        }
+        let chunk = named(value).or_else(|| value.parse().ok());
+        chunk.ok_or_else(|| wrong("chunk", value, "a chunk's name (INIT, DATA, ...) or type"))
     }
 
     fn flags(&self, letters: &str) -> Result<u8, PacketError> {
@@ -262,6 +289,13 @@ impl Packet {
         bits.try_fold(0, |all, bit| Some(all | bit?))
             .ok_or_else(|| wrong("flags", letters, "some of F S R P A U E W"))
     }
+}
+
+fn named(name: &str) -> Option<u8> {
+    let found = CHUNKS
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map(|&(_, chunk)| chunk)
 }
 
 fn wrong(option: &'static str, value: &str, wanted: &'static str) -> PacketError {
@@ -308,6 +342,13 @@ impl fmt::Display for Packet {
                 write!(f, "tcp {source} > {destination} flags={letters}")?;
             }
             Carries::Udp => write!(f, "udp {source} > {destination}")?,
+            Carries::Sctp(chunk) => {
+                write!(f, "sctp {source} > {destination} chunk=")?;
+                match CHUNKS.iter().find(|(_, known)| *known == chunk) {
+                    Some((name, _)) => f.write_str(name)?,
+                    None => write!(f, "{chunk}")?,
+                }
+            }
             Carries::Echo => write!(f, "icmp {} > {}", source.address, destination.address)?,
         }
         if let Some(port) = &self.port {
@@ -344,6 +385,9 @@ mod tests {
             "udp 192.0.2.7:40000 > 10.0.0.1:53 ttl=64 id=1 fragment=1480",
             "udp 192.0.2.7:40000 > 10.0.0.1:53 ttl=64 id=1 length=1500 fragment=0+",
             "icmp 192.0.2.7 > 10.0.0.1 ttl=64 id=1",
+            "sctp 192.0.2.7:40000 > 10.0.0.1:80 chunk=INIT ttl=64 id=1",
+            "sctp [2001:db8::7]:1 > [2001:db8::1]:80 chunk=COOKIE-ECHO ttl=64 id=1",
+            "sctp 192.0.2.7:40000 > 10.0.0.1:80 chunk=192 ttl=64 id=1",
         ] {
             assert_eq!(read(text).expect("good").to_string(), text);
         }
@@ -353,6 +397,8 @@ mod tests {
             read("tcp 192.0.2.7:1 > 10.0.0.1:80 flags=s."),
             read("tcp 192.0.2.7:1 > 10.0.0.1:80 flags=SA")
         );
+        let init = read("sctp 192.0.2.7:1 > 10.0.0.1:80").expect("good");
+        assert_eq!(init.carries, Carries::Sctp(INIT));
     }
 
     #[test]
@@ -388,7 +434,11 @@ mod tests {
             ("", "a packet is wanted: "),
             ("tcp 192.0.2.7:1 10.0.0.1:80", "a packet is wanted: "),
             ("ip 192.0.2.7 > 10.0.0.1", "a packet is wanted: "),
-            ("sctp 192.0.2.7:1 > 10.0.0.1:80", "sctp: not built yet; "),
+            ("sctp 192.0.2.7 > 10.0.0.1:80", "\"192.0.2.7\" is no ADDRESS:PORT"),
+            ("sctp 192.0.2.7:1 > 10.0.0.1:80 flags=S", "flags=S: a TCP packet is wanted"),
+            ("sctp 192.0.2.7:1 > 10.0.0.1:80 chunk=HELLO", "chunk=HELLO: a chunk's name "),
+            ("sctp 192.0.2.7:1 > 10.0.0.1:80 chunk=256", "chunk=256: a chunk's name "),
+            ("udp 192.0.2.7:1 > 10.0.0.1:80 chunk=DATA", "chunk=DATA: an SCTP packet is wanted"),
             ("tcp 192.0.2.7 > 10.0.0.1:80", "\"192.0.2.7\" is no ADDRESS:PORT"),
             ("tcp www:1 > 10.0.0.1:80", "\"www:1\" is no ADDRESS:PORT"),
             ("icmp 192.0.2.7:1 > 10.0.0.1", "\"192.0.2.7:1\" is no address"),

@@ -17,7 +17,7 @@ pub(crate) enum Flow {
 }
 
 impl Flow {
-    /// Of TCP and UDP; none for a fragment, and for whatever else may tell control something.
+    /// Of TCP, UDP and SCTP; none for a fragment, and for whatever else may tell control something.
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         let frame = ethernet::Frame::parse(bytes).ok()?;
         match frame.ethertype() {
@@ -55,7 +55,7 @@ impl Flow {
 }
 
 fn key<A>((source, destination): (A, A), protocol: Protocol, payload: &[u8]) -> Option<Key<A>> {
-    let has_ports = matches!(protocol, Protocol::TCP | Protocol::UDP);
+    let has_ports = matches!(protocol, Protocol::TCP | Protocol::UDP | Protocol::SCTP);
     let [a, b, c, d] = *payload.first_chunk().filter(|_| has_ports)?;
     Some(Key {
         source,

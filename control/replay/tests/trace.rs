@@ -70,7 +70,7 @@ fn the_golden_traces() {
         assert_eq!(text.trim_end(), want.trim_end(), "{packet}");
         rows += 1;
     }
-    assert_eq!(rows, 32);
+    assert_eq!(rows, 35);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use wire::ethernet::{self, EtherType};
 use wire::segment::Quoted;
-use wire::{Protocol, display, ipv4, ipv6, tcp, udp};
+use wire::{Protocol, display, ipv4, ipv6, sctp, tcp, udp};
 
 /// Names and values, in the order in which they stand in the frame.
 pub(super) type Fields = Vec<(&'static str, String)>;
@@ -80,6 +80,12 @@ fn upper(fields: &mut Fields, protocol: Protocol, offset: usize, payload: &[u8])
         _ => None,
     };
     fields.extend(sum.map(|sum| ("transport-checksum", format!("{sum:#06x}"))));
+    if protocol == Protocol::SCTP
+        && let Ok(packet) = sctp::Packet::parse(payload)
+    {
+        let crc = packet.checksum();
+        fields.push(("transport-checksum", format!("{crc:#010x}")));
+    }
     let tcp = tcp::Packet::parse(payload).ok();
     let mss = tcp
         .filter(|_| protocol == Protocol::TCP)

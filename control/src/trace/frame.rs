@@ -7,9 +7,9 @@ use dataplane::port::PortId;
 use dataplane::services::Snapshot;
 use dataplane::vlan;
 use proto::packet::{Carries, Packet};
-use wire::build::{self, Body, echo_request, ip, tcp, udp};
+use wire::build::{self, Body, echo_request, ip, sctp, tcp, udp};
 use wire::ethernet::Mac;
-use wire::{Protocol, tcp::Flags};
+use wire::{Protocol, sctp::ChunkType, tcp::Flags};
 
 use crate::topology::Topology;
 
@@ -136,7 +136,7 @@ fn sized(packet: &Packet) -> Result<build::Packet, MakeError> {
 fn padding(packet: &Packet) -> usize {
     match packet.carries {
         Carries::Tcp(_) => 4,
-        Carries::Udp | Carries::Echo => 0,
+        Carries::Udp | Carries::Sctp(_) | Carries::Echo => 0,
     }
 }
 
@@ -164,6 +164,10 @@ fn body(packet: &Packet, payload: usize) -> Body {
     match packet.carries {
         Carries::Tcp(bits) => tcp(from, to).flags(Flags(bits)).payload(payload).into(),
         Carries::Udp => udp(from, to).payload(payload).into(),
+        Carries::Sctp(chunk) => sctp(from, to)
+            .tag(u32::from(chunk != ChunkType::INIT.0))
+            .chunk(chunk, &payload)
+            .into(),
         Carries::Echo => echo_request(1, 1).payload(payload).into(),
     }
 }
@@ -172,6 +176,7 @@ fn protocol(packet: &Packet) -> Protocol {
     match (packet.carries, packet.source.address) {
         (Carries::Tcp(_), _) => Protocol::TCP,
         (Carries::Udp, _) => Protocol::UDP,
+        (Carries::Sctp(_), _) => Protocol::SCTP,
         (Carries::Echo, IpAddr::V4(_)) => Protocol::ICMP,
         (Carries::Echo, IpAddr::V6(_)) => Protocol::ICMPV6,
     }

@@ -217,7 +217,7 @@ impl Teller<'_> {
     fn ended(&mut self, why: Ended, shown: &Shown) {
         let (word, text) = match why {
             Ended::Over => ("over", "its time was up"),
-            Ended::StartsOver => ("starts-over", "a SYN begins anew (conn_reuse_mode)"),
+            Ended::StartsOver => ("starts-over", "a SYN or INIT begins anew (conn_reuse_mode)"),
             Ended::RealRemoved => (
                 "real-removed",
                 "its real server was removed (expire_nodest_conn)",
@@ -260,9 +260,10 @@ impl Teller<'_> {
                 "other-port",
                 "without persistence a service takes no port but its own",
             ),
-            Declined::OpensNothing => {
-                ("opens-nothing", "only a SYN without RST opens a connection")
-            }
+            Declined::OpensNothing => (
+                "opens-nothing",
+                "only a SYN without RST, or SCTP's INIT, opens a connection",
+            ),
             Declined::Defence => ("defence", "drop_packet does not let it open a connection"),
             Declined::NoRoom => ("no-room", "the table has no room for a connection"),
         };

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use config::model::{Endpoint, SchedulerKind};
-use dataplane::conn::{Flags, tcp};
+use dataplane::conn::{Flags, sctp, tcp};
 use dataplane::fwd::Forwarder;
 use dataplane::observe::Shown;
 use dataplane::owner::Fields;
@@ -44,7 +44,7 @@ pub fn mode(forwarder: &Forwarder) -> &'static str {
         Forwarder::Dr { .. } => "dr",
         Forwarder::Tun { .. } => "tun",
         Forwarder::Nat { .. } => "nat",
-        Forwarder::FullNat { .. } => "fullnat",
+        Forwarder::FullNat { .. } | Forwarder::Nat64 { .. } => "fullnat",
         Forwarder::Local => "local",
     }
 }
@@ -133,6 +133,7 @@ pub(super) fn endpoint((address, port): (IpAddr, u16)) -> String {
 pub(super) fn state(shown: &Shown) -> &'static str {
     match Protocol(shown.protocol) {
         Protocol::TCP => tcp::State::ALL[usize::from(shown.state)].name(),
+        Protocol::SCTP => sctp::State::of(shown.state).name(),
         Protocol::UDP => "UDP",
         _ => "NONE",
     }

@@ -7,7 +7,7 @@
 //! packet go that would open a connection.
 
 use super::entry::{Entry, Flags};
-use super::tcp::State;
+use super::{sctp, tcp::State};
 use crate::time::Millis;
 
 /// A whole look at the table takes so long.
@@ -69,13 +69,18 @@ impl Sweep {
         if entry.flags.has(Flags::TEMPLATE) {
             return !entry.flags.has(Flags::ASSURED);
         }
-        if entry.protocol != wire::Protocol::TCP.0 {
-            return self.condemns_idle(entry, now);
-        }
-        match State::ALL[usize::from(entry.state)] {
-            State::SynRecv | State::SynAck => true,
-            State::Established => self.condemns_idle(entry, now),
-            _ => false,
+        match wire::Protocol(entry.protocol) {
+            wire::Protocol::TCP => match State::ALL[usize::from(entry.state)] {
+                State::SynRecv | State::SynAck => true,
+                State::Established => self.condemns_idle(entry, now),
+                _ => false,
+            },
+            wire::Protocol::SCTP => match sctp::State::of(entry.state) {
+                sctp::State::Init1 | sctp::State::Init => true,
+                sctp::State::Established => self.condemns_idle(entry, now),
+                _ => false,
+            },
+            _ => self.condemns_idle(entry, now),
         }
     }
 

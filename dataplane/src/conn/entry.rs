@@ -20,7 +20,7 @@ impl Flags {
     pub const TWO_WAY: u16 = 4;
     /// A persistence template ([`super::template`]), and no connection.
     pub const TEMPLATE: u16 = 8;
-    /// A template one of whose connections was established (TCP) or answered (UDP).
+    /// A template one of whose connections was established (TCP, SCTP) or answered (UDP).
     pub const ASSURED: u16 = 16;
     /// A template whose real server is not to be had any more: new connections don't find it.
     pub const INVALID: u16 = 32;
@@ -127,7 +127,7 @@ pub struct Entry<A> {
     pub packets: u16,
     /// IP protocol number; of a template inverted, see [`Entry::ip_protocol`].
     pub protocol: u8,
-    /// TCP: a [`super::tcp::State`] as a number.
+    /// TCP and SCTP: a [`super::tcp::State`] or [`super::sctp::State`] as a number.
     pub state: u8,
     /// See [`Flags`].
     pub flags: Flags,

@@ -36,7 +36,7 @@ pub struct Exported {
     pub packets: u16,
     /// IP protocol number; 0 for a firewall mark's template.
     pub protocol: u8,
-    /// TCP: a [`super::tcp::State`] as a number.
+    /// TCP and SCTP: a [`super::tcp::State`] or [`super::sctp::State`] as a number.
     pub state: u8,
     /// See [`Flags`].
     pub flags: Flags,
@@ -48,8 +48,8 @@ impl Exported {
         Self {
             client: (entry.client.to_ip(), entry.client_port),
             vip: (entry.vip.to_ip(), entry.vip_port),
-            real: (entry.real.to_ip(), entry.real_port),
-            local: (entry.local.to_ip(), entry.local_port),
+            real: (entry.real.shown(), entry.real_port),
+            local: (entry.local.shown(), entry.local_port),
             remaining_ms: entry.remaining_ms(now),
             timeout_ms: entry.timeout_ms,
             real_id: entry.real_id,

@@ -13,7 +13,26 @@ pub trait Address: Copy + Eq + Debug + Default + Send + 'static {
     fn masked(self, mask: u128) -> Self;
     /// A firewall mark in the place of an address, as IPVS lists it.
     fn of_mark(mark: u32) -> Self;
+    /// An IPv4 address in a table of this family: in IPv6's, where the real server of an IPv6
+    /// client's connection is IPv4, one of `ff00::ffff:0:0/96`, where no packet may come from.
+    fn of_ipv4(address: u32) -> Self;
+    /// The IPv4 address that it is or stands for ([`of_ipv4`](Self::of_ipv4)).
+    fn ipv4_inside(self) -> Option<u32>;
+    /// The address for people: [`to_ip`](Self::to_ip), but IPv4 where it stands for that.
+    fn shown(self) -> IpAddr {
+        match self.ipv4_inside() {
+            Some(address) => IpAddr::V4(Ipv4Addr::from_bits(address)),
+            None => self.to_ip(),
+        }
+    }
 }
+
+/// The upper 96 bits of what stands for an IPv4 address in IPv6's tables: `ff00::ffff:0:0/96`, of
+/// the group scope that is reserved and never sent (RFC 4291 section 2.7). No packet is taken in
+/// from a group ([`crate::parse`]), so no IPv6 packet is ever found to be the reply of an IPv4
+/// real server, whatever its sender writes. The usual form for such addresses, `::ffff:0:0/96`,
+/// would want a check of its own in every packet.
+const INSIDE: u128 = 0xff00_0000_0000_0000_0000_ffff << 32;
 
 impl Address for u32 {
     #[inline]
@@ -33,6 +52,14 @@ impl Address for u32 {
     fn of_mark(mark: u32) -> Self {
         mark
     }
+
+    fn of_ipv4(address: u32) -> Self {
+        address
+    }
+
+    fn ipv4_inside(self) -> Option<u32> {
+        Some(self)
+    }
 }
 
 impl Address for u128 {
@@ -51,6 +78,18 @@ impl Address for u128 {
 
     fn of_mark(mark: u32) -> Self {
         u128::from(mark) << 96
+    }
+
+    fn of_ipv4(address: u32) -> Self {
+        INSIDE | u128::from(address)
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lower 32 bits are meant"
+    )]
+    fn ipv4_inside(self) -> Option<u32> {
+        (self & !u128::from(u32::MAX) == INSIDE).then_some(self as u32)
     }
 }
 
@@ -79,6 +118,19 @@ impl<A> Key<A> {
             destination_port: self.source_port,
             protocol: self.protocol,
         }
+    }
+}
+
+impl<A: Address> Key<A> {
+    /// As IPv6's table knows the packet of an IPv4 real server, if it is one's.
+    pub fn from_ipv4(self) -> Option<Key<u128>> {
+        (size_of::<A>() == size_of::<u32>()).then_some(Key {
+            source: u128::of_ipv4(self.source.ipv4_inside()?),
+            destination: u128::of_ipv4(self.destination.ipv4_inside()?),
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            protocol: self.protocol,
+        })
     }
 }
 
@@ -199,6 +251,18 @@ mod tests {
             ..one
         };
         assert_ne!(hasher.hash(&one), hasher.hash(&other));
+    }
+
+    #[test]
+    fn an_ipv4_address_among_ipv6_ones() {
+        let inside = u128::of_ipv4(0x0a01_000b);
+        assert_eq!(inside.to_ip().to_string(), "ff00::ffff:a01:b");
+        assert_eq!(inside.shown().to_string(), "10.1.0.11");
+        for other in [inside ^ 1 << 32, inside ^ 1 << 127, 0x0a01_000b, 0] {
+            assert_eq!(other.ipv4_inside(), None, "{other:#x}");
+        }
+        assert_eq!(0x2001u128.shown(), 0x2001u128.to_ip());
+        assert_eq!(flow(1).from_ipv4().map(|key| key.from_ipv4()), Some(None));
     }
 
     #[test]

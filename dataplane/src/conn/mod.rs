@@ -18,6 +18,7 @@ pub mod export;
 pub mod fifo;
 pub mod index;
 pub mod key;
+pub mod sctp;
 pub mod sender;
 pub mod table;
 pub mod tcp;

@@ -1,6 +1,6 @@
 //! How long a connection may be silent, by state (reference B.8).
 
-use super::tcp::State;
+use super::{sctp, tcp::State};
 
 /// Timeouts in milliseconds. The three that `--set` changes have setters' names of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub struct Timeouts {
     pub tcp: [u32; State::ALL.len()],
     /// UDP.
     pub udp: u32,
+    /// By [`sctp::State`].
+    pub sctp: [u32; sctp::State::ALL.len()],
 }
 
 impl Default for Timeouts {
@@ -16,6 +18,7 @@ impl Default for Timeouts {
         Self {
             tcp: State::ALL.map(State::default_timeout_ms),
             udp: 300_000,
+            sctp: sctp::State::ALL.map(sctp::State::default_timeout_ms),
         }
     }
 }
@@ -35,5 +38,11 @@ impl Timeouts {
     #[inline]
     pub fn tcp(&self, state: State) -> u32 {
         self.tcp[state as usize]
+    }
+
+    /// The timeout of an SCTP association in `state`, in milliseconds.
+    #[inline]
+    pub fn sctp(&self, state: sctp::State) -> u32 {
+        self.sctp[state as usize]
     }
 }

@@ -8,7 +8,7 @@ use wire::Protocol;
 use super::{Aside, Context, Origin, Refusal, way};
 use crate::conn::{Entry, Flags, Found, Key, Side, Slot};
 use crate::fwd::icmp::{self, AboutTunnel, Embedded};
-use crate::fwd::{Family, Forwarder};
+use crate::fwd::{Family, Forwarder, Method};
 use crate::observe::Event;
 use crate::parse::{Shape, class};
 use crate::port::Frame;
@@ -72,6 +72,11 @@ impl<'a> Context<'a> {
     /// An ICMP error about a packet of a connection, to whoever sent that packet; `None` if it
     /// is none, or nobody knows the connection.
     fn error<A: Stored, F: Frame>(&mut self, frame: &mut F, origin: Origin) -> Option<Verdict> {
+        if self.snapshot.nat64
+            && let Some(verdict) = self.error_from_ipv4(frame)
+        {
+            return Some(verdict);
+        }
         let about = icmp::embedded::<A>(frame.bytes())?;
         let table = A::table(self.state);
         let found = table.find(table.hash(&about.key), &about.key, self.now);
@@ -81,6 +86,13 @@ impl<'a> Context<'a> {
         let entry = *table.entry(slot);
         frame.observe(Event::of(&entry, side));
         let passed = match side {
+            Side::Client if entry.flags.method() == Method::Nat64 => {
+                self.error_as_ipv4(frame, &entry)
+            }
+            // Only its own family's packets come from an IPv4 real server: this quote is made up.
+            Side::Real if entry.flags.method() == Method::Nat64 => {
+                Err(Reason::Untranslatable.into())
+            }
             Side::Client => self.error_inbound(frame, &entry, &about),
             Side::Real => self.error_outbound(frame, slot, &entry, &about),
         };
@@ -188,7 +200,7 @@ impl<'a> Context<'a> {
     }
 
     /// How the connection's packets get to its real server.
-    fn forwarder<A>(&self, entry: &Entry<A>) -> Result<&'a Forwarder, Refusal> {
+    pub(super) fn forwarder<A>(&self, entry: &Entry<A>) -> Result<&'a Forwarder, Refusal> {
         let snapshot: &'a Snapshot = self.snapshot;
         let id = entry.real_id;
         let real = snapshot.reals.get(id.0).ok_or(Reason::RealRemoved)?;

@@ -82,7 +82,7 @@ impl Context<'_> {
         let (hop, overhead) = match real.forwarder {
             Forwarder::Dr { hop } | Forwarder::Nat { hop } | Forwarder::FullNat { hop } => (hop, 0),
             Forwarder::Tun { hop, .. } => (hop, real.forwarder.overhead()),
-            Forwarder::Local => return None,
+            Forwarder::Nat64 { .. } | Forwarder::Local => return None,
         };
         let (port, link) = self.open_road(frame, hop, packet, overhead)?;
         match real.forwarder {
@@ -116,7 +116,10 @@ impl Context<'_> {
         real: &Real,
         ends: Ends<A>,
     ) -> Option<PortId> {
-        if !real.forwarder.is_two_way() {
+        if !matches!(
+            real.forwarder,
+            Forwarder::Nat { .. } | Forwarder::FullNat { .. }
+        ) {
             return None;
         }
         let flow = flow_of(&packet.key);

@@ -21,7 +21,8 @@ use crate::reply::{Kind, Reply};
 use crate::sched::{self, Ask, thresholds};
 use crate::services::{self, Towards};
 use crate::services::{
-    By, Owned, Persistence, Real, RealId, Service, ServiceBlock, ServiceId, Snapshot, Unmatched,
+    By, Owned, Persistence, Real, RealId, Service, ServiceBlock, ServiceId, Settings, Snapshot,
+    Unmatched,
 };
 use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
@@ -46,6 +47,11 @@ impl<'a> Context<'a> {
         &Origin { port, step, .. }: &Origin,
     ) -> Result<Slot, Verdict> {
         let key = &packet.key;
+        if self.snapshot.nat64
+            && let Some(verdict) = self.reply_from_ipv4(frame, packet)
+        {
+            return Err(verdict);
+        }
         let mut found = self.service_of(frame, key, port);
         if found.is_some() && key.source_port == FTP_DATA {
             frame.observe(Event::Declined(Declined::FtpData));
@@ -198,7 +204,7 @@ impl<'a> Context<'a> {
             frame.observe(Event::Declined(Declined::OtherPort));
             return Err(self.unclaimed(packet));
         }
-        if !may_open(packet, self.snapshot.settings.sloppy_tcp) {
+        if !may_open(packet, &self.snapshot.settings) {
             frame.observe(Event::Declined(Declined::OpensNothing));
             return Err(self.stranger(frame, opening));
         }
@@ -311,11 +317,15 @@ impl<'a> Context<'a> {
         };
         // The tables find a tunnelled connection by the client's side alone: where the real
         // server is of the other family, its address stands in the forwarder.
-        let address = A::from_ip(real.address).unwrap_or_default();
+        let own = A::from_ip(real.address).unwrap_or_default();
         let client = (packet.key.source, packet.key.source_port);
-        let local = match real.forwarder {
-            Forwarder::FullNat { .. } => self.local(opening, (address, port))?,
-            _ => client,
+        let (address, local) = match (real.forwarder, real.address) {
+            (Forwarder::FullNat { .. }, _) => (own, self.local(opening, (own, port))?),
+            (Forwarder::Nat64 { .. }, IpAddr::V4(ipv4)) => {
+                let local = self.local(opening, (ipv4.to_bits(), port))?;
+                (A::of_ipv4(ipv4.to_bits()), (A::of_ipv4(local.0), local.1))
+            }
+            _ => (own, client),
         };
         let (fields, _) = service.owners.current();
         Ok(New {
@@ -513,6 +523,9 @@ impl<'a> Context<'a> {
         let Some(hop) = real.forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        if let Forwarder::Nat64 { .. } = real.forwarder {
+            return self.send_as_ipv4(frame, packet.flags, &entry, hop, opening.port);
+        }
         let hop = Towards::Hop(hop);
         let way = way::<A>(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
         frame.observe(way.event(hop));
@@ -524,17 +537,17 @@ impl<'a> Context<'a> {
         Ok(self.by(&way, &real.forwarder))
     }
 
-    /// A local address and port whose replies come to this worker.
-    fn local<A: Stored>(
+    /// A local address of the real server's family, and a port, whose replies come to this
+    /// worker.
+    fn local<A: Stored, B: Stored>(
         &mut self,
         opening: &Opening<'_, A>,
-        real: (A, u16),
-    ) -> Result<(A, u16), Refusal> {
-        let (table, now) = (A::table(self.state), self.now);
-        let is_free =
-            |reply: &Key<A>| matches!(table.find(table.hash(reply), reply, now), Found::Nothing);
+        real: (B, u16),
+    ) -> Result<(B, u16), Refusal> {
+        let (state, nat64, now) = (&*self.state, self.snapshot.nat64, self.now);
+        let is_free = |reply: &Key<B>| state.is_free(reply, nat64, now);
         let mut turn = opening.own.local_turn.get();
-        let addresses = A::locals(&opening.service.locals);
+        let addresses = B::locals(&opening.service.locals);
         let protocol = opening.packet.key.protocol;
         let chosen = self
             .me
@@ -573,7 +586,7 @@ impl<'a> Context<'a> {
     }
 
     /// With `nat_icmp_send`: what becomes of a NAT real server's packet whose connection nobody
-    /// knows. A RST is let by.
+    /// knows. A RST, and SCTP's ABORT, are let by.
     fn tell_real<A: Stored>(&mut self, packet: &Packet<A>) -> Option<Verdict> {
         let Key {
             source,
@@ -621,10 +634,14 @@ fn refusal<A: Stored>(service: &Service, by: By, key: &Key<A>) -> Option<Reason>
 }
 
 /// Whether a packet may open a connection (reference B.1).
-fn may_open<A>(packet: &Packet<A>, sloppy_tcp: bool) -> bool {
-    let is_tcp = packet.key.protocol == Protocol::TCP.0;
-    let opens = sloppy_tcp || packet.flags.syn();
-    !packet.later && (!is_tcp || opens && !packet.flags.rst())
+fn may_open<A>(packet: &Packet<A>, settings: &Settings) -> bool {
+    let flags = packet.flags;
+    let opens = match Protocol(packet.key.protocol) {
+        Protocol::TCP => settings.sloppy_tcp || flags.syn(),
+        Protocol::SCTP => settings.sloppy_sctp && flags.0 != 0 || flags.syn(),
+        _ => true,
+    };
+    !packet.later && opens && !flags.rst()
 }
 
 /// Where the frame goes, if it is not for this worker.
@@ -640,6 +657,7 @@ fn local_class<A>(key: &Key<A>) -> PuntClass {
     let ports = [key.source_port, key.destination_port];
     let routing = match Protocol(key.protocol) {
         Protocol::TCP => ports.contains(&BGP),
+        Protocol::SCTP => false,
         _ => BFD.contains(&key.destination_port),
     };
     if routing {

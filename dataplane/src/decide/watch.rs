@@ -8,7 +8,7 @@
 use wire::Protocol;
 
 use super::{Aside, Context, Origin, Refusal};
-use crate::conn::{Entry, Slot, tcp};
+use crate::conn::{Entry, Slot, sctp, tcp};
 use crate::observe::{Ended, Event};
 use crate::parse::Packet;
 use crate::port::Frame;
@@ -76,8 +76,12 @@ pub(super) fn own_timeout<A: Stored>(
     entry: &Entry<A>,
     general_ms: u32,
 ) -> u32 {
-    let is_tcp = entry.protocol == Protocol::TCP.0;
-    if !is_tcp || entry.state != tcp::State::Established as u8 {
+    let established = match Protocol(entry.protocol) {
+        Protocol::TCP => tcp::State::Established as u8,
+        Protocol::SCTP => sctp::State::Established as u8,
+        _ => return general_ms,
+    };
+    if entry.state != established {
         return general_ms;
     }
     let service = snapshot.services.get(entry.service.0);

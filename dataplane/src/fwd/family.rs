@@ -4,8 +4,8 @@
 mod v4;
 mod v6;
 
-use wire::segment::Segment;
-use wire::{Delta, Protocol, plain};
+use wire::segment::{self, Segment};
+use wire::{Delta, Protocol, plain, sctp};
 
 use super::Link;
 use crate::conn::Address;
@@ -71,6 +71,25 @@ pub trait Family: Address {
     ) -> Result<(), Reason>;
 }
 
+/// The transport header in a fragment that is not the first: none, but SCTP's would have to be
+/// patched.
+#[cold]
+fn later<S>(protocol: Protocol) -> Result<Option<S>, Reason> {
+    match protocol {
+        Protocol::SCTP => Err(Reason::SctpFragment),
+        _ => Ok(None),
+    }
+}
+
+/// Why a transport header can't be rewritten.
+#[cold]
+fn refusal(error: segment::Error) -> Reason {
+    match error {
+        segment::Error::Sctp(sctp::Error::Fragment) => Reason::SctpFragment,
+        _ => Reason::ShortTransport,
+    }
+}
+
 /// What an ICMP error says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Said<'a> {
@@ -121,6 +140,7 @@ pub trait IpMut<A>: Ip<A> {
     ///
     /// # Errors
     /// [`Reason::ShortTransport`] where it is malformed, or no protocol that we rewrite;
-    /// [`Reason::ShortHeader`] where it can't be found.
+    /// [`Reason::SctpFragment`] in every fragment of SCTP; [`Reason::ShortHeader`] where it can't
+    /// be found.
     fn segment(&mut self) -> Result<Option<Segment<&mut [u8]>>, Reason>;
 }

@@ -2,17 +2,18 @@
 //!
 //! to the real
 //! in   [ client:cport > VIP:vport  ttl n   ]
-//! out  [ local:lport  > real:rport ttl n-1 ]   IPv4 and TCP/UDP checksums patched
+//! out  [ local:lport  > real:rport ttl n-1 ]   IPv4 and TCP/UDP/SCTP checksums patched
 //!
 //! back
 //! in   [ real:rport > local:lport  ttl n   ]
 //! out  [ VIP:vport  > client:cport ttl n-1 ]   the same
 //!
-//! Absent UDP checksums and later fragments: as in NAT.
+//! Absent UDP checksums, fragments: as in NAT.
 
 use super::Link;
 use super::family::{Family, Ip, IpMut};
 use super::pass::pass;
+use super::ports::set_both;
 use crate::port::Frame;
 use crate::verdict::Reason;
 
@@ -49,9 +50,8 @@ fn readdress<A: Family, F: Frame>(
     pass::<A, F>(frame, link, |ip| {
         let addresses = A::owed(ip.src(), source.0).and(A::owed(ip.dst(), destination.0));
         if let Some(mut segment) = ip.segment()? {
-            let from = segment.set_src_port(source.1);
-            let to = segment.set_dst_port(destination.1);
-            segment.settle(addresses.and(from).and(to));
+            let ports = set_both(&mut segment, source.1, destination.1);
+            segment.settle(addresses.and(ports));
         }
         ip.set_src(source.0);
         ip.set_dst(destination.0);

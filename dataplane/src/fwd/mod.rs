@@ -12,7 +12,9 @@ mod fullnat;
 pub mod icmp;
 mod mss;
 mod nat;
+pub mod nat64;
 mod pass;
+mod ports;
 mod tun;
 
 use wire::ethernet::Mac;
@@ -57,6 +59,12 @@ pub enum Forwarder {
         /// The next hop towards the real server.
         hop: HopId,
     },
+    /// As [`Self::FullNat`], from IPv6 clients to an IPv4 real server. Its packets go by
+    /// [`nat64`]: they are another family's as soon as they are rewritten.
+    Nat64 {
+        /// The next hop towards the real server.
+        hop: HopId,
+    },
     /// The director is the real server: to the kernel, as the packet is.
     Local,
 }
@@ -79,15 +87,24 @@ pub enum Method {
     Nat,
     /// [`Forwarder::FullNat`].
     FullNat,
+    /// [`Forwarder::Nat64`].
+    Nat64,
 }
 
 impl Method {
     /// Every one, by its number.
-    pub const ALL: [Self; 5] = [Self::Local, Self::Dr, Self::Tun, Self::Nat, Self::FullNat];
+    pub const ALL: [Self; 6] = [
+        Self::Local,
+        Self::Dr,
+        Self::Tun,
+        Self::Nat,
+        Self::FullNat,
+        Self::Nat64,
+    ];
 
     /// Whether the real server's replies pass us, so that connections are found from both sides.
     pub fn is_two_way(self) -> bool {
-        matches!(self, Self::Nat | Self::FullNat)
+        matches!(self, Self::Nat | Self::FullNat | Self::Nat64)
     }
 }
 
@@ -118,7 +135,8 @@ impl Forwarder {
             Self::Dr { hop }
             | Self::Tun { hop, .. }
             | Self::Nat { hop }
-            | Self::FullNat { hop } => Some(hop),
+            | Self::FullNat { hop }
+            | Self::Nat64 { hop } => Some(hop),
             Self::Local => None,
         }
     }
@@ -134,7 +152,11 @@ impl Forwarder {
                 narrower,
                 ..
             } => tunnel.overhead() + envelope.room() + narrower,
-            Self::Dr { .. } | Self::Nat { .. } | Self::FullNat { .. } | Self::Local => 0,
+            Self::Dr { .. }
+            | Self::Nat { .. }
+            | Self::FullNat { .. }
+            | Self::Nat64 { .. }
+            | Self::Local => 0,
         }
     }
 
@@ -142,7 +164,11 @@ impl Forwarder {
     pub fn narrower(&self) -> u16 {
         match *self {
             Self::Tun { narrower, .. } => narrower,
-            Self::Dr { .. } | Self::Nat { .. } | Self::FullNat { .. } | Self::Local => 0,
+            Self::Dr { .. }
+            | Self::Nat { .. }
+            | Self::FullNat { .. }
+            | Self::Nat64 { .. }
+            | Self::Local => 0,
         }
     }
 
@@ -154,6 +180,7 @@ impl Forwarder {
             Self::Tun { .. } => Method::Tun,
             Self::Nat { .. } => Method::Nat,
             Self::FullNat { .. } => Method::FullNat,
+            Self::Nat64 { .. } => Method::Nat64,
         }
     }
 
@@ -167,7 +194,7 @@ impl Forwarder {
     /// the kernel takes the frame as it came.
     ///
     /// # Errors
-    /// Why it can't be sent; the frame is then as it was.
+    /// Why it can't be sent: in [`Self::Nat64`] never this way. The frame is then as it was.
     #[inline]
     pub fn to_real<A: Family, F: Frame>(
         &self,
@@ -183,6 +210,7 @@ impl Forwarder {
             } => tun::to_real(frame, (tunnel, *envelope), entry, link, outer),
             Self::Nat { .. } => nat::to_real(frame, real(entry), link),
             Self::FullNat { .. } => fullnat::to_real(frame, local(entry), real(entry), link),
+            Self::Nat64 { .. } => Err(Reason::Untranslatable),
             Self::Local => Ok(()),
         }
     }
@@ -222,6 +250,7 @@ impl Forwarder {
         match self {
             Self::Nat { .. } => nat::to_client(frame, vip(entry), link),
             Self::FullNat { .. } => fullnat::to_client(frame, vip(entry), client(entry), link),
+            Self::Nat64 { .. } => Err(Reason::Untranslatable),
             Self::Dr { .. } | Self::Tun { .. } | Self::Local => Err(Reason::NoConnection),
         }
     }
@@ -241,7 +270,7 @@ impl Forwarder {
         let source = match self {
             Self::Nat { .. } => None,
             Self::FullNat { .. } => Some(entry.local),
-            Self::Dr { .. } | Self::Tun { .. } | Self::Local => {
+            Self::Dr { .. } | Self::Tun { .. } | Self::Nat64 { .. } | Self::Local => {
                 return self.to_real(frame, entry, link, outer);
             }
         };
@@ -270,8 +299,10 @@ impl Forwarder {
         entry: &Entry<A>,
         link: Link,
     ) -> Result<(), Reason> {
-        if !self.is_two_way() {
-            return Err(Reason::NoConnection);
+        match self {
+            Self::Nat { .. } | Self::FullNat { .. } => {}
+            Self::Nat64 { .. } => return Err(Reason::Untranslatable),
+            Self::Dr { .. } | Self::Tun { .. } | Self::Local => return Err(Reason::NoConnection),
         }
         icmp::translate(
             frame,

@@ -48,13 +48,32 @@ pub enum Mode {
     Tun6,
     Nat,
     FullNat,
+    /// FULLNAT from IPv6 to IPv4.
+    Nat64,
 }
 
 impl Mode {
+    /// Those of either family.
     pub const ALL: [Self; 5] = [Self::Dr, Self::Tun4, Self::Tun6, Self::Nat, Self::FullNat];
 
+    /// Those of this family's services.
+    pub fn of_family(v6: bool) -> Vec<Self> {
+        let mut all = Self::ALL.to_vec();
+        all.extend(v6.then_some(Self::Nat64));
+        all
+    }
+
     pub fn is_two_way(self) -> bool {
-        matches!(self, Self::Nat | Self::FullNat)
+        matches!(self, Self::Nat | Self::FullNat | Self::Nat64)
+    }
+
+    pub fn has_locals(self) -> bool {
+        matches!(self, Self::FullNat | Self::Nat64)
+    }
+
+    /// Whether a real server of a service of this family is IPv6.
+    pub fn real_is_v6(self, v6: bool) -> bool {
+        v6 && self != Self::Nat64
     }
 
     pub fn is_tunnel(self) -> bool {
@@ -74,6 +93,7 @@ pub struct Spec {
     /// A service by mark: the prefix length of its destinations, the first of them its VIP.
     pub mark: Option<u8>,
     pub one_packet: bool,
+    pub mss_clamp: bool,
     /// The upper threshold of each of its reals.
     pub upper: u32,
     /// Number and mode, in the order they were added; at most [`REALS`].
@@ -85,22 +105,24 @@ pub struct Spec {
 
 impl Spec {
     pub fn new(v6: bool, protocol: u8, kind: Kind, reals: &[(u8, Mode)]) -> Self {
-        let locals = if v6 {
-            [1, 2].map(|n| IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 2, n)))
-        } else {
-            [200, 201].map(|n| IpAddr::V4(Ipv4Addr::new(10, 1, 0, n)))
+        let ipv4 = [200, 201].map(|n| IpAddr::V4(Ipv4Addr::new(10, 1, 0, n)));
+        let ipv6 = [1, 2].map(|n| IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 2, n)));
+        let locals = match v6 {
+            true => [ipv6, ipv4].concat(),
+            false => ipv4.to_vec(),
         };
         Self {
             v6,
             protocol,
-            port: if protocol == TCP { 80 } else { 53 },
+            port: if protocol == UDP { 53 } else { 80 },
             kind,
             persistence: None,
             mark: None,
             one_packet: false,
+            mss_clamp: false,
             upper: 0,
             reals: reals.to_vec(),
-            locals: locals.into(),
+            locals,
             owners: None,
             scheduler: None,
         }
@@ -171,6 +193,8 @@ pub struct Fleet {
     pub specs: Vec<Spec>,
     pub snapshot: Snapshot,
     pub control: ControlEnd<Recycler>,
+    /// Of `wan` and `lan`, in octets.
+    pub mtus: [u16; 2],
     /// What is ours beside the services' own.
     pub also_owned: Vec<(IpAddr, Owned)>,
     one_arm: bool,
@@ -232,6 +256,7 @@ impl Fleet {
             specs,
             snapshot: Snapshot::default(),
             control,
+            mtus: [1500; 2],
             also_owned: Vec::new(),
             one_arm,
             publisher,
@@ -245,10 +270,10 @@ impl Fleet {
     /// Compiles the specs as they are now and publishes; workers see it when they turn next.
     pub fn compile(&mut self) {
         self.revision += 1;
-        let view = |mac| PortView {
+        let view = |mac, mtu| PortView {
             any_mac: false,
             mac,
-            mtu: 1500,
+            mtu,
             to_sender: false,
             groups: [].into(),
             tagging: match (self.one_arm, mac == WAN_MAC) {
@@ -261,7 +286,7 @@ impl Fleet {
             },
         };
         let mut snapshot = Snapshot {
-            ports: [view(WAN_MAC), view(LAN_MAC)].into(),
+            ports: [view(WAN_MAC, self.mtus[0]), view(LAN_MAC, self.mtus[1])].into(),
             routes: default_routes(),
             blocks: self.snapshot.blocks.clone(),
             settings: self.snapshot.settings.clone(),
@@ -276,6 +301,8 @@ impl Fleet {
         }
         snapshot.addresses = Addresses::new(owned);
         snapshot.nat_reals = NatReals::new(nat);
+        let mut modes = self.specs.iter().flat_map(|spec| &spec.reals);
+        snapshot.nat64 = modes.any(|&(_, mode)| mode == Mode::Nat64);
         self.snapshot = snapshot;
         self.publisher.publish(self.snapshot.clone());
     }
@@ -316,7 +343,7 @@ impl Fleet {
             backends.insert(
                 0,
                 Backend {
-                    address: real_address(n, spec.v6),
+                    address: real_address(n, mode.real_is_v6(spec.v6)),
                     port: spec.real_port(mode),
                     weight: WEIGHT,
                     last_weight: WEIGHT,
@@ -342,6 +369,7 @@ impl Fleet {
         let mut service = Service::new(id, self.revision, scheduler, candidates.into());
         service.address = spec.mark.is_none().then_some(address);
         service.one_packet = spec.one_packet;
+        service.mss_clamp = spec.mss_clamp;
         service.owners = owners;
         service.persistence = spec.persistence.map(|mask| Persistence {
             timeout_ms: 300_000,
@@ -479,9 +507,9 @@ fn mark_rule((at, spec): (usize, &Spec)) -> Option<Rule> {
 
 fn blocks() -> Blocks {
     let mut blocks = Blocks::default();
-    blocks.reals.grow(256);
-    blocks.services.grow(256);
-    blocks.others.grow(256);
+    blocks.reals.grow(512);
+    blocks.services.grow(512);
+    blocks.others.grow(512);
     blocks
 }
 
@@ -525,12 +553,13 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
         },
         None if mode == Mode::Nat => Forwarder::Nat { hop },
         None if mode == Mode::FullNat => Forwarder::FullNat { hop },
+        None if mode == Mode::Nat64 => Forwarder::Nat64 { hop },
         None => Forwarder::Dr { hop },
     };
     let address = match mode {
         Mode::Tun4 => real_address(n, false),
         Mode::Tun6 => real_address(n, true),
-        _ => real_address(n, spec.v6),
+        _ => real_address(n, mode.real_is_v6(spec.v6)),
     };
     let real = Real {
         address,

@@ -1,6 +1,10 @@
 //! Every checksum of a packet, computed anew by an independent implementation.
 
-use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+use crc::{CRC_32_ISCSI, Crc};
+use etherparse::{IpNumber, NetHeaders, PacketHeaders, PayloadSlice, TransportHeader};
+
+/// CRC32c, of no relation to ours.
+const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// Demands that etherparse finds every checksum of the packet right, in tunnels too.
 pub(crate) fn intact(name: &str, packet: &[u8]) {
@@ -17,10 +21,27 @@ pub(crate) fn intact(name: &str, packet: &[u8]) {
     {
         return intact(name, payload);
     }
+    if let PayloadSlice::Ip(carried) = &headers.payload
+        && carried.ip_number == IpNumber::SCTP
+        && !carried.fragmented
+    {
+        assert!(crc_is_right(payload), "{name}: SCTP");
+    }
     if let Some(transport) = headers.transport {
         let (stored, computed) = sums(&net, transport, payload);
         assert_eq!(stored, computed, "{name}: transport");
     }
+}
+
+/// Whether an SCTP packet's CRC is right.
+pub(crate) fn crc_is_right(packet: &[u8]) -> bool {
+    let (head, rest) = packet.split_at(8);
+    let (stored, chunks) = rest.split_at(4);
+    let mut digest = CRC32C.digest();
+    for part in [head, &[0; 4], chunks] {
+        digest.update(part);
+    }
+    digest.finalize().to_le_bytes() == *stored
 }
 
 /// The transport's checksum as it stands and as it should be.

@@ -43,6 +43,7 @@ pub const TWENTY_MAC: Mac = Mac([2, 0, 0, 0, 0, 0x20]);
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const SCTP: u8 = 132;
 
 /// Address and MAC of real server number `n`.
 pub fn real_ip(n: u8) -> Ipv4Addr {
@@ -336,6 +337,7 @@ fn empty() -> Snapshot {
     blocks.reals.grow(256);
     blocks.services.grow(256);
     blocks.others.grow(256);
+    blocks.ports.grow(4);
     Snapshot {
         ports: [view(WAN_MAC, &[GROUP]), view(LAN_MAC, &[])].into(),
         blocks: [blocks].into(),

@@ -42,12 +42,29 @@ impl Cut {
     }
 
     /// The plan for an IPv6 packet of our own on a link of `mtu` octets, whose pieces are known
-    /// by `id`; `None` where it fits, has extension headers already, or the link has no room.
+    /// by `id`; `None` where it fits, has extension headers already, or the link has no room. One
+    /// that begins with a fragment header is a fragment of ours: its pieces go on with that
+    /// header's identification and from its offset.
     pub fn v6(packet: &ipv6::Packet<&[u8]>, mtu: usize, id: u32) -> Option<Self> {
         const HEADER: usize = ipv6::LEN + ipv6::FRAGMENT_LEN;
         let per_piece = mtu.checked_sub(HEADER)? / 8 * 8;
         let fits = packet.total_len() <= mtu;
-        if fits || per_piece == 0 || packet.upper().ok()?.offset != 0 {
+        if fits || per_piece == 0 {
+            return None;
+        }
+        if packet.next_header() == Protocol::FRAGMENT {
+            let mut header = [0; 60];
+            let head = packet.bytes().zip(&mut header[..HEADER]);
+            head.for_each(|(from, to)| *to = *from);
+            return Some(Self {
+                header,
+                header_len: HEADER,
+                data_at: HEADER,
+                data_len: packet.payload().len().checked_sub(ipv6::FRAGMENT_LEN)?,
+                per_piece,
+            });
+        }
+        if packet.upper().ok()?.offset != 0 {
             return None;
         }
         let mut header = [0; 60];
@@ -156,10 +173,12 @@ impl Cut {
     fn header_v6(&self, n: usize) -> [u8; 60] {
         let mut header = self.header;
         let range = self.range(n);
-        let more = u16::from(range.end < self.data_len);
+        let whole = get16(&header, ipv6::LEN + 2);
+        let more = u16::from(range.end < self.data_len) | whole & 1;
         let length = ipv6::FRAGMENT_LEN + range.len();
         put16(&mut header, 4, u16::try_from(length).unwrap_or(u16::MAX));
-        let offset = u16::try_from(range.start).unwrap_or(u16::MAX);
+        let offset = usize::from(whole & !7) + range.start;
+        let offset = u16::try_from(offset).unwrap_or(u16::MAX);
         put16(&mut header, ipv6::LEN + 2, offset & !7 | more);
         header
     }
@@ -259,6 +278,33 @@ mod tests {
         assert!(plan(&packet, 100));
         assert!(!plan(&packet, 128) && !plan(&packet, 27));
         assert!(!plan(&packet.df(), 100));
+    }
+
+    #[test]
+    fn a_fragment_of_ipv6_is_cut_again() {
+        let address = |last| std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last);
+        let rows = [(0, false), (0, true), (2960, true), (2960, false)];
+        for (offset, more) in rows {
+            let whole = ip(address(2), address(9)).with(udp(1, 2).payload(vec![3; 1992]));
+            let whole = whole.fragment(offset, more).id(0xbeef).bytes();
+            let plan = Cut::of(&whole, 1280, 77).expect("too large");
+            assert_eq!((plan.pieces(), plan.data_at()), (2, 48));
+            let mut next = usize::from(offset);
+            let mut data = Vec::new();
+            for n in 0..plan.pieces() {
+                let body = &whole[48..][plan.range(n)];
+                let piece = [&plan.header(n)[..48], body].concat();
+                assert!(piece.len() <= 1280 && piece.len() == plan.len(n));
+                let parsed = ipv6::Packet::parse(&piece[..]).expect("a packet");
+                let fragment = parsed.upper().expect("a chain").fragment;
+                let fragment = fragment.expect("a fragment header");
+                assert_eq!((fragment.id, fragment.offset), (0xbeef, next));
+                assert_eq!(fragment.more, n == 0 || more, "{offset}, piece {n}");
+                next += body.len();
+                data.extend_from_slice(body);
+            }
+            assert_eq!(data, whole[48..]);
+        }
     }
 
     #[test]

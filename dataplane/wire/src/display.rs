@@ -274,7 +274,7 @@ fn details(f: &mut Formatter<'_>, segment: &Segment<&[u8]>) -> fmt::Result {
     match segment {
         Segment::Tcp(tcp) => write!(f, " {}", tcp.flags()),
         Segment::Sctp(sctp) => match sctp.first_chunk() {
-            Some(chunk) => write!(f, " chunk {}", chunk.0),
+            Some(chunk) => write!(f, " {chunk}"),
             None => Ok(()),
         },
         Segment::Udp(_) => Ok(()),
@@ -303,7 +303,7 @@ mod tests {
         let cases = [
             (ip(CLIENT, VIP).with(tcp(40000, 80).syn()),                 "192.0.2.7:40000 > 10.0.0.1:80 tcp S ttl 64 len 40"),
             (ip(CLIENT, VIP).with(udp(40000, 53).payload("hi")).ttl(9),  "192.0.2.7:40000 > 10.0.0.1:53 udp ttl 9 len 30"),
-            (ip(CLIENT, VIP).with(sctp(1, 2).chunk(1, &[])),             "192.0.2.7:1 > 10.0.0.1:2 sctp chunk 1 ttl 64 len 36"),
+            (ip(CLIENT, VIP).with(sctp(1, 2).chunk(1, &[])),             "192.0.2.7:1 > 10.0.0.1:2 sctp INIT ttl 64 len 36"),
             (ip(CLIENT6, VIP6).with(tcp(40000, 80).acks(1)),             "[2001:db8::7]:40000 > [2001:db8::10]:80 tcp . ttl 64 len 60"),
             (ip(CLIENT, VIP).with(echo_request(7, 1)),                   "192.0.2.7 > 10.0.0.1 icmp echo request 7 1 ttl 64 len 28"),
             (ip(CLIENT, VIP).with(icmp(3, 4).rest(1400).quoting(&sent)), "192.0.2.7 > 10.0.0.1 icmp fragmentation needed mtu 1400 (10.0.0.1:80 > 192.0.2.7:40000 udp ttl 64 len 28) ttl 64 len 56"),

@@ -59,6 +59,8 @@ pub mod unreachable {
     pub const PORT: u8 = 3;
     /// Too long for the next link, and may not be fragmented; the MTU is in the message.
     pub const FRAGMENTATION_NEEDED: u8 = 4;
+    /// The source route can't be followed.
+    pub const SOURCE_ROUTE_FAILED: u8 = 5;
     /// Forbidden by an administrator.
     pub const PROHIBITED: u8 = 13;
 }
@@ -238,6 +240,15 @@ impl Problem {
         Self {
             rest: u32::from(mtu),
             ..Self::unreachable(unreachable::FRAGMENTATION_NEEDED)
+        }
+    }
+
+    /// The header field at octet `pointer` of the packet is not one that is obeyed.
+    pub fn erroneous_field(pointer: u8) -> Self {
+        Self {
+            kind: Type::PARAMETER_PROBLEM,
+            code: 0,
+            rest: u32::from(pointer) << 24,
         }
     }
 

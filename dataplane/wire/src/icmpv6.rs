@@ -249,6 +249,15 @@ impl Problem {
         }
     }
 
+    /// The header field at octet `pointer` of the packet is not one that is obeyed.
+    pub fn erroneous_field(pointer: u32) -> Self {
+        Self {
+            kind: Type::PARAMETER_PROBLEM,
+            code: 0,
+            rest: pointer,
+        }
+    }
+
     /// The hop limit ended here.
     pub fn time_exceeded() -> Self {
         Self {

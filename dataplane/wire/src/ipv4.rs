@@ -318,6 +318,16 @@ impl Packet<&mut [u8]> {
         self.put_word(6, if on { rest | DONT_FRAGMENT } else { rest });
     }
 
+    /// Makes it the part of a packet that begins at `octets` (rounded down to eight), with more
+    /// to follow or not; whether it may be fragmented stays as it is.
+    #[inline]
+    pub fn set_position(&mut self, octets: usize, more: bool) {
+        let offset = u16::try_from(octets / 8).unwrap_or(OFFSET) & OFFSET;
+        let more = if more { MORE_FRAGMENTS } else { 0 };
+        let rest = self.flags_and_offset() & DONT_FRAGMENT;
+        self.put_word(6, rest | more | offset);
+    }
+
     /// What follows the header, to rewrite.
     #[inline]
     pub fn payload_mut(&mut self) -> &mut [u8] {

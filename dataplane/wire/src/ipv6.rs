@@ -193,6 +193,20 @@ impl<B: Bytes> Packet<B> {
         walk(protocol, &self.payload)
     }
 
+    /// The extension headers before `upper`, each with its kind and where it begins, in octets
+    /// from the end of the fixed header.
+    pub fn extensions(&self, upper: &Upper) -> impl Iterator<Item = (Protocol, usize)> {
+        let (end, payload) = (upper.offset, &*self.payload);
+        let mut next = (self.next_header(), 0);
+        std::iter::from_fn(move || {
+            let (kind, at) = next;
+            let rest = payload.get(at..end).filter(|rest| !rest.is_empty())?;
+            let len = extension_len(kind, rest).ok().flatten()?;
+            next = (Protocol(rest[0]), at + len);
+            Some((kind, at))
+        })
+    }
+
     /// What begins at `upper`.
     #[inline]
     pub fn upper_payload(&self, upper: &Upper) -> &[u8] {
@@ -527,6 +541,24 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn the_extensions_one_by_one() {
+        use Protocol as P;
+        let packet = ip(CLIENT, VIP).with(tcp(1, 2));
+        let packet = packet.hop_by_hop().routing().fragment(0, true);
+        let bytes = packet.destination().bytes();
+        let packet = Packet::parse(&bytes[..]).unwrap();
+        let upper = packet.upper().unwrap();
+        let all: Vec<_> = packet.extensions(&upper).collect();
+        let want = [
+            (P::HOP_BY_HOP, 0),
+            (P::ROUTING, 8),
+            (P::FRAGMENT, 16),
+            (P::DESTINATION, 24),
+        ];
+        assert_eq!((all, upper.offset), (want.to_vec(), 32));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod refusals;
 mod relay;
 mod routed;
 mod runner;
+mod sctp;
 mod switch;
 mod trace;
 mod tunnel;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         arp::TESTS,
         life::TESTS,
         modes::TESTS,
+        sctp::TESTS,
         two_arm::TESTS,
         lossy::TESTS,
         refusals::TESTS,

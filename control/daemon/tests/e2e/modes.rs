@@ -2,7 +2,7 @@
 //! workers, and what the servers see of the client.
 
 use crate::daemon::{Daemon, Toml};
-use crate::lab::{Lab, PORT_MAC, cores, has_ipv6};
+use crate::lab::{Lab, PORT_MAC, cores, has_ipv6, run};
 use crate::routed::{self, Family, large_bodies, route_back, unwrap};
 use crate::runner::{Failure, Outcome, Test, ensure};
 use crate::tunnel;
@@ -36,6 +36,12 @@ pub(crate) const TESTS: &[Test] = &[
     }),
     ("modes::gue_remote_checksum_6in4", || {
         gue("remcsum", Family::V6, Family::V4, 1)
+    }),
+    ("modes::fullnat_6to4", || fullnat_across(1)),
+    ("modes::fullnat_6to4_two_workers", || fullnat_across(2)),
+    ("modes::fullnat_6to4_datagrams", || datagrams_across(1)),
+    ("modes::fullnat_6to4_datagrams_two_workers", || {
+        datagrams_across(2)
     }),
     ("modes::dr_ipv6", dr_ipv6),
     ("modes::the_kernel_has_ipv6", the_kernel_has_ipv6),
@@ -192,6 +198,53 @@ fn fullnat(family: Family, workers: usize) -> Outcome {
     serves(&lab, &daemon, family, workers, &family.locals())?;
     let listing = daemon.ask(&["-Ln"])?;
     ensure!(listing.contains(" FullNat "), "the listing is\n{listing}");
+    Ok(())
+}
+
+/// A service of IPv6 clients, with IPv4 real servers in FULLNAT.
+pub(crate) fn across() -> String {
+    let more = format!("local_addresses = {:?}", Family::V4.locals());
+    service(Family::V6, "fullnat", Family::V4, &more, "")
+}
+
+/// The client has IPv6, the real servers IPv4, and neither hears of the other's family.
+fn fullnat_across(workers: usize) -> Outcome {
+    let lab = lab(Family::V6)?;
+    let daemon = Daemon::start(&lab, &toml(workers, across())?)?;
+    serves(&lab, &daemon, Family::V6, workers, &Family::V4.locals())?;
+    let listing = daemon.ask(&["-Ln"])?;
+    let row = format!("  -> {}:80 ", Family::V4.real(1));
+    ensure!(
+        listing.contains(&row) && listing.contains(" FullNat "),
+        "the listing is\n{listing}"
+    );
+    Ok(())
+}
+
+/// Datagrams there and back, in fragments too, and the ICMP error of a server that is not there.
+fn datagrams_across(workers: usize) -> Outcome {
+    let mut lab = lab(Family::V6)?;
+    let vip = format!("[{}]:5300", Family::V6.vip());
+    let real = format!("{}:5300", Family::V4.real(1));
+    let locals = Family::V4.locals();
+    let rest = format!(
+        "[[service]]\nlisten = \"udp {vip}\"\nscheduler = \"rr\"\nlocal_addresses = {locals:?}\n\
+         [[service.real]]\naddress = \"{real}\"\nmode = \"fullnat\"\n"
+    );
+    let daemon = Daemon::start(&lab, &toml(workers, rest)?)?;
+    let text = run(&mut lab.peer(&lab.client(), &["udp-client", &vip, "4"])?)?;
+    ensure!(
+        text.matches("Connection refused").count() == 4,
+        "nobody is there, and the client heard\n{text}{}",
+        daemon.ask(&["status"])?
+    );
+    lab.start_peer(&lab.real(1), &["udp-echo", &real, ""])?;
+    let text = run(&mut lab.peer(&lab.client(), &["udp-large", &vip, "20"])?)?;
+    ensure!(
+        text.trim() == "20",
+        "of 20 large datagrams there came back {text}{}",
+        daemon.ask(&["status"])?
+    );
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 //! ```text
 //! udp-server ADDRESS NAME     answers each datagram with NAME and the sender's address
 //! udp-client ADDRESS COUNT    that many datagrams, each from a port of its own; prints answers
+//! udp-echo ADDRESS NAME       sends each datagram back
+//! udp-large ADDRESS COUNT     that many datagrams of up to 4,000 octets; prints how many came back
 //! udp-flow ADDRESS COUNT      that many flows that were answered once, then a datagram every 2 ms on
 //!                             one after the other until its input ends: prints how many were sent, how many answered, and how
 //!                             many answers came from another server than the flow's first
@@ -12,17 +14,19 @@
 //! tcp-hold ADDRESS COUNT      opens that many connections and keeps them until killed
 //! tcp-ask ADDRESS COUNT       the same; a request on each when its input ends: prints how many
 //!                             were answered
+//! sctp-server ADDRESS NAME    answers associations with NAME and the client's address; see [`sctp`]
+//! sctp-client ADDRESS COUNT   opens that many; when its input ends asks on each, and prints the answers
 //! relay NEAR FAR              a bad cable between two TAPs that it makes; see [`relay`]
 //! switch TRUNK IDS            a switch with these VLANs, of TAPs that it makes; see [`switch`]
 //! ```
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket};
 use std::process::{Child, ChildStdout, ExitCode};
 use std::time::Duration;
 
 use crate::runner::Failure;
-use crate::{relay, switch, tunnel};
+use crate::{relay, sctp, switch, tunnel};
 
 /// The first argument of a peer.
 pub(crate) const FLAG: &str = "--peer";
@@ -37,10 +41,14 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
     let done = match kind {
         "udp-server" => udp_server(address, last),
         "udp-client" => udp_client(address, last.parse().unwrap_or(0)),
+        "udp-echo" => udp_echo(address),
+        "udp-large" => udp_large(address, last.parse().unwrap_or(0)),
         "udp-flow" => udp_flow(address, last.parse().unwrap_or(0)),
         "tcp-ask" => tcp_ask(address, last.parse().unwrap_or(0)),
         "decapsulate" => tunnel::decapsulate(address, last, say_ready),
         "relay" => relay::run(address, last, say_ready),
+        "sctp-server" => sctp::serve(address, last, say_ready),
+        "sctp-client" => sctp::ask(address, last.parse().unwrap_or(0), say_ready),
         "switch" => switch::run(address, last, say_ready),
         "tcp-hold" => tcp_hold(address, last.parse().unwrap_or(0)),
         _ => Err(std::io::Error::other(format!("no peer of kind {kind}"))),
@@ -89,7 +97,7 @@ fn udp_server(address: &str, name: &str) -> std::io::Result<()> {
 fn udp_client(address: &str, count: usize) -> std::io::Result<()> {
     let mut buffer = [0; 2048];
     for port in (20_000..).take(count) {
-        let socket = UdpSocket::bind(("0.0.0.0", port))?;
+        let socket = UdpSocket::bind((any(address), port))?;
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;
         socket.connect(address)?;
         socket.send(b"who")?;
@@ -98,6 +106,42 @@ fn udp_client(address: &str, count: usize) -> std::io::Result<()> {
             Err(error) => println!("{error}"),
         }
     }
+    Ok(())
+}
+
+/// What a socket towards this address is bound to.
+fn any(address: &str) -> IpAddr {
+    match address.starts_with('[') {
+        true => Ipv6Addr::UNSPECIFIED.into(),
+        false => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
+fn udp_echo(address: &str) -> std::io::Result<()> {
+    let socket = UdpSocket::bind(address)?;
+    say_ready()?;
+    let mut buffer = [0; 8192];
+    loop {
+        let (length, from) = socket.recv_from(&mut buffer)?;
+        socket.send_to(&buffer[..length], from)?;
+    }
+}
+
+fn udp_large(address: &str, count: usize) -> std::io::Result<()> {
+    let mut buffer = [0; 8192];
+    let mut back = 0;
+    for n in 1..=count {
+        let data: Vec<u8> = (0..n * 4000 / count)
+            .map(|at| at.to_le_bytes()[0])
+            .collect();
+        let socket = UdpSocket::bind((any(address), 0))?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.connect(address)?;
+        socket.send(&data)?;
+        let length = socket.recv(&mut buffer).unwrap_or(0);
+        back += usize::from(buffer[..length] == data[..]);
+    }
+    println!("{back}");
     Ok(())
 }
 

@@ -210,6 +210,7 @@ fn links() -> Outcome {
     for line in [
         format!("port ten: vlan 10 of lan, {PORT_MAC}, link up, mtu 1500\n"),
         format!("port twenty: vlan 20 of lan, {OTHER_MAC}, link up, mtu 1500\n"),
+        "  rx-packets ".to_owned(),
         format!("vip {vip}: held on ten, "),
         format!("neighbour {} on twenty: ", real_address(1)),
     ] {

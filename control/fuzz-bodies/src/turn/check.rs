@@ -63,7 +63,8 @@ fn note<A: Address>(
     known: &mut HashMap<Tuple, usize>,
 ) {
     let key = entry.key(side);
-    let (from, to) = (key.source.to_ip(), key.destination.to_ip());
+    // An IPv4 real server's reply is one connection's, of whichever family its client is.
+    let (from, to) = (key.source.shown(), key.destination.shown());
     let ports = (key.source_port, key.destination_port);
     let tuple = (side, key.protocol, from, to, ports);
     if let Some(other) = known.insert(tuple, worker) {
@@ -107,7 +108,8 @@ pub(crate) fn sent(frame: &Tracked, mtu: u16) {
     }
 }
 
-/// Whether the checksums of the packet in a frame are right: those of IP, TCP, UDP and ICMP.
+/// Whether the checksums of the packet in a frame are right: those of IP, TCP, UDP, SCTP and
+/// ICMP.
 pub(crate) fn is_sound(bytes: &[u8]) -> bool {
     let Ok(frame) = ethernet::Frame::parse(bytes) else {
         return false;
@@ -146,6 +148,11 @@ fn segment(protocol: Protocol, addresses: &[u8], bytes: &[u8]) -> Option<bool> {
         Protocol::ICMP if bytes.len() >= 8 => Some(sum(&[bytes]) == 0xffff),
         Protocol::TCP if bytes.len() >= 20 => Some(sum(&[&pseudo, bytes]) == 0xffff),
         Protocol::ICMPV6 if bytes.len() >= 8 => Some(sum(&[&pseudo, bytes]) == 0xffff),
+        Protocol::SCTP if bytes.len() >= 12 => {
+            let stored = [bytes[8], bytes[9], bytes[10], bytes[11]];
+            let parts = [&bytes[..8], &[0; 4], &bytes[12..]];
+            Some(crc32c(&parts).to_le_bytes() == stored)
+        }
         Protocol::UDP if bytes.len() >= 8 => {
             let length = usize::from(u16::from_be_bytes([bytes[4], bytes[5]]));
             if bytes[6..8] == [0, 0] || length != bytes.len() {
@@ -167,6 +174,13 @@ fn sum(parts: &[&[u8]]) -> u32 {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum
+}
+
+/// CRC32c, bit by bit, as RFC 9260 appendix A defines it.
+fn crc32c(parts: &[&[u8]]) -> u32 {
+    let bit = |crc: u32, _| (crc >> 1) ^ ((crc & 1) * 0x82f6_3b78);
+    let octet = |crc: u32, octet: &u8| (0..8).fold(crc ^ u32::from(*octet), bit);
+    !parts.iter().copied().flatten().fold(u32::MAX, octet)
 }
 
 /// The answer of a neighbour that `asked` asks for; `None` if it asks for nobody.

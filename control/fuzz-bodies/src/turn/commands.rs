@@ -6,7 +6,7 @@ use super::world::{LOCALS, LOCALS_V6, MARKS, PORTS, REALS, REALS_V6, VIPS, VIPS_
 use crate::input::Input;
 
 /// Tunables with values that change something.
-const SYSCTLS: [(&str, &[&str]); 14] = [
+const SYSCTLS: [(&str, &[&str]); 15] = [
     ("conn_reuse_mode", &["0", "1", "2", "3"]),
     ("expire_nodest_conn", &["0", "1"]),
     ("expire_quiescent_template", &["0", "1"]),
@@ -21,6 +21,7 @@ const SYSCTLS: [(&str, &[&str]); 14] = [
     ("drop_packet", &["0", "1", "2", "3"]),
     ("schedule_icmp", &["0", "1"]),
     ("tcp_reset", &["0", "1"]),
+    ("sloppy_sctp", &["0", "1"]),
 ];
 
 /// A command that sets a tunable.
@@ -56,17 +57,27 @@ pub(crate) fn whole(input: &mut Input<'_>) -> String {
     let (service, v6) = service(input);
     let mut lines = with_options("-A", &service, v6, input) + "\n";
     let port = input.pick(&PORTS);
+    // IPv6 clients' real servers in IPv4, each in FULLNAT.
+    let across = v6 && input.one_in(3);
     for _ in 0..1 + input.below(3) {
-        let real = if v6 {
+        let real = if v6 && !across {
             format!("[{}]:{port}", input.pick(&REALS_V6))
         } else {
             format!("{}:{port}", input.pick(&REALS))
         };
-        lines += &described(format!("-a {service} -r {real}"), input);
+        let words = format!("-a {service} -r {real}");
+        lines += &match across {
+            true => words + " -b",
+            false => described(words, input),
+        };
         lines += "\n";
     }
-    if input.one_in(2) {
-        let local = if v6 { LOCALS_V6[0] } else { LOCALS[0] };
+    if across || input.one_in(2) {
+        let local = if v6 && !across {
+            LOCALS_V6[0]
+        } else {
+            LOCALS[0]
+        };
         lines += &format!("-P {service} -z {local} -F lan\n");
     }
     lines
@@ -99,7 +110,8 @@ fn other(input: &mut Input<'_>) -> String {
 /// The words for a service, and whether it is IPv6's.
 fn service(input: &mut Input<'_>) -> (String, bool) {
     let v6 = input.one_in(3);
-    let protocol = input.pick(&["-t", "-t", "-u", "-f"]);
+    let sctp = "--sctp-service";
+    let protocol = input.pick(&["-t", "-t", "-u", "-f", "-t", sctp, "-u", "-f"]);
     if protocol == "-f" {
         let family = if v6 { " -6" } else { "" };
         return (format!("-f {}{family}", input.pick(&MARKS)), v6);
@@ -187,7 +199,8 @@ fn local(input: &mut Input<'_>) -> String {
     let verb = input.pick(&["-P", "-P", "-Q"]);
     let (service, v6) = service(input);
     let address = if v6 {
-        input.pick(&LOCALS_V6)
+        let [one, two] = LOCALS_V6;
+        input.pick(&[one, two, LOCALS[0], LOCALS[1]])
     } else {
         input.pick(&LOCALS)
     };

@@ -16,6 +16,8 @@ use crate::input::Input;
 
 /// TCP's flags in the order in which they are tried.
 const TCP: [u8; 9] = [0x02, 0x10, 0x12, 0x18, 0x11, 0x04, 0x14, 0x01, 0xff];
+/// SCTP's chunks, INIT first.
+const CHUNKS: [u8; 13] = [1, 10, 0, 2, 11, 7, 8, 14, 9, 6, 3, 4, 255];
 /// Octets of payload.
 const SIZES: [usize; 9] = [0, 1, 8, 100, 1400, 1460, 1480, 3000, 9000];
 /// The most that fits into one buffer.
@@ -137,6 +139,8 @@ fn dressed(mut packet: Packet, input: &mut Input<'_>) -> Packet {
             1 => packet.hop_by_hop(),
             2 => packet.destination().routing(),
             3 => packet.flow_label(input.word().into()),
+            4 => packet.extension(Protocol::ROUTING, input.bytes(6)),
+            5 => packet.fragment(0, false).id(input.word().into()),
             _ => packet,
         };
     } else {
@@ -145,6 +149,7 @@ fn dressed(mut packet: Packet, input: &mut Input<'_>) -> Packet {
             2 => packet.df(),
             3 => packet.bad_checksum(),
             4 => packet.df().options(input.bytes(40)),
+            5 => packet.options(&[131, 7, input.byte(), 10, 1, 0, 9]),
             _ => packet,
         };
     }
@@ -163,7 +168,8 @@ fn payload(input: &mut Input<'_>) -> Vec<u8> {
 
 fn body(way: &Way, input: &mut Input<'_>) -> Body {
     match input.below(16) {
-        0..=7 => tcp(way.ports, input),
+        0..=6 => tcp(way.ports, input),
+        7 => sctp(way.ports, input),
         8..=11 => udp(way.ports, input),
         12 => build::echo_request(1, 1).payload(payload(input)).into(),
         13 | 14 => error(way, input),
@@ -198,9 +204,23 @@ fn udp(ports: (u16, u16), input: &mut Input<'_>) -> Body {
     .into()
 }
 
+fn sctp(ports: (u16, u16), input: &mut Input<'_>) -> Body {
+    let kind = input.pick(&CHUNKS);
+    let tag = u32::from(kind != CHUNKS[0] || input.one_in(16));
+    let data = payload(input);
+    let mut sctp = build::sctp(ports.0, ports.1).tag(tag).chunk(kind, &data);
+    sctp = match input.below(16) {
+        1 => sctp.chunk(6, &[]),
+        2 => sctp.chunk(input.byte(), input.bytes(20)),
+        3 => sctp.bad_checksum(),
+        _ => sctp,
+    };
+    sctp.into()
+}
+
 fn odd(ports: (u16, u16), input: &mut Input<'_>) -> Body {
     match input.below(4) {
-        0 => build::sctp(ports.0, ports.1).chunk(1, &[0; 16]).into(),
+        0 => build::sctp(ports.0, ports.1).into(),
         1 => Body::Raw(Protocol(input.byte()), input.bytes(32).to_vec()),
         2 => build::icmp(input.byte(), input.byte())
             .payload(input.bytes(32))
@@ -213,7 +233,9 @@ fn odd(ports: (u16, u16), input: &mut Input<'_>) -> Body {
 fn error_kind(v6: bool, input: &mut Input<'_>) -> (u8, u8, u32) {
     let mtu = u32::from(input.pick(&[1400u16, 0, 68, 576, 1280, 65535]));
     if v6 {
-        input.pick(&[(2, 0, mtu), (1, 4, 0), (3, 0, 0), (4, 1, 40)])
+        let field = u32::from(input.clone().byte());
+        let kinds = [(2, 0, mtu), (1, 4, 0), (3, 0, 0), (4, 1, 40), (4, 0, field)];
+        input.pick(&kinds)
     } else {
         input.pick(&[(3, 4, mtu), (3, 3, 0), (11, 0, 0), (12, 0, 0), (5, 1, 0)])
     }
@@ -224,7 +246,8 @@ fn error(way: &Way, input: &mut Input<'_>) -> Body {
     let about = ip(way.to, way.from);
     let ports = (way.ports.1, way.ports.0);
     let about = match input.below(4) {
-        0 | 1 => about.with(build::tcp(ports.0, ports.1).ack().payload([0; 20])),
+        0 => about.with(build::tcp(ports.0, ports.1).ack().payload([0; 20])),
+        1 => about.with(build::sctp(ports.0, ports.1).tag(1).chunk(0, &[0; 20])),
         2 => about.with(build::udp(ports.0, ports.1).payload([0; 20])),
         _ => about.fragment(8, true).raw(Protocol::UDP, [0; 24]),
     };
@@ -284,6 +307,7 @@ pub(crate) fn answer(frame: &[u8], input: &mut Input<'_>) -> Option<Vec<u8>> {
             let body = match heard.protocol {
                 Protocol::TCP => tcp(ports, input),
                 Protocol::UDP => udp(ports, input),
+                Protocol::SCTP => sctp(ports, input),
                 Protocol(other) => Body::Raw(Protocol(other), payload(input)),
             };
             ip(heard.to, heard.from).with(body)

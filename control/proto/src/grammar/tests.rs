@@ -89,6 +89,7 @@ fn calls_mean() {
         // Scheduler flags, and -b's other life.
         ("-A -t 10.0.0.1:80 -s sh -b sh-port,sh-fallback", "-A -t 10.0.0.1:80 -s sh -b sh-fallback,sh-port"),
         ("-A -t 10.0.0.1:80 -b flag-1,flag-3 -s rr", "-A -t 10.0.0.1:80 -s rr -b flag-1,flag-3"),
+        ("-a -t [2001:db8::1]:80 -r 1.1.1.1:8080 -b", "-a -t [2001:db8::1]:80 -r 1.1.1.1:8080 -b -w 1 -x 0 -y 0"),
         ("-a -t 10.0.0.1:80 -r 1.1.1.1 --fullnat",  "-a -t 10.0.0.1:80 -r 1.1.1.1:80 -b -w 1 -x 0 -y 0"),
         // The rest.
         ("--start-daemon master",                   "--start-daemon master --mcast-interface eth0 --syncid 0"),
@@ -207,6 +208,9 @@ fn calls_fail() {
         ("-a -t 10.0.0.1:80 -r 1.1.1.1 -i --tun-type gre --tun-nocsum --tun-csum", "The option 'tun-csum' conflicts with the 'tun-nocsum' option in the 'gre' tunnel type", 2),
         ("-a -t 10.0.0.1:80 -r 1.1.1.1 -m --tun-type ipip", "Tunnel options conflict with forward method", 2),
         ("-a -t 10.0.0.1:80 -r [2001:db8::2]:80 -m", "Different address family is allowed only for tunneling servers", 2),
+        ("-a -t 10.0.0.1:80 -r [2001:db8::2]:80 -b", "Different address family is allowed only for tunneling servers", 2),
+        ("-a -t [2001:db8::1]:80 -r 10.0.0.2:80 -m", "Different address family is allowed only for tunneling servers", 2),
+        ("-a -t [2001:db8::1]:80 -r 10.0.0.2:80",    "Different address family is allowed only for tunneling servers", 2),
         // Sync daemons.
         ("--start-daemon boss",     "illegal start-daemon parameter specified", 2),
         ("--stop-daemon boss",      "illegal start_daemon specified", 2),

@@ -7,7 +7,7 @@ use wire::segment::Segment;
 use wire::{Delta, Protocol, icmpv4, ipv4, plain};
 
 use super::super::Link;
-use super::{Family, Ip, IpMut, Said};
+use super::{Family, Ip, IpMut, Said, later, refusal};
 use crate::verdict::Reason;
 
 impl Family for u32 {
@@ -167,8 +167,8 @@ impl IpMut<u32> for ipv4::Packet<&mut [u8]> {
         } else if self.fragment_offset() == 0 {
             Segment::parse_first_fragment(protocol, self.payload_mut())
         } else {
-            return Ok(None);
+            return later(protocol);
         };
-        found.map(Some).map_err(|_| Reason::ShortTransport)
+        found.map(Some).map_err(refusal)
     }
 }

@@ -7,7 +7,7 @@ use wire::segment::Segment;
 use wire::{Delta, Protocol, icmpv6, ipv6, plain};
 
 use super::super::Link;
-use super::{Family, Ip, IpMut, Said};
+use super::{Family, Ip, IpMut, Said, later, refusal};
 use crate::verdict::Reason;
 
 impl Family for u128 {
@@ -164,11 +164,11 @@ impl IpMut<u128> for ipv6::Packet<&mut [u8]> {
         let bytes = self.upper_payload_mut(&upper);
         let found = match upper.fragment {
             None => Segment::parse(upper.protocol, bytes),
-            Some(fragment) if fragment.offset > 0 => return Ok(None),
+            Some(fragment) if fragment.offset > 0 => return later(upper.protocol),
             Some(fragment) if fragment.more => Segment::parse_first_fragment(upper.protocol, bytes),
             // A fragment that is the whole packet (RFC 6946).
             Some(_) => Segment::parse(upper.protocol, bytes),
         };
-        found.map(Some).map_err(|_| Reason::ShortTransport)
+        found.map(Some).map_err(refusal)
     }
 }

@@ -1,0 +1,198 @@
+//! `dpdk/`: the daemon itself on `net_pcap`, whose frames come from memory, beside `dpdk-testpmd` on
+//! the same trace.
+//!
+//! Both run on the same core, one of them stopped at any time, in turns of a fraction of a second: what
+//! slows the machine down slows both. Counted is the time that the forwarding thread had on the
+//! processor, by the kernel's account of it, and the packets by each one's own counters.
+
+use std::time::Duration;
+
+use benches::clock::Figures;
+use benches::flows::expected_forward;
+use benches::source::{normal, read_learned};
+use benches::{Case, Mode, trace};
+
+use crate::Options;
+use crate::daemon::{self, Daemon, counter, drops};
+use crate::process::{Folder, cores};
+use crate::report::{Report, Row};
+use crate::testpmd::{self, Testpmd};
+
+/// Octets of a buffer: the issue is frames of 64, and a million of them.
+const MBUF_SIZE: u16 = 384;
+/// Buffers beside those that hold the trace.
+const UNDER_WAY: u32 = 8192;
+/// Frames that are looked at, one by one.
+const CHECKED: u32 = 2048;
+const WINDOW: Duration = Duration::from_millis(150);
+
+/// Measures every mode; says why, where it can't.
+pub(crate) fn measure(options: &Options, report: &mut Report) {
+    if let Err(reason) = all(options, report) {
+        report.left_out("dpdk", &reason);
+    }
+}
+
+fn all(options: &Options, report: &mut Report) -> Result<(), String> {
+    let [control, worker] = cores()[..] else {
+        let all = cores();
+        return match all[..] {
+            [] | [_] => Err("it needs two cores".to_owned()),
+            [first, .., last] => on(options, report, [first, last]),
+        };
+    };
+    on(options, report, [control, worker])
+}
+
+fn on(options: &Options, report: &mut Report, cores: [u16; 2]) -> Result<(), String> {
+    let (flows, windows): (&[u32], usize) = match options.quick {
+        true => (&[1_000, 60_000], 4),
+        false => (&[1_000, 60_000, 1_000_000], 12),
+    };
+    report.title("dpdk: sluiced on net_pcap, ns a packet on its thread; floor: testpmd macswap");
+    for mode in Mode::ALL {
+        check(mode, cores)?;
+    }
+    for &flows in flows {
+        let folder = Folder::new("dpdk")?;
+        let file = folder.file("in.pcap");
+        trace::write(&file, &trace::order(flows)).map_err(|error| error.to_string())?;
+        let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display());
+        let mbufs = flows + UNDER_WAY;
+        let hugepages = mbufs / 2800 + 64;
+        let mut other = Testpmd::start(
+            &testpmd::Setup {
+                forward: "macswap",
+                device: device.clone(),
+                mbufs,
+                mbuf_size: MBUF_SIZE,
+                cores,
+                hugepages,
+                more: Vec::new(),
+            },
+            &folder,
+        )?;
+        other.process.pause(true)?;
+        for mode in Mode::ALL {
+            let setup = setup(mode, &device, flows, cores[1]);
+            let daemon = Daemon::start(&setup, &folder)?;
+            one(mode, flows, windows, &daemon, &mut other, report)?;
+        }
+    }
+    Ok(())
+}
+
+fn setup(mode: Mode, device: &str, flows: u32, core: u16) -> daemon::Setup {
+    let mbufs = flows + UNDER_WAY;
+    daemon::Setup {
+        mode,
+        device: device.to_owned(),
+        connections: flows + flows / 4 + 1024,
+        mbufs,
+        mbuf_size: MBUF_SIZE,
+        core,
+        hugepages: mbufs / 2800 + flows / 10_000 + 64,
+    }
+}
+
+/// What comes out, frame by frame, of what went in.
+fn check(mode: Mode, cores: [u16; 2]) -> Result<(), String> {
+    let folder = Folder::new("dpdk-check")?;
+    let (from, to) = (folder.file("in.pcap"), folder.file("out.pcap"));
+    let order = trace::order(CHECKED);
+    trace::write(&from, &order).map_err(|error| error.to_string())?;
+    let (from, out) = (from.display(), to.display());
+    let device = format!("net_pcap0,rx_pcap={from},tx_pcap={out}");
+    let mut daemon = Daemon::start(&setup(mode, &device, CHECKED, cores[1]), &folder)?;
+    for _ in 0..200 {
+        if counter(&daemon.status()?, "rx") >= u64::from(CHECKED) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    daemon.process.end()?;
+    let frames = trace::read(&to).map_err(|error| format!("what came out: {error}"))?;
+    // Control announces its addresses; those frames are no packets of anybody's.
+    let frames: Vec<_> = frames
+        .iter()
+        .filter(|frame| frame[12..14] == [8, 0])
+        .collect();
+    let case = Case {
+        mode,
+        ..Case::PLAIN
+    };
+    let (sent, due) = (frames.len(), order.len());
+    assert_eq!(sent, due, "{case}: every packet comes out");
+    let mut shares = [0; 256];
+    for (frame, &flow) in frames.into_iter().zip(&order) {
+        let learned = read_learned(case.family, frame);
+        shares[usize::from(learned.real)] += 1;
+        let expected = expected_forward(case, flow, learned);
+        assert_eq!(normal(frame), normal(&expected), "{case}, flow {flow}");
+    }
+    let each = CHECKED / u32::from(benches::flows::REALS);
+    let reals = &shares[..usize::from(benches::flows::REALS)];
+    assert!(reals.iter().all(|&share| share == each), "rr: {reals:?}");
+    Ok(())
+}
+
+fn one(
+    mode: Mode,
+    flows: u32,
+    windows: usize,
+    daemon: &Daemon,
+    other: &mut Testpmd,
+    report: &mut Report,
+) -> Result<(), String> {
+    let mut ours = Vec::new();
+    let mut theirs = Vec::new();
+    // The first round opens the connections.
+    until_open(daemon, flows)?;
+    for round in 0..=windows {
+        let before = (daemon.process.on_cpu("worker-0")?, daemon.status()?);
+        std::thread::sleep(WINDOW);
+        let after = (daemon.process.on_cpu("worker-0")?, daemon.status()?);
+        daemon.process.pause(true)?;
+        let packets = counter(&after.1, "rx") - counter(&before.1, "rx");
+        let dropped = drops(&after.1);
+        assert!(dropped.is_empty(), "{mode:?}: {dropped:?}");
+        let our_figure = each(after.0 - before.0, packets);
+
+        other.process.pause(false)?;
+        let before = (other.on_cpu()?, other.counter("RX-packets")?);
+        std::thread::sleep(WINDOW);
+        let after = (other.on_cpu()?, other.counter("RX-packets")?);
+        other.process.pause(true)?;
+        let their_figure = each(after.0 - before.0, after.1 - before.1);
+        daemon.process.pause(false)?;
+        if round > 0 {
+            ours.push(our_figure);
+            theirs.push(their_figure);
+        }
+    }
+    let (ours, theirs) = (Figures::of(ours), Figures::of(theirs));
+    let case = Case {
+        mode,
+        ..Case::PLAIN
+    };
+    let row = Row::of("dpdk/net-pcap", case, flows).timed(ours, Some(theirs));
+    report.add(row, ours);
+    Ok(())
+}
+
+fn until_open(daemon: &Daemon, flows: u32) -> Result<(), String> {
+    for _ in 0..1000 {
+        if counter(&daemon.status()?, "connections-made") >= u64::from(flows) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(format!(
+        "{flows} connections were not opened in ten seconds"
+    ))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of a second")]
+fn each(nanos: u64, packets: u64) -> f64 {
+    nanos as f64 / packets.max(1) as f64
+}
