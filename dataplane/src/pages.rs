@@ -12,7 +12,7 @@ pub const PAGE: usize = 64;
 /// A growing table with copy-on-write pages; a slot that was never set is `None`.
 #[derive(Clone, Debug)]
 pub struct Pages<T> {
-    pages: Arc<Vec<Arc<[Option<T>; PAGE]>>>,
+    pages: Arc<[Arc<[Option<T>; PAGE]>]>,
 }
 
 impl<T> Default for Pages<T> {
@@ -44,10 +44,12 @@ impl<T: Clone> Pages<T> {
     /// Puts `value` into `slot`, growing the table up to it.
     pub fn set(&mut self, slot: u32, value: T) {
         let slot = slot as usize;
-        let pages = Arc::make_mut(&mut self.pages);
-        while pages.len() <= slot / PAGE {
-            pages.push(Arc::new([const { None }; PAGE]));
+        if self.pages.len() <= slot / PAGE {
+            let more = self.pages.len()..=slot / PAGE;
+            let more = more.map(|_| Arc::new([const { None }; PAGE]));
+            self.pages = self.pages.iter().cloned().chain(more).collect();
         }
+        let pages = Arc::make_mut(&mut self.pages);
         Arc::make_mut(&mut pages[slot / PAGE])[slot % PAGE] = Some(value);
     }
 
@@ -66,7 +68,7 @@ impl<T: Clone> Pages<T> {
 /// Cloning shares the cells; growing a clone leaves the others as they were.
 #[derive(Debug)]
 pub struct Cells<T> {
-    pages: Arc<Vec<Arc<[T; PAGE]>>>,
+    pages: Arc<[Arc<[T; PAGE]>]>,
 }
 
 impl<T> Clone for Cells<T> {
@@ -97,8 +99,32 @@ impl<T> Cells<T> {
 impl<T: Default> Cells<T> {
     /// Makes sure that cells for the slots below `slots` exist.
     pub fn grow(&mut self, slots: u32) {
-        while self.pages.len() * PAGE < slots as usize {
-            Arc::make_mut(&mut self.pages).push(Arc::new(std::array::from_fn(|_| T::default())));
+        let pages = (slots as usize).div_ceil(PAGE);
+        if self.pages.len() < pages {
+            let more = self.pages.len()..pages;
+            let more = more.map(|_| Arc::new(std::array::from_fn(|_| T::default())));
+            self.pages = self.pages.iter().cloned().chain(more).collect();
+        }
+    }
+}
+
+impl<T: Clone + Default> Cells<T> {
+    /// Cells that belong to nobody else: around the `slots` with what these ones show now,
+    /// elsewhere blank.
+    #[must_use]
+    pub fn detached(&self, slots: impl IntoIterator<Item = u32>) -> Self {
+        let blank = Arc::new(std::array::from_fn(|_| T::default()));
+        let mut pages = vec![blank.clone(); self.pages.len()];
+        for slot in slots {
+            let at = slot as usize / PAGE;
+            if let (Some(page), Some(ours)) = (self.pages.get(at), pages.get_mut(at))
+                && Arc::ptr_eq(ours, &blank)
+            {
+                *ours = Arc::new(std::array::from_fn(|cell| page[cell].clone()));
+            }
+        }
+        Self {
+            pages: pages.into(),
         }
     }
 }
@@ -141,5 +167,22 @@ mod tests {
         assert_eq!(before.get(0).expect("grown").get(), 7);
         assert!(before.get(64).is_none());
         assert!(cells.get(64).is_some());
+    }
+
+    #[test]
+    fn detached_cells_show_what_was_and_change_nothing() {
+        let mut cells = Cells::<crate::counter::Counter>::default();
+        cells.grow(200);
+        let add = |cells: &Cells<crate::counter::Counter>, slot| {
+            cells.get(slot).expect("grown").add(7);
+        };
+        [3, 70, 130].iter().for_each(|&slot| add(&cells, slot));
+        let own = cells.detached([3, 130, 5, 9999]);
+        let shown = |cells: &Cells<crate::counter::Counter>| {
+            [3, 70, 130].map(|slot| cells.get(slot).expect("grown").get())
+        };
+        assert_eq!(shown(&own), [7, 0, 7]);
+        [3, 70, 130].iter().for_each(|&slot| add(&own, slot));
+        assert_eq!((shown(&own), shown(&cells)), ([14, 7, 14], [7, 7, 7]));
     }
 }

@@ -1,17 +1,19 @@
 //! What a worker's decisions change: its connections, one table a family.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use wire::proxy::Header;
 
 use crate::conn::defence::Sweep;
-use crate::conn::{Entry, Flags, Found, Key, Table};
+use crate::conn::{Entry, Flags, Found, Hash, Key, Table};
 use crate::fwd::{Family, Outer};
 use crate::local::LocalAddresses;
 use crate::pages::Pages;
-use crate::parse::{Parsed, Parses};
+use crate::parse::{Locate, Parsed, Parses};
+use crate::probe::Question;
 use crate::sched::{self, thresholds};
-use crate::services::{Blocks, Real, RealBlock};
+use crate::services::{Blocks, Real, RealBlock, Routed};
 use crate::time::Millis;
 use crate::verdict::Counters;
 
@@ -56,37 +58,39 @@ impl State {
         free(self, reply, now) && inside.is_none_or(|reply| free(self, &reply, now))
     }
 
-    /// Sets the packets' hashes and fetches the buckets that their look-ups will begin with.
-    #[inline]
-    pub fn locate(&self, parses: &mut Parses) {
-        for parsed in &mut parses.frames {
-            if let Parsed::V4(packet) = parsed {
-                packet.hash = self.v4.hash(&packet.key);
-                self.v4.prefetch_bucket(packet.hash);
+    /// Fetches the entries that the look-ups of these packets will most likely end at, and notes
+    /// which.
+    #[inline(never)]
+    pub fn prefetch_entries(&self, parses: &mut Parses, which: Range<usize>) {
+        let Some(frames) = parses.frames.get_mut(which) else {
+            return;
+        };
+        for parsed in frames {
+            match parsed {
+                Parsed::V4(packet) => packet.guess = self.v4.prefetch_entry(packet.hash),
+                Parsed::V6(place) => {
+                    let packet = &mut parses.v6[usize::from(*place)];
+                    packet.guess = self.v6.prefetch_entry(packet.hash);
+                }
+                _ => {}
             }
-        }
-        for packet in &mut parses.v6 {
-            packet.hash = self.v6.hash(&packet.key);
-            self.v6.prefetch_bucket(packet.hash);
-        }
-    }
-
-    /// Fetches the entries that the look-ups will most likely end at, and notes which.
-    #[inline]
-    pub fn prefetch_entries(&self, parses: &mut Parses) {
-        for parsed in &mut parses.frames {
-            if let Parsed::V4(packet) = parsed {
-                packet.guess = self.v4.prefetch_entry(packet.hash);
-            }
-        }
-        for packet in &mut parses.v6 {
-            packet.guess = self.v6.prefetch_entry(packet.hash);
         }
     }
 }
 
+impl Locate for State {
+    /// Fetches the bucket that the look-up will begin with.
+    #[inline(always)]
+    fn locate<A: Stored>(&self, key: &Key<A>) -> Hash {
+        let table = A::seen(self);
+        let hash = table.hash(key);
+        table.prefetch_bucket(hash);
+        hash
+    }
+}
+
 /// A family that has a table.
-pub trait Stored: Family {
+pub trait Stored: Family + Routed {
     /// Its connections.
     fn table(state: &mut State) -> &mut Table<Self>;
 
@@ -95,6 +99,9 @@ pub trait Stored: Family {
 
     /// A service's local addresses of this family.
     fn locals(addresses: &LocalAddresses) -> &[Self];
+
+    /// Asks about a tuple; `false` if that was asked already, or there is no room for it.
+    fn ask(question: &mut Question, key: Key<Self>) -> bool;
 
     /// Its connections, to look at.
     fn seen(state: &State) -> &Table<Self>;
@@ -118,6 +125,10 @@ impl Stored for u32 {
         &addresses.v4
     }
 
+    fn ask(question: &mut Question, key: Key<Self>) -> bool {
+        !question.v4.contains(&key) && question.v4.try_push(key).is_ok()
+    }
+
     fn seen(state: &State) -> &Table<Self> {
         &state.v4
     }
@@ -139,6 +150,10 @@ impl Stored for u128 {
 
     fn locals(addresses: &LocalAddresses) -> &[Self] {
         &addresses.v6
+    }
+
+    fn ask(question: &mut Question, key: Key<Self>) -> bool {
+        !question.v6.contains(&key) && question.v6.try_push(key).is_ok()
     }
 
     fn seen(state: &State) -> &Table<Self> {

@@ -5,11 +5,13 @@
 //! Everything it changes is its own; what it is told comes as a snapshot.
 
 use std::net::IpAddr;
+use std::ops::Range;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arch::{Pages, PagesError};
+pub use arch::{Pages, PagesError};
 use arrayvec::ArrayVec;
 use wire::cut::Cut;
 use wire::ethernet::{self, EtherType};
@@ -18,6 +20,7 @@ use wire::{ipv4, ipv6};
 
 use crate::bucket::TokenBucket;
 use crate::conn::defence::Sweep;
+use crate::conn::excerpt::Excerpt;
 use crate::conn::{Address, Hasher, Table};
 use crate::decide::{Aside, Context, Identity, Origin, at, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
@@ -29,22 +32,25 @@ use crate::isn::Isn;
 use crate::local::{LocalPorts, ReplyHash};
 use crate::observe::Event;
 use crate::owner::{Fields, Steering, Step};
-use crate::parse::{Fragment, Parsed, Parses, Whole};
+use crate::parse::{Fragment, Gate, Parsed, Parses, Whole};
 use crate::port::{BURST, Burst, Frame, Port, PortId, WorkerId};
+use crate::probe::{Answer, Question};
 use crate::published::Reader;
 use crate::reply::{self, Kind, Reply};
 use crate::sched;
-use crate::services::{Blocks, HopId, PortView, PuntLimits, Snapshot, Towards};
+use crate::services::{Blocks, HopId, PortView, PuntLimits, ServiceId, Snapshot, Towards};
 use crate::state::{State, account_end};
 use crate::time::{Clock, Millis};
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
 use crate::vlan::{self, Tagging, Vlans};
-use crate::walk::Walk;
+use crate::walk::Errand;
 
 /// Entries and ticks that one turn looks at to end connections.
 const EXPIRE_PER_TURN: u32 = 64;
 /// Frames that one turn sends for control.
 const INJECT_PER_TURN: usize = BURST;
+/// Frames of a burst that are parsed, looked up and decided together.
+const PART: usize = 16;
 /// ICMP errors a second that one worker makes (RFC 1812 §4.3.2.8), and resets.
 const REPLIES_PER_SECOND: u32 = 1000;
 
@@ -169,6 +175,36 @@ impl<P: Port> Worker<P> {
         })
     }
 
+    /// A worker that goes on at `parts.now` from where another one was when it gave `answer`, for
+    /// as much as that says. Its tables have no other connections, whatever `parts` asks for.
+    ///
+    /// # Errors
+    /// No memory for the tables.
+    pub fn resumed(
+        parts: Parts<P>,
+        answer: &Answer,
+        fragment_of: Option<&Whole>,
+    ) -> Result<Self, PagesError> {
+        let (hasher, now) = (Hasher::new(parts.hash_key), parts.now);
+        let mut worker = Self::new(Parts {
+            connections: 0,
+            connections_v6: 0,
+            ..parts
+        })?;
+        worker.state.v4 = answer.v4.table(hasher, now)?;
+        worker.state.v6 = answer.v6.table(hasher, now)?;
+        worker.state.sched.adopt(&answer.recall, now);
+        worker.state.packets_spared = answer.packets_spared;
+        worker.state.outer_id = answer.outer_id;
+        worker.fragment_id = answer.fragment_id;
+        worker.punts = answer.punts;
+        (worker.replies, worker.resets) = (answer.replies, answer.resets);
+        if let (Some(of), Some(transport)) = (fragment_of, answer.gathered) {
+            worker.gathering.know(of, transport, now);
+        }
+        Ok(worker)
+    }
+
     /// Its connections.
     pub fn state(&self) -> &State {
         &self.state
@@ -256,14 +292,19 @@ impl<P: Port> Worker<P> {
         let entries = [self.state.v4.len(), self.state.v6.len()];
         let gauges = self.counters.entries.iter().zip(entries);
         gauges.for_each(|(gauge, entries)| gauge.set(entries));
-        if !snapshot.walks.is_empty() {
-            busy |= walk(
-                &snapshot.walks,
-                &self.counters,
-                self.me.id,
-                &self.state,
+        if !snapshot.errands.is_empty() {
+            let known = Known {
+                me: self.me.id,
+                snapshot,
+                state: &self.state,
+                gathering: &self.gathering,
+                punts: &self.punts,
+                replies: &self.replies,
+                resets: &self.resets,
+                fragment_id: self.fragment_id,
                 now,
-            );
+            };
+            busy |= known.run_an_errand(self.counters.turns.get());
         }
         self.counters.turns.add(1);
         self.counters.busy_turns.add(u64::from(busy));
@@ -307,19 +348,61 @@ fn table<A: Address>(
     }
 }
 
-/// Goes on with one of the walks over the connections: each in its turn.
-#[cold]
-#[inline(never)]
-fn walk(
-    walks: &[Arc<Walk>],
-    counters: &Counters,
+/// What a worker can tell of itself.
+struct Known<'a, F> {
     me: WorkerId,
-    state: &State,
+    snapshot: &'a Snapshot,
+    state: &'a State,
+    gathering: &'a Gathering<F>,
+    punts: &'a [TokenBucket; PuntClass::ALL.len()],
+    replies: &'a TokenBucket,
+    resets: &'a TokenBucket,
+    fragment_id: u32,
     now: Millis,
-) -> bool {
-    let turn = counters.turns.get() % walks.len() as u64;
-    let walk = walks.iter().zip(0..).find(|&(_, at)| at == turn);
-    walk.is_some_and(|(walk, _)| walk.step(me, state, now))
+}
+
+impl<F> Known<'_, F> {
+    /// Goes on with one of the errands, each in its turn; says whether there was anything to do.
+    #[cold]
+    #[inline(never)]
+    fn run_an_errand(&self, turns: u64) -> bool {
+        let errands = &self.snapshot.errands;
+        let turn = turns % errands.len() as u64;
+        let errand = errands.iter().zip(0..).find(|&(_, at)| at == turn);
+        match errand {
+            Some((Errand::Walk(walk), _)) => walk.step(self.me, self.state, self.now),
+            Some((Errand::Probe(probe), _)) => {
+                let asked = probe.asked(self.me);
+                asked.is_some_and(|question| {
+                    probe.answer(self.me, self.answer(question));
+                    true
+                })
+            }
+            None => false,
+        }
+    }
+
+    /// What it knows that decides over a packet.
+    fn answer(&self, question: &Question) -> Answer {
+        let chooses = question.chooses.and_then(|(ServiceId(id), address)| {
+            let service = self.snapshot.services.get(id)?;
+            Some((service.as_ref(), address))
+        });
+        let fragment_of = question.fragment_of.as_ref();
+        Answer {
+            now: self.now,
+            v4: Excerpt::of(&self.state.v4, &question.v4),
+            v6: Excerpt::of(&self.state.v6, &question.v6),
+            recall: self.state.sched.recall(chooses),
+            gathered: fragment_of.and_then(|of| self.gathering.peek(of, self.now)),
+            packets_spared: self.state.packets_spared,
+            outer_id: self.state.outer_id,
+            fragment_id: self.fragment_id,
+            punts: *self.punts,
+            replies: *self.replies,
+            resets: *self.resets,
+        }
+    }
 }
 
 /// Pieces that one packet is cut into at most: one of 9,218 octets on a path of 552.
@@ -454,7 +537,13 @@ impl<P: Port> Turn<'_, P> {
             origins,
             parses,
         } = burst;
-        self.process(frames, parses, |at| origins[at], context);
+        let snapshot = self.snapshot;
+        let parse = |parses: &mut Parses, frames: &[P::Frame], first: usize, state: &State| {
+            for (frame, &Origin { port, gathered, .. }) in frames.iter().zip(&origins[first..]) {
+                parses.push_all(from_ref(frame), gate(snapshot, port), gathered, state);
+            }
+        };
+        self.process(frames, parses, parse, |at| origins[at], context);
         origins.clear();
     }
 
@@ -483,7 +572,11 @@ impl<P: Port> Turn<'_, P> {
             self.receive_tagged(vlans, burst, context);
             return true;
         }
-        self.process(burst.frames, burst.parses, |_| origin, context);
+        let gate = view.map(Gate::of);
+        let parse = |parses: &mut Parses, frames: &[P::Frame], _, state: &State| {
+            parses.push_all(frames, gate, None, state);
+        };
+        self.process(burst.frames, burst.parses, parse, |_| origin, context);
         true
     }
 
@@ -515,25 +608,61 @@ impl<P: Port> Turn<'_, P> {
     /// Takes a burst through the passes: parse, look up, decide. The first two only bring
     /// memory closer; each frame is decided in its order against the table as it then is, so
     /// two packets of one new flow in a burst make one connection.
+    ///
+    /// ```text
+    ///   parse    0  1  2  3
+    ///   look up     0  1  2  3          parts of a burst, from left to right
+    ///   decide         0  1  2  3
+    /// ```
+    ///
+    /// While one part is decided, the buckets and entries of the next are on their way.
     fn process(
         &mut self,
         frames: &mut Burst<P::Frame>,
         parses: &mut Parses,
+        parse: impl Fn(&mut Parses, &[P::Frame], usize, &State),
         origin: impl Fn(usize) -> Origin,
         context: &mut Context<'_>,
     ) {
         parses.clear();
-        for (at, frame) in frames.iter().enumerate() {
-            let origin = origin(at);
-            parses.push(frame, self.view(origin.port), origin.gathered);
+        let count = frames.len();
+        let part = |n: usize| (n * PART).min(count)..((n + 1) * PART).min(count);
+        let mut frames = frames.take().into_iter();
+        for step in 0..count.div_ceil(PART) + 2 {
+            let (coming, first) = (part(step), part(step.saturating_sub(2)).start);
+            if let Some(frames) = frames
+                .as_slice()
+                .get(coming.start - first..coming.end - first)
+            {
+                parse(parses, frames, coming.start, context.state);
+            }
+            if step >= 1 {
+                context.state.prefetch_entries(parses, part(step - 1));
+            }
+            if step >= 2 {
+                self.decide(&mut frames, parses, part(step - 2), &origin, context);
+            }
         }
-        context.state.locate(parses);
-        context.state.prefetch_entries(parses);
-        for (at, mut frame) in frames.drain(..).enumerate() {
+    }
+
+    /// Decides about the next frames of a burst.
+    #[inline(never)]
+    fn decide(
+        &mut self,
+        frames: &mut arrayvec::IntoIter<P::Frame, BURST>,
+        parses: &Parses,
+        which: Range<usize>,
+        origin: impl Fn(usize) -> Origin,
+        context: &mut Context<'_>,
+    ) {
+        for at in which {
+            let (Some(mut frame), Some(parsed)) = (frames.next(), parses.frames.get(at)) else {
+                return;
+            };
             frame.observe(Event::Begins);
-            let hit = match &parses.frames[at] {
+            let hit = match parsed {
                 Parsed::V4(packet) => context.hit(&mut frame, packet),
-                Parsed::V6(place) => context.hit(&mut frame, &parses.v6[usize::from(*place)]),
+                Parsed::V6(place) => context.hit_v6(&mut frame, &parses.v6[usize::from(*place)]),
                 _ => None,
             };
             match hit {
@@ -750,8 +879,8 @@ impl<P: Port> Turn<'_, P> {
             gathered: Some(transport),
         };
         let mut parses = Parses::default();
-        parses.push(&frame, self.view(port), origin.gathered);
-        context.state.locate(&mut parses);
+        let gate = gate(self.snapshot, port);
+        parses.push_all(from_ref(&frame), gate, origin.gathered, &*context.state);
         self.settle(frame, &parses, 0, origin, context);
     }
 
@@ -949,6 +1078,12 @@ impl<P: Port> Turn<'_, P> {
     }
 }
 
+/// Where frames of a port come in; nothing where no snapshot names it yet.
+#[inline]
+fn gate(snapshot: &Snapshot, port: PortId) -> Option<Gate<'_>> {
+    snapshot.ports.get(usize::from(port.0)).map(Gate::of)
+}
+
 /// Whom an IP packet is for.
 fn destination(frame: &[u8]) -> Option<IpAddr> {
     let ethernet = ethernet::Frame::parse(frame).ok()?;
@@ -963,11 +1098,12 @@ impl<P: Port> Lane<P> {
     /// Has a frame wait to be sent.
     #[inline(always)]
     fn push(&mut self, frame: P::Frame, counters: &Counters) {
-        if self.out.is_full() {
+        let octets = frame.bytes().len() as u64;
+        if let Err(full) = self.out.try_push(frame) {
             self.flush(counters);
+            self.out.push(full.element());
         }
-        self.octets += frame.bytes().len() as u64;
-        self.out.push(frame);
+        self.octets += octets;
     }
 
     /// Sends what waits; what the queue refuses is dropped and counted.

@@ -24,6 +24,7 @@ mod runner;
 mod sctp;
 mod switch;
 mod told;
+mod trace;
 mod tunnel;
 mod two_arm;
 mod undisturbed;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         told::TESTS,
         refusals::TESTS,
         commands::TESTS,
+        trace::TESTS,
         undisturbed::TESTS,
         vlan::TESTS,
     ];
