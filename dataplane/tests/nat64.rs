@@ -426,6 +426,37 @@ fn errors_for_the_real_server() {
     assert_eq!(path.fleet.drops(), [(Reason::Untranslatable.name(), 2)]);
 }
 
+/// Whatever worker an error comes to, it gets to its connection's: of every kind that is told.
+#[test]
+fn errors_find_their_connections_worker() {
+    let spec = Spec::new(true, UDP, Kind::Rr, &[(1, Mode::Nat64)]);
+    let mut fleet = Fleet::new(2, vec![spec]);
+    let opening = ip(CLIENT6, vip(0, true)).with(udp(CPORT, 53));
+    fleet.give(0, WAN, &opening.ether(GATEWAY_MAC, WAN_MAC).bytes());
+    let sent = fleet.drain();
+    let about = ipv4_of(&sent[0].1);
+    let error = |kind, code, rest| {
+        let message = icmp(kind, code).rest(rest);
+        let packet = ip(ROUTER, about.src()).with(message.payload(&sent[0].1[ETHERNET..]));
+        packet.ether(GATEWAY_MAC, LAN_MAC).bytes()
+    };
+    for (kind, code, rest, want) in [
+        (3, 3, 0, (1, 4)),
+        (3, 4, 1400, (2, 0)),
+        (11, 0, 0, (3, 0)),
+        (12, 0, 8 << 24, (4, 0)),
+    ] {
+        for worker in 0..2 {
+            fleet.give(worker, LAN, &error(kind, code, rest));
+            let told = fleet.drain();
+            assert_eq!(told.len(), 1, "{kind}/{code}: {:?}", fleet.drops());
+            let message = &told[0].1[ETHERNET + 40..];
+            assert_eq!((message[0], message[1]), want, "{kind}/{code}");
+        }
+    }
+    assert!(fleet.sum(|it| it.handed_out.get()) >= 4);
+}
+
 /// The MSS is lowered where the service says so, to what the link of whoever will send takes.
 #[test]
 fn a_syns_mss() {

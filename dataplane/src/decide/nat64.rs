@@ -9,10 +9,10 @@
 
 use wire::tcp;
 
-use super::{Aside, Context, Refusal, Way, way};
+use super::{Aside, Context, Origin, Refusal, Way, way};
 use crate::conn::{Address, Entry, Flags, Found, Guess, Hash, Key, Side, Slot};
 use crate::fwd::nat64::{self, Error, GROWTH, Refused, ToClient, ToReal};
-use crate::fwd::{self, Forwarder};
+use crate::fwd::{self, Forwarder, icmp};
 use crate::observe::{Ended, Event};
 use crate::parse::{Packet, Shape};
 use crate::port::{Frame, PortId};
@@ -130,9 +130,18 @@ impl Context<'_> {
 
     /// An ICMP error about what we sent to an IPv4 real server, told to the client; `None` if it
     /// is none, or nobody here knows the connection.
-    pub(super) fn error_from_ipv4<F: Frame>(&mut self, frame: &mut F) -> Option<Verdict> {
+    pub(super) fn error_from_ipv4<F: Frame>(
+        &mut self,
+        frame: &mut F,
+        origin: Origin,
+    ) -> Option<Verdict> {
         let about = nat64::about_ours(frame.bytes())?;
-        let (slot, _) = self.find_reply(frame, &about.from_ipv4()?)?;
+        let Some((slot, _)) = self.find_reply(frame, &about.from_ipv4()?) else {
+            // One of a kind that passes between the families alone: nobody else asks whose it is.
+            let is_ours_alone = icmp::embedded::<u32>(frame.bytes()).is_none();
+            let elsewhere = is_ours_alone.then(|| self.error_elsewhere(frame, &about, origin));
+            return elsewhere.flatten();
+        };
         let entry = *self.state.v6.entry(slot);
         frame.observe(Event::of(&entry, Side::Real));
         let passed = self.error_as_ipv6(frame, slot, &entry);
