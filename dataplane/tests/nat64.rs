@@ -296,6 +296,16 @@ fn what_does_not_fit_is_told_in_its_senders_octets() {
     let want = ip(path.local.0, path.real.0).tos(0xc0).df().with(icmp(3, 4).rest(1480).quoting_first(548, &given));
     said(&mut path, LAN, &given, &want, "1481 octets with DF");
 
+    // A fragment grows by its fragment header, too: what is told fits with it.
+    let mut path = Path::open(UDP);
+    let [br, bc] = path.back();
+    let part = |id, n| path.to_local().df().id(id).fragment(0, true).with(udp(br.0, br.1).payload(vec![1; n]));
+    let (given, fits) = (part(7, 1448), part(8, 1440));
+    let want = ip(path.local.0, path.real.0).tos(0xc0).df().with(icmp(3, 4).rest(1472).quoting_first(548, &given));
+    said(&mut path, LAN, &given, &want, "a fragment of 1476 octets with DF");
+    let want = path.to_client().ttl(63).fragment(0, true).id(8).with(udp(bc.0, bc.1).payload(vec![1; 1440]));
+    assert_eq!(path.one("of 1468 octets", LAN, &fits), wan(&want));
+
     let mut path = Path::with(TCP, narrow([1500, 1400]));
     let [cp, rp] = path.forth();
     let given = path.to_vip().with(tcp(cp.0, cp.1).ack().payload(vec![1; 1361]));
