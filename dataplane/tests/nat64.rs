@@ -334,10 +334,12 @@ fn what_is_not_translated_has_its_reason() {
     let data = |(from, to): (u16, u16)| udp(from, to).payload([1; 16]);
     let (vip, local) = (path.to_vip(), path.to_local());
     let segments_left = vip.clone().hop_by_hop().extension(Protocol::ROUTING, &[0, 1, 0, 0, 0, 0]).with(data(c));
+    let far = vip.clone().extension(Protocol::DESTINATION, &[0; 8 * 30 - 2]).extension(Protocol::ROUTING, &[0, 1, 0, 0, 0, 0]).with(data(c));
     let loose = local.clone().options(&[1, 131, 7, 4, 10, 1, 0, 9]).with(data(r));
     let strict = local.clone().options(&[137, 7, 4, 10, 1, 0, 9, 0]).with(data(r));
     let cases = [
         ("segments left",              WAN, segments_left.clone(), Reason::SourceRoute, Some(path.to_client().with(icmp(4, 0).rest(40 + 8 + 3).quoting(&segments_left)))),
+        ("segments left, far behind",  WAN, far.clone(),           Reason::SourceRoute, Some(path.to_client().with(icmp(4, 0).rest(40 + 240 + 3).quoting(&far)))),
         ("a loose source route",       LAN, loose.clone(),         Reason::SourceRoute, Some(path.to_real().tos(0xc0).df().with(icmp(3, 5).quoting(&loose)))),
         ("a strict one",               LAN, strict.clone(),        Reason::SourceRoute, Some(path.to_real().tos(0xc0).df().with(icmp(3, 5).quoting(&strict)))),
         ("no UDP checksum over IPv6",  WAN, vip.clone().with(data(c).unsummed()),                              Reason::NoUdpChecksum,  None),

@@ -382,7 +382,7 @@ fn check_extensions(ip: &ipv6::Packet<&[u8]>, upper: &ipv6::Upper) -> Result<(),
     for (kind, at) in ip.extensions(upper) {
         let left = ip.payload().get(at + SEGMENTS_LEFT);
         if kind == Protocol::ROUTING && left.is_some_and(|&left| left != 0) {
-            let pointer = u8::try_from(ipv6::LEN + at + SEGMENTS_LEFT).unwrap_or(u8::MAX);
+            let pointer = u16::try_from(ipv6::LEN + at + SEGMENTS_LEFT).unwrap_or(u16::MAX);
             let kind = Kind::ErroneousField { pointer };
             return Err(Refused(Reason::SourceRoute, Some(kind)));
         }
