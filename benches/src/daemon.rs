@@ -106,6 +106,14 @@ impl Daemon {
     }
 }
 
+impl Drop for Daemon {
+    /// In order, so that it removes its files.
+    fn drop(&mut self) {
+        let _ = self.process.pause(false);
+        let _ = self.process.end();
+    }
+}
+
 /// A counter of the first worker in what [`Daemon::status`] says; one that is not there is 0.
 pub(crate) fn counter(status: &Value, name: &str) -> u64 {
     let all = status["workers"][0]["counters"].as_array();

@@ -18,12 +18,13 @@ use crate::process::{Folder, cores};
 use crate::report::{Report, Row};
 use crate::testpmd::{self, Testpmd};
 
-/// Octets of a buffer: the issue is frames of 64, and a million of them.
+/// Octets of a buffer: frames of 64 are short, and there are a million of them.
 const MBUF_SIZE: u16 = 384;
 /// Buffers beside those that hold the trace.
 const UNDER_WAY: u32 = 8192;
 /// Frames that are looked at, one by one.
 const CHECKED: u32 = 2048;
+const FLOWS: [u32; 3] = [1_000, 60_000, 1_000_000];
 const WINDOW: Duration = Duration::from_millis(150);
 
 /// Measures every mode; says why, where it can't.
@@ -34,26 +35,19 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
 }
 
 fn all(options: &Options, report: &mut Report) -> Result<(), String> {
-    let [control, worker] = cores()[..] else {
-        let all = cores();
-        return match all[..] {
-            [] | [_] => Err("it needs two cores".to_owned()),
-            [first, .., last] => on(options, report, [first, last]),
-        };
-    };
-    on(options, report, [control, worker])
+    match cores()[..] {
+        [control, .., worker] => on(options, report, [control, worker]),
+        _ => Err("it needs two cores".to_owned()),
+    }
 }
 
 fn on(options: &Options, report: &mut Report, cores: [u16; 2]) -> Result<(), String> {
-    let (flows, windows): (&[u32], usize) = match options.quick {
-        true => (&[1_000, 60_000], 4),
-        false => (&[1_000, 60_000, 1_000_000], 12),
-    };
+    let windows = if options.quick { 4 } else { 12 };
     report.title("dpdk: sluiced on net_pcap, ns a packet on its thread; floor: testpmd macswap");
     for mode in Mode::ALL {
         check(mode, cores)?;
     }
-    for &flows in flows {
+    for flows in FLOWS {
         let folder = Folder::new("dpdk")?;
         let file = folder.file("in.pcap");
         trace::write(&file, &trace::order(flows)).map_err(|error| error.to_string())?;

@@ -65,6 +65,12 @@ impl Process {
         kill(self.pid(), signal).map_err(|error| format!("{}: {error}", self.name))
     }
 
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Asks it to end, and waits for that.
     pub(crate) fn end(&mut self) -> Result<(), String> {
         let said = |error: &dyn std::fmt::Display| format!("{}: {error}", self.name);
@@ -128,8 +134,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

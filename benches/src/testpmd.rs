@@ -49,7 +49,7 @@ impl Testpmd {
             main.to_string(),
             "--no-pci".to_owned(),
             "--no-telemetry".to_owned(),
-            format!("--file-prefix=sluice-bench-{}", std::process::id()),
+            format!("--file-prefix={}", prefix()),
             format!("--vdev={}", setup.device),
         ];
         if free_hugepages() >= setup.hugepages {
@@ -114,4 +114,18 @@ impl Testpmd {
     pub(crate) fn on_cpu(&self) -> Result<u64, String> {
         self.process.on_cpu(&self.thread)
     }
+}
+
+impl Drop for Testpmd {
+    fn drop(&mut self) {
+        self.process.kill();
+        // Where DPDK keeps what belongs to a process, root's and others'.
+        for base in ["/var/run/dpdk", "/tmp/dpdk"] {
+            let _ = std::fs::remove_dir_all(std::path::Path::new(base).join(prefix()));
+        }
+    }
+}
+
+fn prefix() -> String {
+    format!("sluice-bench-{}", std::process::id())
 }

@@ -86,7 +86,7 @@ pub fn is_unicast(address: &IpAddr) -> bool {
 ///
 /// Shows as it is named everywhere, in logs and in the configuration:
 /// `tcp 10.0.0.1:80`, `udp [2001:db8::1]:53`, `fwm 5`, `fwm 5 ipv6`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Listen {
     /// A virtual address and port. Port 0 means every port, and needs persistence.
     Address {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use mio::net::UnixStream;
 use proto::message::{self, Framing, MessageError, Reply, Request};
 
-use crate::connections::Connections;
+use crate::server::Rest;
 
 /// Octets of a listing of connections that one client may leave untaken before the listing waits
 /// for it.
@@ -41,8 +41,8 @@ pub(crate) struct Waiting {
     pub(crate) generation: Option<u64>,
     /// When to answer all the same, in milliseconds.
     pub(crate) deadline: u64,
-    /// The connections that follow the reply.
-    pub(crate) listing: Option<Box<Connections>>,
+    /// What follows the reply.
+    pub(crate) rest: Option<Rest>,
     /// When the request was read.
     pub(crate) asked: Option<Instant>,
 }
@@ -54,8 +54,8 @@ pub(crate) struct Client {
     pub(crate) peer: Peer,
     /// In the order of the requests.
     pub(crate) waiting: VecDeque<Waiting>,
-    /// The listing of connections that it is being sent.
-    pub(crate) listing: Option<(Framing, Box<Connections>)>,
+    /// What it is still being sent.
+    pub(crate) rest: Option<(Framing, Rest)>,
     /// Whether that had more to send when it was looked at last.
     pub(crate) moving: bool,
     /// When the request that is being answered was read.
@@ -87,7 +87,7 @@ impl Client {
             limit,
             active: now,
             waiting: VecDeque::new(),
-            listing: None,
+            rest: None,
             moving: false,
             asked: None,
             took: Vec::new(),
@@ -114,7 +114,7 @@ impl Client {
 
     /// Whether something that it asked for has still to be done or taken.
     fn is_busy(&self) -> bool {
-        self.is_waiting() || self.listing.is_some() || !self.output.is_empty()
+        self.is_waiting() || self.rest.is_some() || !self.output.is_empty()
     }
 
     /// Whether it waits for its answer.
@@ -125,9 +125,9 @@ impl Client {
     /// Whether its next request may be begun: behind changes that only wait for the workers it may,
     /// behind anything else that is not over it may not.
     fn may_ask(&self) -> bool {
-        let only_changes = |last: &Waiting| last.generation.is_some() && last.listing.is_none();
+        let only_changes = |last: &Waiting| last.generation.is_some() && last.rest.is_none();
         self.working.is_none()
-            && self.listing.is_none()
+            && self.rest.is_none()
             && self.output.is_empty()
             && !self.closing
             && self.waiting.len() < PIPELINED
@@ -155,9 +155,9 @@ impl Client {
         Ok(self.line().map(|line| self.decode(line)))
     }
 
-    /// Whether [`Client::request`], or the listing, may give more without the system's saying so.
+    /// Whether [`Client::request`], or its answer, may give more without the system's saying so.
     pub(crate) fn has_more(&self) -> bool {
-        if self.listing.is_some() {
+        if self.rest.is_some() {
             return self.moving && self.pending() < LISTING_AHEAD;
         }
         self.may_ask() && (self.may_read || self.scanned < self.input.len())

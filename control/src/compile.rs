@@ -21,8 +21,8 @@ use dataplane::sched::thresholds::Limits;
 use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec};
 use dataplane::services::marks::Network;
 use dataplane::services::{
-    Access, Asks, Blocks, Candidate, Hop, HopId, Key, NatReal, Persistence, Real, RealId, Route,
-    Routes, Service, ServiceId, Snapshot, Standing, Target,
+    Access, Asks, Blocks, Candidate, Hop, HopId, Key, Marks, NatReal, Persistence, Real, RealId,
+    Route, Routes, Service, ServiceId, Snapshot, Standing, Target,
 };
 use proto::listing::{Rates, Totals};
 use wire::ethernet::Mac;
@@ -31,6 +31,7 @@ use crate::account::{self, Account, Accounts};
 use crate::arena::{Arena, Taken};
 use crate::model::{RealEntry, ServiceEntry};
 use crate::neigh::Instant;
+use crate::overlap::Overlaps;
 use crate::paths::{Paths, Told};
 use crate::stats::{self, RealNumbers};
 use crate::sums::{Sums, goes_by_connections};
@@ -239,15 +240,34 @@ pub struct Compiler {
     paths: Paths,
     /// Real servers with connections made in another mode, and the snapshot that edited them.
     edited: HashMap<RealId, u64>,
+    /// Which services may have connections of the same tuples.
+    overlaps: Overlaps,
 }
 
 impl Compiler {
     /// Starts from a snapshot that has everything but services.
     pub fn new(snapshot: Snapshot) -> Self {
+        let mut overlaps = Overlaps::default();
+        overlaps.set_rules(snapshot.marks.rules(), 0);
         Self {
             snapshot,
+            overlaps,
             ..Self::default()
         }
+    }
+
+    /// Marks are given by these rules from the snapshot of `generation` on.
+    pub fn set_marks(&mut self, marks: Marks, generation: u64) {
+        self.overlaps.set_rules(marks.rules(), generation);
+        self.snapshot.marks = marks;
+    }
+
+    /// Takes note of what a service is going to be; `None`: removed. To be called for all that one
+    /// snapshot changes before [`Compiler::update`] is called for any, because services that
+    /// overlap may have to agree about who owns their connections.
+    pub fn plan(&mut self, listen: &Listen, entry: Option<&ServiceEntry>) {
+        let own = entry.map(|entry| Fields::of(traits(entry)));
+        self.overlaps.want(listen, own);
     }
 
     /// Takes up the routes. To be called once, before anything is published.
@@ -304,16 +324,90 @@ impl Compiler {
         self.hops.contains_key(&Some(*neighbour))
     }
 
-    /// Brings the tables up to date that are made of many objects: to be called before a
-    /// snapshot is published.
-    pub fn settle(&mut self, topology: &Topology) {
+    /// Brings the tables up to date that are made of many objects: to be called before the
+    /// snapshot of `generation` is published.
+    pub fn settle(&mut self, topology: &Topology, generation: u64) {
         self.settle_nat();
+        self.settle_owners(generation);
         if std::mem::take(&mut self.routes_changed) {
             let routes: Vec<_> = topology.routes().iter().map(|p| self.path(p)).collect();
             let met = self.met.iter().map(|(&(_, address), &hop)| (address, hop));
             let routes = Routes::new(&routes, met.collect());
             self.snapshot.routes = routes.with_made_up_neighbours(topology.make_up());
         }
+    }
+
+    /// Services that overlap know of each other, and go by common fields where they have to.
+    fn settle_owners(&mut self, generation: u64) {
+        self.overlaps.settle();
+        for listen in self.overlaps.changed() {
+            self.follow_fields(&listen, generation);
+        }
+        for listen in self.overlaps.take_changed() {
+            let rivals = self.overlaps.rivals(&listen);
+            if let Some(id) = self.service_slot(&listen)
+                && let Some(service) = self.snapshot.services.get(id.0)
+                && service.owners.rivals() != rivals
+            {
+                let owners = service.owners.with_rivals(rivals);
+                self.set_owners(&listen, id, owners);
+            }
+        }
+    }
+
+    /// Has a service go by what it has to go by, unless its whole change waits.
+    fn follow_fields(&mut self, listen: &Listen, generation: u64) {
+        let found = self
+            .service_slot(listen)
+            .filter(|_| !self.waiting.contains(listen));
+        let found = found.and_then(|id| Some((id, self.snapshot.services.get(id.0)?)));
+        let (Some((id, service)), Some(fields)) = (found, self.overlaps.fields(listen)) else {
+            return;
+        };
+        if service.owners.current().1 == fields {
+            return self.overlaps.done(listen);
+        }
+        match service.owners.changed_to(fields) {
+            Ok(owners) => {
+                self.overlaps.done(listen);
+                self.changing.insert(*listen, generation);
+                self.set_owners(listen, id, owners);
+            }
+            Err(error) => {
+                if self.overlaps.retry(listen) {
+                    tracing::warn!("{listen}: services that take the same packets wait: {error}");
+                }
+            }
+        }
+    }
+
+    fn set_owners(&mut self, listen: &Listen, ServiceId(slot): ServiceId, owners: Owners) {
+        self.overlaps.list(listen, fields_of(&owners));
+        if let Some(service) = self.snapshot.services.get(slot) {
+            let service = Service {
+                owners,
+                ..Service::clone(service)
+            };
+            self.snapshot.services.set(slot, Arc::new(service));
+        }
+    }
+
+    /// Whether services that overlap wait to be told of each other.
+    pub fn owners_changed(&self) -> bool {
+        self.overlaps.is_changed()
+    }
+
+    /// Forgets the rules of former days whose marks have no connections left. `seen` is the oldest
+    /// generation that some worker runs with.
+    pub fn forget_rules(&mut self, seen: u64) {
+        let (services, snapshot) = (&self.services, &self.snapshot);
+        let is_idle = |mark| {
+            [Family::V4, Family::V6].iter().all(|&family| {
+                let slot = services.find(&Listen::Mark { mark, family });
+                slot.is_none_or(|slot| made_under(&snapshot.blocks, slot) == 0)
+            })
+        };
+        self.overlaps.forget_rules(seen, is_idle);
     }
 
     /// Brings the table of NAT real servers up to date, where it changed.
@@ -551,6 +645,7 @@ impl Compiler {
             asks,
             ..compile_service(entry, id, self.revision, owners, workers, &slots, before)
         };
+        self.overlaps.list(listen, fields_of(&service.owners));
         self.snapshot.services.set(id.0, Arc::new(service));
         self.made.insert(*listen, new);
     }
@@ -589,7 +684,10 @@ impl Compiler {
         entry: &ServiceEntry,
         generation: u64,
     ) -> Result<Owners, TooManyFields> {
-        let fields = Fields::of(traits(entry));
+        let own = Fields::of(traits(entry));
+        self.overlaps.want(listen, Some(own));
+        self.overlaps.settle();
+        let fields = self.overlaps.fields(listen).unwrap_or(own);
         let slot = self.services.find(listen);
         let Some(before) = slot.and_then(|slot| self.snapshot.services.get(slot)) else {
             return Ok(Owners::new(fields));
@@ -623,15 +721,11 @@ impl Compiler {
                 self.changing.remove(&listen);
             }
             if owners != service.owners {
-                let service = Service {
-                    owners,
-                    ..Service::clone(&service)
-                };
-                self.snapshot.services.set(slot, Arc::new(service));
+                self.set_owners(&listen, ServiceId(slot), owners);
                 changed.push(listen);
             }
         }
-        let any = !changed.is_empty();
+        let any = !changed.is_empty() || self.owners_changed();
         changed.retain(|listen| self.waiting.contains(listen));
         (changed, any)
     }
@@ -935,6 +1029,7 @@ impl Compiler {
             self.remove_real(&(*listen, endpoint), id, generation);
         }
         self.snapshot.index.remove(&key(listen));
+        self.overlaps.want(listen, None);
         if let Some(service) = self.snapshot.services.get(slot) {
             let empty = Service {
                 revision: self.revision,
@@ -969,8 +1064,9 @@ impl Compiler {
         let slots_of = &self.slots_of;
         let unused =
             |_, listen: &Listen, generation| generation <= seen && !slots_of.contains_key(listen);
-        for (slot, _) in self.services.sweep(limit, unused) {
+        for (slot, listen) in self.services.sweep(limit, unused) {
             self.snapshot.services.clear(slot);
+            self.overlaps.forget(&listen);
         }
     }
 
@@ -1078,6 +1174,13 @@ impl Compiler {
     }
 }
 
+/// What a service's connections may have been made under.
+fn fields_of(owners: &Owners) -> Vec<Fields> {
+    let current = std::iter::once(owners.current());
+    let listed = owners.older().iter().copied().chain(current);
+    listed.map(|(_, fields)| fields).collect()
+}
+
 /// The slots of those that the scheduler chooses among. `present` are those of all that are
 /// there: the sorry server, if it is, comes last, and while it serves it is the only candidate.
 fn candidates_slots(entry: &ServiceEntry, present: &[(Endpoint, RealId)]) -> Vec<RealId> {
@@ -1135,6 +1238,15 @@ fn through(hop: HopId, ends: fwd::Tunnel, tunnel: Tunnel, narrower: u16) -> Forw
         envelope,
         narrower,
     }
+}
+
+/// Connections of a service, of all workers.
+fn made_under(blocks: &[Blocks], service: u32) -> u32 {
+    let all = blocks
+        .iter()
+        .filter_map(|blocks| blocks.services.get(service));
+    let made = all.flat_map(|block| &block.made_under);
+    made.fold(0, |sum, gauge| sum.saturating_add(gauge.get()))
 }
 
 /// The list without older fields under which no worker has a connection.

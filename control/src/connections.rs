@@ -10,8 +10,9 @@ use config::model::Endpoint;
 use dataplane::conn::export::Exported;
 use dataplane::conn::{Flags, sctp, tcp};
 use dataplane::pages::Pages;
+use dataplane::probe::{Hearing, Question, probe};
 use dataplane::services::Real;
-use dataplane::walk::{Read, Reading, Walk, walk};
+use dataplane::walk::{Errand, Read, Reading, walk};
 use proto::command::ListOptions;
 use proto::errors::EXIT_NEGATIVE;
 use proto::layout;
@@ -23,34 +24,46 @@ use wire::Protocol;
 
 use crate::neigh::Instant;
 
-/// Listings at once.
+/// Listings and traces at once.
 const MAX_WALKS: usize = 16;
 /// Connections in one portion, about: control has other work.
 const PORTION: usize = 256;
 /// How long a worker may find nothing before the listing ends, in milliseconds.
 const LATE_MS: u64 = 1_000;
 
-/// The walks that somebody reads.
+/// The walks that somebody reads, and the questions that somebody asked.
 #[derive(Debug, Default)]
 pub struct Walks {
-    open: Vec<(Arc<()>, Arc<Walk>)>,
+    open: Vec<(Arc<()>, Errand)>,
 }
 
 impl Walks {
     /// Begins a walk over the connections of so many workers.
     pub fn begin(&mut self, workers: usize) -> Source {
-        if self.open.len() == MAX_WALKS {
-            self.open.remove(0);
-        }
         let (walk, reading) = walk(workers);
-        let token = Arc::new(());
-        let open = Arc::downgrade(&token);
-        self.open.push((token, Arc::new(walk)));
+        let open = self.open(Errand::Walk(Arc::new(walk)));
         Source {
             reading,
             open,
             waiting_since: None,
         }
+    }
+
+    /// Asks so many workers something. What comes beside the answers dies if the question has to
+    /// make room for a younger one.
+    pub fn ask(&mut self, workers: usize, question: Question) -> (Hearing, Weak<()>) {
+        let (probe, hearing) = probe(workers, question);
+        (hearing, self.open(Errand::Probe(Arc::new(probe))))
+    }
+
+    fn open(&mut self, errand: Errand) -> Weak<()> {
+        if self.open.len() == MAX_WALKS {
+            self.open.remove(0);
+        }
+        let token = Arc::new(());
+        let open = Arc::downgrade(&token);
+        self.open.push((token, errand));
+        open
     }
 
     /// Forgets the walks that nobody reads any more; says whether there were any.
@@ -61,8 +74,8 @@ impl Walks {
     }
 
     /// All of them, for the snapshot.
-    pub fn all(&self) -> Arc<[Arc<Walk>]> {
-        self.open.iter().map(|(_, walk)| walk.clone()).collect()
+    pub fn all(&self) -> Arc<[Errand]> {
+        self.open.iter().map(|(_, errand)| errand.clone()).collect()
     }
 }
 

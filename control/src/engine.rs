@@ -7,11 +7,12 @@ mod reload;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use config::model::{Config, Endpoint, Listen, MarkRule, Mode, Prefix, Real};
 use dataplane::fwd::icmp;
 use dataplane::port::PortId;
+use dataplane::probe::{Hearing, Question};
 use dataplane::published::{Publisher, Reader};
 use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{Blocks, Marks, PortView, RealId, ServiceId, Snapshot};
@@ -21,6 +22,7 @@ use proto::grammar;
 use proto::listing::{Listing, ListingReal, ListingService};
 use proto::message::{Format, Framing, Reply, Request};
 use proto::names::Numeric;
+use proto::packet::Traced;
 use proto::proc::ProcFile;
 use proto::{help, layout, proc};
 use wire::ethernet::Mac;
@@ -38,11 +40,12 @@ use crate::log::Log;
 use crate::model::{ApplyError, Change, Model, ServiceEntry};
 use crate::neigh::{Action, Instant, Neighbours, State};
 use crate::reload::Way;
-use crate::server::{Answer, Progress};
+use crate::server::{Answer, Rest};
 use crate::settings::{self, Tunables};
 use crate::status::PathStatus;
 use crate::sums::AT_ONCE;
 use crate::topology::{Neighbour, PortSetup, Topology};
+use crate::trace::{self, Crew, Inquiry, Made, Progress};
 use crate::vip::{Turn, Vips};
 use crate::waiting::Waiting;
 
@@ -87,8 +90,10 @@ pub struct Engine {
     capacity: Capacity,
     /// Who logs.
     log: Option<Box<dyn Log>>,
-    /// Walks over the connections that somebody reads.
+    /// Walks over the connections that somebody reads, and questions about packets.
     walks: Walks,
+    /// What the workers were started with; absent where there are none.
+    crew: Option<Crew>,
     /// Services that the snapshot in preparation doesn't show yet as the model has them.
     dirty: HashSet<Listen>,
     /// Those of which only what their packets ask may be behind.
@@ -102,7 +107,7 @@ pub struct Engine {
     stopping: bool,
 }
 
-impl Progress for Engine {
+impl crate::server::Progress for Engine {
     fn laggards(&self, generation: u64) -> Vec<u16> {
         let behind = self.publisher.laggards(generation);
         behind.map(|worker| worker.0).collect()
@@ -137,6 +142,7 @@ impl Engine {
             ready: Vec::new(),
             tunables: Tunables::of(config),
             walks: Walks::default(),
+            crew: None,
             log: None,
             zeroes: Vec::new(),
             loaded: Arc::new(config.clone()),
@@ -349,6 +355,7 @@ impl Engine {
             Command::Version => self.said(help::version(PROGRAM)),
             Command::Proc(file) => self.proc(*file, now),
             Command::Log(filter) => self.log(peer, filter.as_deref()),
+            Command::Trace { packet, json } => self.trace(packet, *json, now),
             Command::Status { json } => self.said(status(self, *json)),
             Command::Sysctl { ask, json } => self.sysctl(peer, ask, *json, &request.argv, now),
             change => self.change(peer, change, &request.argv, now),
@@ -390,7 +397,7 @@ impl Engine {
         Answer {
             reply,
             after: None,
-            listing: None,
+            rest: None,
         }
     }
 
@@ -418,7 +425,7 @@ impl Engine {
         Answer {
             reply: listing.title(),
             after: None,
-            listing: Some(Box::new(listing)),
+            rest: Some(Rest::Listing(Box::new(listing))),
         }
     }
 
@@ -462,13 +469,89 @@ impl Engine {
         self.capacity.0
     }
 
-    /// What comes next of a listing of connections.
-    pub fn more(&self, listing: &mut Connections, now: Instant) -> Portion {
-        listing.next(&self.compiler.snapshot().reals, now)
+    /// From now on the workers that were started with this can be asked what would become of a
+    /// packet.
+    pub fn set_crew(&mut self, crew: Crew) {
+        self.crew = Some(crew);
+    }
+
+    /// What comes next of an answer that workers take part in.
+    pub fn more(&mut self, rest: &mut Rest, now: Instant) -> Portion {
+        match rest {
+            Rest::Listing(listing) => listing.next(&self.compiler.snapshot().reals, now),
+            Rest::Trace(inquiry) => self.inquire(inquiry, now),
+        }
+    }
+
+    /// Asks the workers what would become of a packet.
+    fn trace(&mut self, traced: &Traced, json: bool, now: Instant) -> Answer {
+        let made = match traced {
+            Traced::Packet(packet) => trace::make(packet, &self.topology),
+            Traced::Frame { bytes, port } => {
+                let taken = trace::taken(bytes, port.as_deref(), &self.topology);
+                taken.map(|made| self.located(&made))
+            }
+        };
+        let made = match made {
+            Ok(made) if self.crew.is_some() => made,
+            Ok(_) => return self.failed(&Failure::usage("trace: no worker runs here")),
+            Err(error) => return self.failed(&Failure::usage(format!("trace: {error}"))),
+        };
+        let question = Inquiry::first(&made, self.compiler.snapshot());
+        let asked = self.ask(question.clone());
+        self.publish(now);
+        let inquiry = Inquiry::new(made, json, question, asked);
+        let mut answer = self.said(String::new());
+        answer.rest = Some(Rest::Trace(Box::new(inquiry)));
+        answer
+    }
+
+    /// A frame as the port has it at which it is received.
+    fn located(&self, made: &Made) -> Made {
+        let snapshot = self.compiler.snapshot();
+        let (port, bytes) = trace::locate(snapshot, made.port, &made.bytes);
+        let bytes = bytes.into_owned();
+        Made { port, bytes }
+    }
+
+    /// Puts a question to all workers, which see it with the next snapshot.
+    fn ask(&mut self, question: Question) -> (Hearing, Weak<()>) {
+        let workers = self.compiler.snapshot().blocks.len();
+        let asked = self.walks.ask(workers, question);
+        self.show_walks();
+        asked
+    }
+
+    /// Goes on with a trace.
+    fn inquire(&mut self, inquiry: &mut Inquiry, now: Instant) -> Portion {
+        let Some(crew) = &self.crew else {
+            return Portion::Later;
+        };
+        match inquiry.go_on(crew, &self.publisher.latest(), now) {
+            Ok(Progress::Later) => Portion::Later,
+            Ok(Progress::Ask(question)) => {
+                let asked = self.ask((*question).clone());
+                inquiry.again(*question, asked);
+                Portion::Later
+            }
+            Ok(Progress::Done(recorder, sent)) => {
+                let told = trace::tell(&recorder, self, &sent);
+                let text = if inquiry.json {
+                    told.json()
+                } else {
+                    told.text()
+                };
+                Portion::Last(self.said(text).reply)
+            }
+            Err(error) => {
+                let text = format!("trace: {error}\n");
+                Portion::Last(self.answer(EXIT_NEGATIVE, String::new(), text).reply)
+            }
+        }
     }
 
     fn show_walks(&mut self) {
-        self.compiler.snapshot_mut().walks = self.walks.all();
+        self.compiler.snapshot_mut().errands = self.walks.all();
         self.unpublished = true;
     }
 
@@ -737,6 +820,7 @@ impl Engine {
     /// Compiles what changed and publishes it.
     pub fn publish(&mut self, now: Instant) -> u64 {
         let next = self.publisher.generation() + 1;
+        self.plan();
         for listen in std::mem::take(&mut self.dirty) {
             self.asks_changed.remove(&listen);
             self.compile(&listen, next);
@@ -750,13 +834,20 @@ impl Engine {
             self.compiler.zero(zero.as_ref());
         }
         self.follow_wants(now);
-        self.compiler.settle(&self.topology);
+        self.compiler.settle(&self.topology, next);
         if self.vips.take_changed() || std::mem::take(&mut self.addresses_changed) {
             let addresses = self.vips.addresses(&self.locals, &self.topology);
             self.compiler.snapshot_mut().addresses = addresses;
         }
         self.unpublished = false;
         self.publisher.publish(self.compiler.snapshot().clone())
+    }
+
+    /// Services that overlap hear of each other before any of them is compiled.
+    fn plan(&mut self) {
+        for listen in &self.dirty {
+            self.compiler.plan(listen, self.model.get(listen));
+        }
     }
 
     fn compile(&mut self, listen: &Listen, generation: u64) {
@@ -1030,6 +1121,7 @@ impl Engine {
         self.to_sweep = self.compiler.trash_queued();
         self.unpublished |= self.compiler.settle_edited(seen);
         self.unpublished |= self.compiler.widen(&self.topology, now);
+        self.compiler.forget_rules(seen);
         let (ready, changed) = self.compiler.forget_fields(seen);
         self.dirty.extend(ready);
         self.unpublished |= changed;

@@ -22,6 +22,7 @@ pub mod log;
 pub mod model;
 pub mod neigh;
 mod netlink;
+mod overlap;
 pub mod paths;
 pub mod reload;
 pub mod run;

@@ -21,7 +21,7 @@ use wire::ethernet::Mac;
 
 use crate::account::TICK_MS;
 use crate::client::Peer;
-use crate::connections::{Connections, Portion};
+use crate::connections::Portion;
 use crate::engine::{Engine, LoadError};
 use crate::kernel::Kernel;
 use crate::latency::Latencies;
@@ -29,7 +29,7 @@ use crate::link::{Heard, Packet};
 use crate::links;
 use crate::log::Log;
 use crate::neigh::Action;
-use crate::server::{Answer, Answers, Server};
+use crate::server::{Answer, Answers, Rest, Server};
 use crate::signals::{Signals, Wish};
 use crate::socket::Socket;
 use crate::stats;
@@ -38,6 +38,7 @@ use crate::status::{
     WorkerView,
 };
 use crate::topology::Topology;
+use crate::trace::Crew;
 use crate::vip::Turn;
 
 const SIGNALS: usize = 0;
@@ -172,6 +173,12 @@ impl Control {
     /// From now on `log` says and changes what is logged.
     pub fn set_log(&mut self, log: Box<dyn Log>) {
         self.engine.set_log(log);
+    }
+
+    /// From now on the workers that were started with this can be asked what would become of a
+    /// packet.
+    pub fn set_crew(&mut self, crew: Crew) {
+        self.engine.set_crew(crew);
     }
 
     /// Runs until it was told to stop and the time to forward on is over.
@@ -505,8 +512,8 @@ impl Answers for Desk<'_> {
         self.engine.begin(peer, request, self.now, status)
     }
 
-    fn more(&mut self, listing: &mut Connections) -> Portion {
-        self.engine.more(listing, self.now)
+    fn more(&mut self, rest: &mut Rest) -> Portion {
+        self.engine.more(rest, self.now)
     }
 }
 

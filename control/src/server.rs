@@ -22,6 +22,7 @@ use crate::client::{Client, LISTING_AHEAD, Peer, Waiting};
 use crate::connections::{Connections, Portion};
 use crate::latency::Latencies;
 use crate::socket::Socket;
+use crate::trace::Inquiry;
 
 /// Clients at once; one more, and the one that has been silent longest goes.
 const MAX_CLIENTS: usize = 512;
@@ -44,8 +45,17 @@ pub struct Answer {
     pub reply: Reply,
     /// Not to be sent before every worker runs with this generation.
     pub after: Option<u64>,
-    /// The connections that follow the reply, which is only their title then.
-    pub listing: Option<Box<Connections>>,
+    /// What follows the reply.
+    pub rest: Option<Rest>,
+}
+
+/// What comes only when the workers have said something.
+#[derive(Debug)]
+pub enum Rest {
+    /// Connections; the reply is only their title.
+    Listing(Box<Connections>),
+    /// What would become of a packet; the reply says nothing, and is not sent.
+    Trace(Box<Inquiry>),
 }
 
 /// Who answers.
@@ -53,8 +63,8 @@ pub trait Answers {
     /// Carries out what a client asks for, or begins to; see [`Server::finish`].
     fn answer(&mut self, peer: &Peer, request: Request) -> Option<Answer>;
 
-    /// What comes next of a listing of connections.
-    fn more(&mut self, listing: &mut Connections) -> Portion;
+    /// What comes next of an answer that workers take part in.
+    fn more(&mut self, rest: &mut Rest) -> Portion;
 }
 
 /// What the server needs to know of the workers' progress.
@@ -172,7 +182,7 @@ impl Server {
             let Some(client) = self.clients.get_mut(&token) else {
                 continue;
             };
-            continue_listing(client, answers);
+            go_on(client, answers);
             let served = if busy {
                 client.flush(now)
             } else {
@@ -235,7 +245,7 @@ impl Server {
 
     /// Whether a reply waits for the workers.
     pub fn is_waiting(&self) -> bool {
-        let waits = |client: &Client| !client.waiting.is_empty() || client.listing.is_some();
+        let waits = |client: &Client| !client.waiting.is_empty() || client.rest.is_some();
         self.clients.values().any(waits)
     }
 
@@ -274,9 +284,9 @@ fn due(client: &mut Client, progress: &impl Progress, now: u64) -> Option<Waitin
 
 fn settle_one(client: &mut Client, waiting: Waiting) {
     client.asked = waiting.asked;
-    match waiting.listing {
+    match waiting.rest {
         None => client.reply(waiting.framing, waiting.reply),
-        Some(listing) => begin_listing(client, waiting.framing, waiting.reply, listing),
+        Some(rest) => begin(client, waiting.framing, waiting.reply, rest),
     }
 }
 
@@ -318,7 +328,7 @@ fn serve_one(client: &mut Client, now: u64, answers: &mut impl Answers) -> io::R
             let answer = Answer {
                 reply: refusal(&error),
                 after: None,
-                listing: None,
+                rest: None,
             };
             give(client, framing, answer, now);
         }
@@ -334,43 +344,39 @@ fn serve_one(client: &mut Client, now: u64, answers: &mut impl Answers) -> io::R
     Ok(client.working.is_none())
 }
 
-/// Puts the next portion of a listing behind what the client still has to take, if that is
+/// Puts the next portion of an answer behind what the client still has to take, if that is
 /// little.
-fn continue_listing(client: &mut Client, answers: &mut impl Answers) {
+fn go_on(client: &mut Client, answers: &mut impl Answers) {
     if client.pending() >= LISTING_AHEAD {
         return;
     }
-    let Some((framing, mut listing)) = client.listing.take() else {
+    let Some((framing, mut rest)) = client.rest.take() else {
         return;
     };
-    let portion = answers.more(&mut listing);
+    let portion = answers.more(&mut rest);
     client.moving = matches!(portion, Portion::Part(_));
     match portion {
         Portion::Last(reply) => client.reply(framing, reply),
         Portion::Part(reply) => {
             client.part(framing, reply);
-            client.listing = Some((framing, listing));
+            client.rest = Some((framing, rest));
         }
-        Portion::Later => client.listing = Some((framing, listing)),
+        Portion::Later => client.rest = Some((framing, rest)),
     }
 }
 
 /// Sends the answer, or puts it behind those that wait for the workers.
 fn give(client: &mut Client, framing: Framing, answer: Answer, now: u64) {
-    let Answer {
-        reply,
-        after,
-        listing,
-    } = answer;
+    let Answer { reply, after, rest } = answer;
     // A title doesn't wait for its own generation: the walk over the tables does.
-    let after = after.filter(|_| listing.is_none());
+    let after = after.filter(|_| rest.is_none());
     let asked = client.asked.take();
     let waiting = Waiting {
         framing,
         reply,
         generation: after,
         deadline: now + ACKNOWLEDGE_MS,
-        listing,
+        rest,
         asked,
     };
     if after.is_none() && client.waiting.is_empty() {
@@ -380,10 +386,13 @@ fn give(client: &mut Client, framing: Framing, answer: Answer, now: u64) {
     }
 }
 
-fn begin_listing(client: &mut Client, framing: Framing, title: Reply, listing: Box<Connections>) {
-    client.part(framing, title);
-    client.moving = true;
-    client.listing = Some((framing, listing));
+/// Begins an answer that workers take part in: a listing's title goes ahead.
+fn begin(client: &mut Client, framing: Framing, reply: Reply, rest: Rest) {
+    if let Rest::Listing(_) = rest {
+        client.part(framing, reply);
+        client.moving = true;
+    }
+    client.rest = Some((framing, rest));
 }
 
 /// Only JSON can be malformed or of another version; all else is answered as text, which

@@ -72,3 +72,24 @@ impl Word {
         self.0.load(Relaxed)
     }
 }
+
+/// A cell of its own, which begins with what the other shows now.
+impl Clone for Counter {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.get()))
+    }
+}
+
+/// A cell of its own, which begins with what the other shows now.
+impl Clone for Gauge {
+    fn clone(&self) -> Self {
+        Self(AtomicU32::new(self.get()))
+    }
+}
+
+/// A cell of its own, which begins with what the other shows now.
+impl Clone for Word {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.get()))
+    }
+}

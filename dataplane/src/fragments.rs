@@ -259,6 +259,29 @@ impl<A: Address, F> Fragments<A, F> {
         Ok(())
     }
 
+    /// What a packet's first fragment said, for who may only look.
+    pub fn peek(&self, datagram: &Datagram<A>, now: Millis) -> Option<Transport> {
+        let mut slot = self.buckets[self.bucket(datagram)];
+        while slot != NIL {
+            let entry = &self.entries[slot as usize];
+            if entry.datagram == *datagram {
+                return match entry.stage {
+                    Stage::Following(transport) if !self.is_over(slot, now) => Some(transport),
+                    _ => None,
+                };
+            }
+            slot = entry.next;
+        }
+        None
+    }
+
+    /// From now on the packet's later fragments follow what its first one said elsewhere.
+    pub fn know(&mut self, datagram: &Datagram<A>, transport: Transport, now: Millis) {
+        let slot = self.find(datagram, now);
+        let slot = slot.unwrap_or_else(|| self.open(datagram, now));
+        self.settle(slot, Stage::Following(transport), now);
+    }
+
     /// A later fragment.
     pub fn later(
         &mut self,

@@ -40,6 +40,22 @@ impl<F> Gathering<F> {
         self.v4.memory() + self.v6.memory()
     }
 
+    /// What a packet's first fragment said, for who may only look.
+    pub fn peek(&self, of: &Whole, now: Millis) -> Option<Transport> {
+        match of {
+            Whole::V4(datagram) => self.v4.peek(datagram, now),
+            Whole::V6(datagram) => self.v6.peek(datagram, now),
+        }
+    }
+
+    /// From now on a packet's later fragments follow what its first one said elsewhere.
+    pub fn know(&mut self, of: &Whole, transport: Transport, now: Millis) {
+        match of {
+            Whole::V4(datagram) => self.v4.know(datagram, transport, now),
+            Whole::V6(datagram) => self.v6.know(datagram, transport, now),
+        }
+    }
+
     /// Takes a fragment in.
     pub fn add(&mut self, frame: F, from: PortId, part: &Fragment, now: Millis) -> Gathered<F> {
         let Fragment {

@@ -65,6 +65,45 @@ pub fn mesh<F>(workers: u16) -> Vec<Peers<F>> {
     all
 }
 
+/// The world around one worker that has no peers: what it hands over ends here, and what is given
+/// here comes to it. For who drives copies of workers one after the other.
+#[derive(Debug)]
+pub struct Around<F> {
+    out: Vec<Consumer<Handed<F>>>,
+    back: Producer<Handed<F>>,
+}
+
+/// The ends of one of `workers` workers whose peers are not there.
+pub fn alone<F>(workers: u16) -> (Peers<F>, Around<F>) {
+    let (back, end) = RingBuffer::new(1);
+    let (out, rings) = (0..workers).map(|_| RingBuffer::new(1)).unzip();
+    let peers = Peers {
+        out: Vec::into_iter(out)
+            .map(|ring| {
+                Some(Out {
+                    ring,
+                    waiting: Burst::new(),
+                })
+            })
+            .collect(),
+        back: vec![end],
+    };
+    (peers, Around { out: rings, back })
+}
+
+impl<F> Around<F> {
+    /// The frame that the worker handed over in its last turn, and to whom.
+    pub fn take(&mut self) -> Option<(WorkerId, Handed<F>)> {
+        let mut all = (0u16..).map(WorkerId).zip(&mut self.out);
+        all.find_map(|(to, ring)| Some((to, ring.pop().ok()?)))
+    }
+
+    /// Puts a frame where the worker takes it over in its next turn, unless one waits there.
+    pub fn give(&mut self, handed: Handed<F>) {
+        let _ = self.back.push(handed);
+    }
+}
+
 impl<F> Peers<F> {
     /// Puts a frame by for worker `to`. Says how many frames of this turn were sent on the way
     /// and how many of them found no room.

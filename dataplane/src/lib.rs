@@ -23,6 +23,7 @@ pub mod pages;
 pub mod parse;
 pub mod pcap;
 pub mod port;
+pub mod probe;
 pub mod published;
 pub mod reply;
 pub mod sched;

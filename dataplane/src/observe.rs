@@ -37,7 +37,14 @@ pub enum Event<'a> {
     /// Its client's template was looked for.
     Template(Template<'a>),
     /// The service's scheduler is about to choose.
-    Choosing(ServiceId),
+    Choosing {
+        /// For which.
+        service: ServiceId,
+        /// The client.
+        client: (IpAddr, u16),
+        /// The address that the client asked for.
+        destination: IpAddr,
+    },
     /// It chose.
     Chosen(Option<RealId>),
     /// It opened a connection.

@@ -9,7 +9,9 @@
 mod list;
 mod toeplitz;
 
-pub use list::{FieldsSlot, MAX_FIELDS, Next, Owners, Step, TooManyFields, next_stop};
+pub use list::{
+    FieldsSlot, MAX_FIELDS, MAX_WORKERS, Next, Owners, Step, Stops, TooManyFields, next_stop,
+};
 pub use toeplitz::{KEY_LEN, Toeplitz};
 
 use crate::conn::{Address, Key};
@@ -17,7 +19,7 @@ use crate::port::WorkerId;
 
 /// What of the client's packet is hashed. The input is the fields one after the other, as a
 /// device builds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fields {
     /// Both addresses, both ports.
     Tuple,
@@ -99,7 +101,7 @@ pub struct Steering {
 }
 
 /// Entries after which the table repeats itself, so that a device with a shorter table agrees.
-const PERIOD: usize = 128;
+const PERIOD: usize = MAX_WORKERS;
 
 impl Steering {
     /// Spreads over `workers` workers, round-robin, by a table of `entries` entries (a power of

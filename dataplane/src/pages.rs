@@ -103,6 +103,27 @@ impl<T: Default> Cells<T> {
     }
 }
 
+impl<T: Clone + Default> Cells<T> {
+    /// Cells that belong to nobody else: around the `slots` with what these ones show now,
+    /// elsewhere blank.
+    #[must_use]
+    pub fn detached(&self, slots: impl IntoIterator<Item = u32>) -> Self {
+        let blank = Arc::new(std::array::from_fn(|_| T::default()));
+        let mut pages = vec![blank.clone(); self.pages.len()];
+        for slot in slots {
+            let at = slot as usize / PAGE;
+            if let (Some(page), Some(ours)) = (self.pages.get(at), pages.get_mut(at))
+                && Arc::ptr_eq(ours, &blank)
+            {
+                *ours = Arc::new(std::array::from_fn(|cell| page[cell].clone()));
+            }
+        }
+        Self {
+            pages: pages.into(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,5 +162,22 @@ mod tests {
         assert_eq!(before.get(0).expect("grown").get(), 7);
         assert!(before.get(64).is_none());
         assert!(cells.get(64).is_some());
+    }
+
+    #[test]
+    fn detached_cells_show_what_was_and_change_nothing() {
+        let mut cells = Cells::<crate::counter::Counter>::default();
+        cells.grow(200);
+        let add = |cells: &Cells<crate::counter::Counter>, slot| {
+            cells.get(slot).expect("grown").add(7);
+        };
+        [3, 70, 130].iter().for_each(|&slot| add(&cells, slot));
+        let own = cells.detached([3, 130, 5, 9999]);
+        let shown = |cells: &Cells<crate::counter::Counter>| {
+            [3, 70, 130].map(|slot| cells.get(slot).expect("grown").get())
+        };
+        assert_eq!(shown(&own), [7, 0, 7]);
+        [3, 70, 130].iter().for_each(|&slot| add(&own, slot));
+        assert_eq!((shown(&own), shown(&cells)), ([14, 7, 14], [7, 7, 7]));
     }
 }

@@ -72,6 +72,14 @@ impl<T> Publisher<T> {
         self.generation
     }
 
+    /// What was published last.
+    pub fn latest(&self) -> T
+    where
+        T: Clone,
+    {
+        self.current.load().value.clone()
+    }
+
     /// Frees the editions that every worker is past.
     pub fn reclaim(&mut self) {
         let slowest = self.slowest();

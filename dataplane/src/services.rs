@@ -28,7 +28,7 @@ use crate::sched::thresholds::Limits;
 use crate::sched::{Expirations, Kind, Scheduler};
 use crate::verdict::PuntClass;
 use crate::vlan::Tagging;
-use crate::walk::Walk;
+use crate::walk::Errand;
 
 pub use access::Access;
 pub use index::{By, FTP, Key, ServiceIndex};
@@ -82,8 +82,8 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
     /// Counters: one [`Blocks`] for each worker.
     pub blocks: Arc<[Blocks]>,
-    /// Walks over the connections that somebody reads.
-    pub walks: Arc<[Arc<Walk>]>,
+    /// What somebody wants to know of the workers' connections.
+    pub errands: Arc<[Errand]>,
 }
 
 /// A virtual service.
@@ -493,7 +493,7 @@ pub struct Blocks {
 }
 
 /// What one worker counts for the port of a VLAN: a line of its own. Octets are those of frames without their tags.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[repr(C, align(64))]
 pub struct PortBlock {
     /// Frames received.
@@ -506,8 +506,23 @@ pub struct PortBlock {
     pub tx_bytes: Counter,
 }
 
+impl Blocks {
+    /// Counters that belong to no worker: those of these services and real servers as they are
+    /// now.
+    #[must_use]
+    pub fn detached(&self, services: &[ServiceId], reals: &[RealId]) -> Self {
+        let reals = || reals.iter().map(|id| id.0);
+        Self {
+            reals: self.reals.detached(reals()),
+            services: self.services.detached(services.iter().map(|id| id.0)),
+            others: self.others.detached(reals()),
+            ports: self.ports.detached([]),
+        }
+    }
+}
+
 /// What one worker counts for one real server: a line of its own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[repr(C, align(64))]
 pub struct RealBlock {
     /// Connections that count as active (TCP established and half open).
@@ -526,7 +541,7 @@ pub struct RealBlock {
 }
 
 /// What one worker counts for one service: lines of its own. A packet touches the first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[repr(C, align(64))]
 pub struct ServiceBlock {
     /// Connections, packets and octets since the start.
@@ -542,7 +557,7 @@ pub struct ServiceBlock {
 }
 
 /// What the other workers count for one real server, as of the last sum.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub struct Others {
     /// Active connections.
@@ -556,7 +571,7 @@ pub struct Others {
 }
 
 /// Totals since the start. Octets are those of IP packets, headers included.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub struct Traffic {
     /// New connections.

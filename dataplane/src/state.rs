@@ -8,6 +8,7 @@ use crate::fwd::{Family, Outer};
 use crate::local::LocalAddresses;
 use crate::pages::Pages;
 use crate::parse::{Parsed, Parses};
+use crate::probe::Question;
 use crate::sched::{self, thresholds};
 use crate::services::{Blocks, Real, RealBlock};
 use crate::time::Millis;
@@ -92,6 +93,9 @@ pub trait Stored: Family {
     /// A service's local addresses of this family.
     fn locals(addresses: &LocalAddresses) -> &[Self];
 
+    /// Asks about a tuple; `false` if that was asked already, or there is no room for it.
+    fn ask(question: &mut Question, key: Key<Self>) -> bool;
+
     /// Its connections, to look at.
     fn seen(state: &State) -> &Table<Self>;
 }
@@ -112,6 +116,10 @@ impl Stored for u32 {
 
     fn locals(addresses: &LocalAddresses) -> &[Self] {
         &addresses.v4
+    }
+
+    fn ask(question: &mut Question, key: Key<Self>) -> bool {
+        !question.v4.contains(&key) && question.v4.try_push(key).is_ok()
     }
 
     fn seen(state: &State) -> &Table<Self> {
@@ -135,6 +143,10 @@ impl Stored for u128 {
 
     fn locals(addresses: &LocalAddresses) -> &[Self] {
         &addresses.v6
+    }
+
+    fn ask(question: &mut Question, key: Key<Self>) -> bool {
+        !question.v6.contains(&key) && question.v6.try_push(key).is_ok()
     }
 
     fn seen(state: &State) -> &Table<Self> {

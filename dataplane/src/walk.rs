@@ -8,6 +8,8 @@
 //!
 //! A walk sees each slot once. What begins or ends meanwhile is in it or not, as in the kernel's.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
@@ -15,6 +17,7 @@ use crate::conn::export::Exported;
 use crate::conn::{Address, Flags, Slot, Table};
 use crate::counter::Word;
 use crate::port::WorkerId;
+use crate::probe::Probe;
 use crate::state::State;
 use crate::time::Millis;
 
@@ -35,6 +38,15 @@ pub struct Found {
     pub rows: ArrayVec<Exported, ROWS_PER_TURN>,
     /// Whether this is all of that worker's.
     pub last: bool,
+}
+
+/// What somebody wants to know of the workers' connections.
+#[derive(Clone, Debug)]
+pub enum Errand {
+    /// All of them.
+    Walk(Arc<Walk>),
+    /// What decides over one packet.
+    Probe(Arc<Probe>),
 }
 
 /// The workers' side of a walk: part of the snapshot.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arch::{Pages, PagesError};
+pub use arch::{Pages, PagesError};
 use arrayvec::ArrayVec;
 use wire::cut::Cut;
 use wire::ethernet::{self, EtherType};
@@ -17,6 +17,7 @@ use wire::{ipv4, ipv6};
 
 use crate::bucket::TokenBucket;
 use crate::conn::defence::Sweep;
+use crate::conn::excerpt::Excerpt;
 use crate::conn::{Address, Hasher, Table};
 use crate::decide::{Aside, Context, Identity, Origin, at, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
@@ -29,15 +30,16 @@ use crate::observe::Event;
 use crate::owner::{Fields, Steering, Step};
 use crate::parse::{Fragment, Parsed, Parses, Whole};
 use crate::port::{BURST, Burst, Frame, Port, PortId, WorkerId};
+use crate::probe::{Answer, Question};
 use crate::published::Reader;
 use crate::reply::{self, Kind, Reply};
 use crate::sched;
-use crate::services::{Blocks, HopId, PortView, PuntLimits, Snapshot, Towards};
+use crate::services::{Blocks, HopId, PortView, PuntLimits, ServiceId, Snapshot, Towards};
 use crate::state::{State, account_end};
 use crate::time::{Clock, Millis};
 use crate::verdict::{Counters, PuntClass, Reason, Verdict};
 use crate::vlan::{self, Tagging, Vlans};
-use crate::walk::Walk;
+use crate::walk::Errand;
 
 /// Entries and ticks that one turn looks at to end connections.
 const EXPIRE_PER_TURN: u32 = 64;
@@ -165,6 +167,36 @@ impl<P: Port> Worker<P> {
         })
     }
 
+    /// A worker that goes on at `parts.now` from where another one was when it gave `answer`, for
+    /// as much as that says. Its tables have no other connections, whatever `parts` asks for.
+    ///
+    /// # Errors
+    /// No memory for the tables.
+    pub fn resumed(
+        parts: Parts<P>,
+        answer: &Answer,
+        fragment_of: Option<&Whole>,
+    ) -> Result<Self, PagesError> {
+        let (hasher, now) = (Hasher::new(parts.hash_key), parts.now);
+        let mut worker = Self::new(Parts {
+            connections: 0,
+            connections_v6: 0,
+            ..parts
+        })?;
+        worker.state.v4 = answer.v4.table(hasher, now)?;
+        worker.state.v6 = answer.v6.table(hasher, now)?;
+        worker.state.sched.adopt(&answer.recall, now);
+        worker.state.packets_spared = answer.packets_spared;
+        worker.state.outer_id = answer.outer_id;
+        worker.fragment_id = answer.fragment_id;
+        worker.punts = answer.punts;
+        (worker.replies, worker.resets) = (answer.replies, answer.resets);
+        if let (Some(of), Some(transport)) = (fragment_of, answer.gathered) {
+            worker.gathering.know(of, transport, now);
+        }
+        Ok(worker)
+    }
+
     /// Its connections.
     pub fn state(&self) -> &State {
         &self.state
@@ -252,14 +284,19 @@ impl<P: Port> Worker<P> {
         let entries = [self.state.v4.len(), self.state.v6.len()];
         let gauges = self.counters.entries.iter().zip(entries);
         gauges.for_each(|(gauge, entries)| gauge.set(entries));
-        if !snapshot.walks.is_empty() {
-            busy |= walk(
-                &snapshot.walks,
-                &self.counters,
-                self.me.id,
-                &self.state,
+        if !snapshot.errands.is_empty() {
+            let known = Known {
+                me: self.me.id,
+                snapshot,
+                state: &self.state,
+                gathering: &self.gathering,
+                punts: &self.punts,
+                replies: &self.replies,
+                resets: &self.resets,
+                fragment_id: self.fragment_id,
                 now,
-            );
+            };
+            busy |= known.run_an_errand(self.counters.turns.get());
         }
         self.counters.turns.add(1);
         self.counters.busy_turns.add(u64::from(busy));
@@ -303,19 +340,61 @@ fn table<A: Address>(
     }
 }
 
-/// Goes on with one of the walks over the connections: each in its turn.
-#[cold]
-#[inline(never)]
-fn walk(
-    walks: &[Arc<Walk>],
-    counters: &Counters,
+/// What a worker can tell of itself.
+struct Known<'a, F> {
     me: WorkerId,
-    state: &State,
+    snapshot: &'a Snapshot,
+    state: &'a State,
+    gathering: &'a Gathering<F>,
+    punts: &'a [TokenBucket; PuntClass::ALL.len()],
+    replies: &'a TokenBucket,
+    resets: &'a TokenBucket,
+    fragment_id: u32,
     now: Millis,
-) -> bool {
-    let turn = counters.turns.get() % walks.len() as u64;
-    let walk = walks.iter().zip(0..).find(|&(_, at)| at == turn);
-    walk.is_some_and(|(walk, _)| walk.step(me, state, now))
+}
+
+impl<F> Known<'_, F> {
+    /// Goes on with one of the errands, each in its turn; says whether there was anything to do.
+    #[cold]
+    #[inline(never)]
+    fn run_an_errand(&self, turns: u64) -> bool {
+        let errands = &self.snapshot.errands;
+        let turn = turns % errands.len() as u64;
+        let errand = errands.iter().zip(0..).find(|&(_, at)| at == turn);
+        match errand {
+            Some((Errand::Walk(walk), _)) => walk.step(self.me, self.state, self.now),
+            Some((Errand::Probe(probe), _)) => {
+                let asked = probe.asked(self.me);
+                asked.is_some_and(|question| {
+                    probe.answer(self.me, self.answer(question));
+                    true
+                })
+            }
+            None => false,
+        }
+    }
+
+    /// What it knows that decides over a packet.
+    fn answer(&self, question: &Question) -> Answer {
+        let chooses = question.chooses.and_then(|(ServiceId(id), address)| {
+            let service = self.snapshot.services.get(id)?;
+            Some((service.as_ref(), address))
+        });
+        let fragment_of = question.fragment_of.as_ref();
+        Answer {
+            now: self.now,
+            v4: Excerpt::of(&self.state.v4, &question.v4),
+            v6: Excerpt::of(&self.state.v6, &question.v6),
+            recall: self.state.sched.recall(chooses),
+            gathered: fragment_of.and_then(|of| self.gathering.peek(of, self.now)),
+            packets_spared: self.state.packets_spared,
+            outer_id: self.state.outer_id,
+            fragment_id: self.fragment_id,
+            punts: *self.punts,
+            replies: *self.replies,
+            resets: *self.resets,
+        }
+    }
 }
 
 /// Pieces that one packet is cut into at most: one of 9,218 octets on a path of 552.

@@ -3,8 +3,14 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::*;
+use dataplane::memory::Recycler;
+use dataplane::port::WorkerId;
+use dataplane::probe::{Question, probe};
 use dataplane::services::Hop;
+use dataplane::walk::Errand;
 use wire::build::{echo_request, ip, tcp};
 
 /// Allocations that `what` makes on this thread.
@@ -92,4 +98,39 @@ fn a_full_table_allocates_nothing() {
     lab.wait(1000);
     assert_eq!(flood(&mut lab), 0);
     assert!(lab.counters.evicted.get() > 0);
+}
+
+/// Whoever asks about a packet costs the worker a look, once, and nothing is another's afterwards.
+#[test]
+fn an_answer_about_a_packet_allocates_and_changes_nothing() {
+    let mut lab = Lab::new();
+    lab.service(TCP, VIP, 80, "wlc", &[(1, 1), (2, 1)]);
+    let syn = ip(CLIENT, VIP)
+        .with(tcp(1, 80).syn())
+        .ether(GATEWAY_MAC, WAN_MAC)
+        .bytes();
+    for _ in 0..3 {
+        lab.give(WAN, &syn);
+        lab.turn();
+        lab.sent(LAN);
+    }
+    let frame = Recycler::default().fill(&syn);
+    let question = Question::of(&frame, WAN, &lab.snapshot, None);
+    assert_eq!(question.v4.len(), 1);
+    let (probe, mut hearing) = probe(1, question);
+    lab.snapshot.errands = [Errand::Probe(Arc::new(probe))].into();
+    lab.publish();
+    assert_eq!(hearing.hear().expect_err("not yet"), [WorkerId(0)]);
+    let before = format!("{:?}", lab.worker.state().v4.iter().collect::<Vec<_>>());
+    let mut busy = false;
+    let allocated = allocations(|| busy = lab.worker.turn(lab.now));
+    assert_eq!((allocated, busy), (0, true), "it is work, once");
+    assert!(!lab.worker.turn(lab.now));
+    let answers = hearing.hear().expect("all have answered");
+    assert_eq!(
+        (answers.len(), answers[0].v4.len(), answers[0].v6.len()),
+        (1, 1, 0)
+    );
+    let after = format!("{:?}", lab.worker.state().v4.iter().collect::<Vec<_>>());
+    assert_eq!(before, after);
 }

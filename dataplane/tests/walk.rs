@@ -8,7 +8,7 @@ use std::sync::Arc;
 use common::*;
 use dataplane::conn::export::Exported;
 use dataplane::port::WorkerId;
-use dataplane::walk::{RING, ROWS_PER_TURN, Read, Reading, SLOTS_PER_TURN, Walk, walk};
+use dataplane::walk::{Errand, RING, ROWS_PER_TURN, Read, Reading, SLOTS_PER_TURN, Walk, walk};
 use wire::build::{ip, tcp, udp};
 
 const WORKER: WorkerId = WorkerId(0);
@@ -38,7 +38,7 @@ fn lab(capacity: u32, made: u16) -> Lab {
 fn begin(lab: &mut Lab) -> (Arc<Walk>, Reading) {
     let (walk, reading) = walk(1);
     let walk = Arc::new(walk);
-    lab.snapshot.walks = [walk.clone()].into();
+    lab.snapshot.errands = [Errand::Walk(walk.clone())].into();
     lab.publish();
     (walk, reading)
 }
@@ -134,7 +134,8 @@ fn a_reader_that_reads_nothing_holds_up_nobody() {
 fn walk_beside(lab: &mut Lab, first: &Arc<Walk>) -> (Arc<Walk>, Reading) {
     let (second, reading) = walk(1);
     let second = Arc::new(second);
-    lab.snapshot.walks = [first.clone(), second.clone()].into();
+    let both = [first.clone(), second.clone()];
+    lab.snapshot.errands = both.map(Errand::Walk).into();
     lab.publish();
     (second, reading)
 }

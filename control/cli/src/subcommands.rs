@@ -30,8 +30,9 @@ Beside ipvsadm's grammar
   sluice save             the running state as a file
   sluice replay --config FILE --in PORT=CAPTURE --out DIR
                           what would become of these packets, offline
-  sluice trace --config FILE PACKET
-                          what would become of this packet, and why; offline
+  sluice trace [--config FILE] PACKET
+                          what would become of this packet, and why: with the
+                          running sluiced, or offline with a configuration
   sluice --socket PATH ...  where sluiced listens (also SLUICE_SOCKET;
                           /run/sluice/sluice.sock)
 ";
@@ -132,11 +133,12 @@ enum Chosen {
     /// Exits with 0; 1 if a capture can't be read to its end; 2 if what was asked for makes no
     /// replay.
     Replay(replay::Words),
-    /// Follows one packet step by step, and says why each is taken: `sluice trace --config lb.toml
+    /// Follows one packet step by step, and says why each is taken: `sluice trace
     /// 'tcp 192.0.2.7:40000 > 10.0.0.1:80'`.
     ///
-    /// Like replay it is offline, and needs the configuration: the connections of the running
-    /// sluiced it can't see yet. Exits with 0; 1 if a capture can't be read that far; 2 if there is no such packet.
+    /// The running sluiced says what it would do with the packet if it came now, and changes nothing.
+    /// With --config it is offline, like replay. Exits with 0; 1 if a capture can't be read that far,
+    /// or a worker does not answer; 2 if there is no such packet, or no sluiced.
     Trace(trace::Words),
 }
 
@@ -223,7 +225,7 @@ pub(crate) fn run(invocation: &Invocation) -> Result<u8, Failure> {
         Chosen::Neigh { json } => send(&invocation, &Command::Neighbours { json }, "", &Numeric),
         Chosen::Save { json } => send(&invocation, &Command::SaveFile { json }, "", &Numeric),
         Chosen::Replay(words) => Ok(replay::run(words)),
-        Chosen::Trace(words) => trace::run(words),
+        Chosen::Trace(words) => trace::run(words, &invocation),
     }
 }
 

@@ -141,6 +141,12 @@ impl Place {
         (exit, text(&output.stdout), text(&output.stderr))
     }
 
+    fn file(&self, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, bytes).expect("a folder of its own");
+        path
+    }
+
     fn asked(&self) -> Vec<String> {
         std::mem::take(&mut *self.asked.lock().expect("no test panics with it"))
     }
@@ -379,21 +385,72 @@ fn an_unknown_word_is_refused() {
 }
 
 #[test]
-fn a_trace_is_of_a_configuration() {
+fn a_trace_is_of_a_configuration_or_of_the_daemon() {
     let place = Place::with_daemon();
     let packet = "tcp 198.51.100.7:40000 > 192.0.2.10:80";
-    for options in ["", "--json", "--seed 1"] {
+    for (options, want) in [
+        ("--seed 1", "--config <FILE>"),
+        ("--workers 2", "--config <FILE>"),
+        ("--commands drain", "--config <FILE>"),
+        ("--packet 1", "--in <[PORT=]CAPTURE>"),
+        ("--in x.pcap", "takes --packet"),
+    ] {
         let (exit, stdout, stderr) = place.said(&format!("sluice trace {options} {packet}"), "");
         assert_eq!((exit, stdout.as_str()), (2, ""), "{options}");
-        assert!(
-            stderr.contains("not provided:\n  --config <FILE>\n"),
-            "{stderr}"
-        );
+        assert!(stderr.contains(want), "{options}: {stderr}");
     }
-    let (exit, _, stderr) = place.said(&format!("sluice trace --config nowhere {packet}"), "");
-    assert!(
-        exit == 2 && stderr.starts_with("sluice: nowhere: "),
-        "{stderr}"
-    );
+    for options in ["--config nowhere", "--packet 0 --in"] {
+        let words = if options.ends_with("--in") {
+            "nowhere"
+        } else {
+            packet
+        };
+        let (exit, _, stderr) = place.said(&format!("sluice trace {options} {words}"), "");
+        assert_ne!(exit, 0);
+        assert!(stderr.starts_with("sluice: nowhere: "), "{stderr}");
+    }
     assert_eq!(place.asked(), [""; 0]);
+    place.said(&format!("sluice trace {packet}"), "");
+    place.said(&format!("sluice trace --json {packet} flags=A"), "");
+    let capture = place.file("one.pcap", &capture(&[&[1, 2, 3], &[0xab, 0xcd]]));
+    let capture = capture.display();
+    place.said(&format!("sluice trace --in {capture} --packet 0"), "");
+    place.said(
+        &format!("sluice trace --json --in wan={capture} --packet 1"),
+        "",
+    );
+    assert_eq!(
+        place.asked(),
+        [
+            "trace tcp 198.51.100.7:40000 > 192.0.2.10:80 flags=S ttl=64 id=1 < \"\"",
+            "trace --json tcp 198.51.100.7:40000 > 192.0.2.10:80 flags=A ttl=64 id=1 < \"\"",
+            "trace frame=010203 < \"\"",
+            "trace --json frame=abcd in=wan < \"\"",
+        ]
+    );
+    let (exit, _, stderr) = place.said(&format!("sluice trace --in {capture} --packet 2"), "");
+    assert_eq!(
+        (exit, stderr.as_str()),
+        (2, "sluice: --packet 2: the captures have 2 packets\n")
+    );
+}
+
+/// A pcap file of these frames.
+fn capture(frames: &[&[u8]]) -> Vec<u8> {
+    let word = |n: usize| u32::try_from(n).expect("small").to_le_bytes();
+    let mut all = [
+        word(0xa1b2_c3d4),
+        [2, 0, 4, 0],
+        word(0),
+        word(0),
+        word(65_535),
+        word(1),
+    ]
+    .concat();
+    for frame in frames {
+        let len = word(frame.len());
+        all.extend([word(1), word(0), len, len].concat());
+        all.extend_from_slice(frame);
+    }
+    all
 }

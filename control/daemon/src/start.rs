@@ -10,6 +10,7 @@ use control::run::{Control, Parts, StartError};
 use control::signals::Signals;
 use control::socket::{Socket, SocketError};
 use control::topology::Topology;
+use control::trace::Crew;
 use dataplane::exchange::{Exchange, exchange};
 use dataplane::handover::mesh;
 use dataplane::owner::Steering;
@@ -150,6 +151,11 @@ fn with_ports(
     };
     let (mut control, readers) = Control::new(parts).map_err(start_exit)?;
     control.set_log(Box::new(host.log));
+    let crew = Crew {
+        steering: steering.clone(),
+        seed: random()?,
+    };
+    control.set_crew(crew.clone());
     let rings = ends.into_iter().zip(mesh(count));
     let mut shares = Vec::new();
     let each = workers.into_iter().zip(readers).zip(rings);
@@ -163,7 +169,7 @@ fn with_ports(
             counters,
         });
     }
-    let mut workers = Workers::start(config, &ports.handle(), steering, shares)?;
+    let mut workers = Workers::start(config, &ports.handle(), &crew, shares)?;
     tracing::info!("ready");
     let ran = control.run().map_err(Exit::internal);
     workers.end();

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use arch::{PageKind, Pages, Tsc};
 use config::model::{Config, Dataplane, Hugepages};
+use control::trace::Crew;
 use dataplane::exchange::WorkerEnd;
 use dataplane::handover::Peers;
-use dataplane::owner::Steering;
 use dataplane::port::WorkerId;
 use dataplane::published::Reader;
 use dataplane::services::Snapshot;
@@ -57,11 +57,11 @@ impl Workers {
     pub(crate) fn start(
         config: &Config,
         handle: &Handle,
-        steering: &Arc<Steering>,
+        Crew { steering, seed }: &Crew,
         shares: Vec<Share>,
     ) -> Result<Self, Exit> {
         let hash_key = [random()?, random()?];
-        let seed = random()?;
+        let seed = *seed;
         let clock = Clock::start(Tsc::calibrate(CALIBRATION).hz());
         let seeds = (0u16..).zip(shares).map(|(id, share)| Seed {
             core: share.core,

@@ -12,7 +12,6 @@ impl Command {
 
     fn missing(&self) -> Option<&'static str> {
         match self {
-            Self::Trace { .. } => Some("trace without --config"),
             Self::StartDaemon(_) => Some("--start-daemon"),
             Self::StopDaemon { .. } => Some("--stop-daemon"),
             _ => None,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use config::model::{Endpoint, Listen, Prefix, Real, Service};
 
-use crate::packet::Packet;
+use crate::packet::Traced;
 use crate::proc::ProcFile;
 
 /// What a call asks for.
@@ -109,7 +109,7 @@ pub enum Command {
     /// `trace`: what would become of a packet; changes nothing.
     Trace {
         /// The packet.
-        packet: Packet,
+        packet: Traced,
         /// As JSON.
         json: bool,
     },

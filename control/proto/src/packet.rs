@@ -33,6 +33,83 @@ pub struct Packet {
     pub id: u32,
 }
 
+/// What is traced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Traced {
+    /// A packet in words.
+    Packet(Packet),
+    /// `frame=HEX [in=PORT]`: a frame as it came in somewhere, at most [`MAX_FRAME`] octets; without
+    /// a port it comes in by the first.
+    Frame {
+        /// From the Ethernet header on.
+        bytes: Vec<u8>,
+        /// The port by which it comes in.
+        port: Option<String>,
+    },
+}
+
+/// Octets of a frame that a trace takes: more than fit into any frame, and in hexadecimal digits
+/// fewer than a line of text has.
+pub const MAX_FRAME: usize = 16 * 1024;
+
+impl FromStr for Traced {
+    type Err = PacketError;
+
+    fn from_str(text: &str) -> Result<Self, PacketError> {
+        let mut words = text.split_whitespace();
+        let Some(digits) = words.next().and_then(|word| word.strip_prefix("frame=")) else {
+            return text.parse().map(Self::Packet);
+        };
+        let bytes = octets(digits)?;
+        let port = match (words.next(), words.next()) {
+            (None, _) => None,
+            (Some(word), None) => match word.strip_prefix("in=") {
+                Some("") => return Err(wrong("in", "", "a port's name")),
+                Some(port) => Some(port.to_owned()),
+                None => return Err(PacketError::FrameOption(word.to_owned())),
+            },
+            (_, Some(word)) => return Err(PacketError::FrameOption(word.to_owned())),
+        };
+        Ok(Self::Frame { bytes, port })
+    }
+}
+
+fn octets(digits: &str) -> Result<Vec<u8>, PacketError> {
+    let pairs = digits.as_bytes().chunks(2);
+    let octet = |pair: &[u8]| {
+        let digits = std::str::from_utf8(pair).ok().filter(|it| it.len() == 2)?;
+        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        is_hex
+            .then(|| u8::from_str_radix(digits, 16).ok())
+            .flatten()
+    };
+    let octets: Option<Vec<u8>> = pairs.map(octet).collect();
+    let octets = octets.filter(|all| !all.is_empty() && all.len() <= MAX_FRAME);
+    octets.ok_or_else(|| {
+        let shown: String = digits.chars().take(16).collect();
+        wrong("frame", &shown, "1 to 16384 octets in hexadecimal digits")
+    })
+}
+
+impl fmt::Display for Traced {
+    /// Words that read as the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Packet(packet) => packet.fmt(f),
+            Self::Frame { bytes, port } => {
+                f.write_str("frame=")?;
+                bytes
+                    .iter()
+                    .try_for_each(|octet| write!(f, "{octet:02x}"))?;
+                match port {
+                    Some(port) => write!(f, " in={port}"),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carries {
@@ -67,6 +144,9 @@ pub enum PacketError {
          id="
     )]
     Option(String),
+    /// A word behind a frame that does not belong there.
+    #[error("{0:?} is no option of a frame; there is in=")]
+    FrameOption(String),
     /// An option's value.
     #[error("{option}={value}: {wanted} is wanted")]
     Value {
@@ -319,6 +399,32 @@ mod tests {
         );
         let init = read("sctp 192.0.2.7:1 > 10.0.0.1:80").expect("good");
         assert_eq!(init.carries, Carries::Sctp(INIT));
+    }
+
+    #[test]
+    fn frames_read_as_they_are_shown() {
+        for text in ["frame=00ff10", "frame=ab in=wan"] {
+            let traced: Traced = text.parse().expect("good");
+            assert_eq!(traced.to_string(), text);
+        }
+        let packet = "udp 192.0.2.7:1 > 10.0.0.1:53 ttl=64 id=1";
+        assert_eq!(packet.parse::<Traced>().expect("good").to_string(), packet);
+        let long = format!("frame={}", "00".repeat(MAX_FRAME + 1));
+        #[rustfmt::skip]
+        let cases = [
+            ("frame=",           "frame=: 1 to 16384 octets in hexadecimal digits is wanted"),
+            ("frame=0",          "frame=0: 1 to 16384 octets"),
+            ("frame=0x",         "frame=0x: 1 to 16384 octets"),
+            ("frame=+1",         "frame=+1: 1 to 16384 octets"),
+            (long.as_str(),      "frame=0000000000000000: 1 to 16384 octets"),
+            ("frame=00 in=",     "in=: a port's name is wanted"),
+            ("frame=00 ttl=1",   "\"ttl=1\" is no option of a frame; there is in="),
+            ("frame=00 in=a df", "\"df\" is no option of a frame; there is in="),
+        ];
+        for (text, want) in cases {
+            let error = text.parse::<Traced>().expect_err(text).to_string();
+            assert!(error.starts_with(want), "{text}: {error}");
+        }
     }
 
     #[test]

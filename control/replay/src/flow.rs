@@ -3,7 +3,7 @@
 use dataplane::conn::{Address, Key};
 use dataplane::owner::{Fields, Steering};
 use dataplane::port::{PortId, WorkerId};
-use dataplane::services::{Owned, Service, Snapshot};
+use dataplane::services::{By, Owned, Service, Snapshot};
 use wire::ethernet::{self, EtherType};
 use wire::{Protocol, ipv4, ipv6};
 
@@ -66,8 +66,9 @@ fn key<A>((source, destination): (A, A), protocol: Protocol, payload: &[u8]) -> 
     })
 }
 
-/// The owner of a client's packet is the only one who was ever asked; so is that of an answer to
-/// a local address. A NAT real server's answers go the round of whoever may know them.
+/// The owner of a client's packet to a service that overlaps with no other is the only one who was
+/// ever asked; so is that of an answer to a local address. A NAT real server's answers go the round
+/// of whoever may know them, and so does what may be one.
 fn stays<A: Address>(
     key: &Key<A>,
     snapshot: &Snapshot,
@@ -79,9 +80,13 @@ fn stays<A: Address>(
     if key.source_port == FTP_DATA {
         return false;
     }
-    if let Some(service) = service(key, snapshot, port) {
+    if let Some((service, by)) = service(key, snapshot, port) {
         let (_, fields) = service.owners.current();
-        return service.owners.older().is_empty() && steering.owner(fields, key) == me;
+        let alone = service.owners.older().is_empty() && service.owners.rivals().is_empty();
+        return by == By::Port && alone && steering.owner(fields, key) == me;
+    }
+    if snapshot.marks.by_port(key).next().is_some() {
+        return false;
     }
     if let Some(Owned::Local) = snapshot.addresses.get(to) {
         return steering.owner(Fields::Tuple, key) == me;
@@ -94,11 +99,11 @@ fn service<'s, A: Address>(
     key: &Key<A>,
     snapshot: &'s Snapshot,
     port: PortId,
-) -> Option<&'s Service> {
+) -> Option<(&'s Service, By)> {
     let mark = snapshot.marks.of(key, port);
     let to = key.destination.to_ip();
-    let (id, _) = snapshot
+    let (id, by) = snapshot
         .index
         .find(mark, key.protocol, to, key.destination_port)?;
-    snapshot.services.get(id.0).map(AsRef::as_ref)
+    Some((snapshot.services.get(id.0)?.as_ref(), by))
 }

@@ -84,7 +84,7 @@ impl Watched {
             | Event::Tried { .. }
             | Event::Declined(_)
             | Event::Template(_)
-            | Event::Choosing(_)
+            | Event::Choosing { .. }
             | Event::Chosen(_)
             | Event::Moved(_)
             | Event::Way { .. } => {}

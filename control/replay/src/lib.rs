@@ -32,7 +32,7 @@ use std::path::PathBuf;
 pub use arrive::Arrive;
 pub use error::ReplayError;
 pub use run::run;
-pub use trace::{TraceOptions, Which, trace};
+pub use trace::{TraceOptions, Which, captured, trace};
 
 /// What to replay, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,6 @@ use dataplane::handover::mesh;
 use dataplane::owner::Steering;
 use dataplane::port::{PortId, WorkerId};
 use dataplane::verdict::{Counters, PuntClass};
-use dataplane::vlan::{self, Vlans};
 use dataplane::worker::{Parts, Worker};
 use proto::command::Command;
 use proto::errors::EXIT_USAGE;
@@ -228,20 +227,7 @@ impl Machine {
     /// The port at which a frame is received that comes by `port`, and how it looks there: with
     /// the tag of a VLAN that has a port it is that one's, without the tag.
     pub(crate) fn locate<'b>(&self, port: PortId, bytes: &'b [u8]) -> (PortId, Cow<'b, [u8]>) {
-        let vlans = self.vlans(port);
-        let own = vlans.zip(vlan::id(bytes)).filter(|&(_, id)| id != 0);
-        match own.and_then(|(vlans, id)| vlans.port(id)) {
-            Some(port) => {
-                let (macs, rest) = bytes.split_at(12);
-                (port, [macs, &rest[4..]].concat().into())
-            }
-            None => (port, bytes.into()),
-        }
-    }
-
-    fn vlans(&self, port: PortId) -> Option<&Vlans> {
-        let view = self.engine.snapshot().ports.get(usize::from(port.0));
-        view.and_then(|view| view.tagging.vlans())
+        trace::locate(self.engine.snapshot(), port, bytes)
     }
 
     /// The worker that packet `n` comes to.
@@ -268,6 +254,11 @@ impl Machine {
 
     /// Takes packet `n` through, watched closely, and says what happened.
     pub(crate) fn trace(&mut self, n: u64, made: &Made) -> Trace {
+        self.traced(n, made).0
+    }
+
+    /// The same, with the frames that were sent.
+    fn traced(&mut self, n: u64, made: &Made) -> (Trace, Vec<trace::Sent>) {
         let Made { port, bytes } = made;
         let worker = self.arrival(n, bytes);
         let now = millis(self.now);
@@ -291,7 +282,7 @@ impl Machine {
             }
         };
         let sent: Vec<_> = sent.iter_mut().map(of).collect();
-        trace::tell(&recorder, &self.engine, &sent)
+        (trace::tell(&recorder, &self.engine, &sent), sent)
     }
 
     /// One turn of each of these workers, and of all until nothing is between them. What is sent
@@ -426,3 +417,7 @@ fn failed(text: &str) -> Reply {
         ..Reply::default()
     }
 }
+
+#[cfg(test)]
+#[path = "twin_tests.rs"]
+mod twin_tests;

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use control::trace::{Made, Trace, make};
+use dataplane::port::PortId;
 use proto::packet::Packet;
 
 use crate::error::ReplayError;
@@ -78,6 +79,30 @@ pub fn trace<E: Write>(options: &TraceOptions, stderr: E) -> Result<Trace, Repla
     }
 }
 
+/// Packet `n` (from 0) of the captures, merged as a replay does: of which capture it is, and its frame.
+///
+/// # Errors
+/// There is no such packet, or a capture can't be read that far.
+pub fn captured(captures: &[PathBuf], n: u64) -> Result<(usize, Vec<u8>), ReplayError> {
+    let numbered = captures.iter().cloned().zip((0u16..).map(PortId));
+    let mut merge = Merge::open(numbered.collect())?;
+    let mut passed = 0;
+    while let Some((PortId(at), bytes)) = merge.packet() {
+        if passed == n {
+            return Ok((usize::from(at), bytes.to_vec()));
+        }
+        merge.pass();
+        passed += 1;
+    }
+    Err(missing(&mut merge, n, passed))
+}
+
+/// Why there is no packet `wanted` in captures that have so many.
+fn missing(merge: &mut Merge, wanted: u64, packets: u64) -> ReplayError {
+    let text = format!("--packet {wanted}: the captures have {packets} packets");
+    merge.broken.take().unwrap_or(ReplayError::Usage(text))
+}
+
 impl TraceOptions {
     /// What the machine asks for.
     fn machine(&self) -> Options {
@@ -117,9 +142,7 @@ impl<E: Write> Before<E> {
             }
             self.pass();
         }
-        let broken = self.merge.broken.take();
-        let text = format!("--packet {wanted}: the captures have {} packets", self.n);
-        Err(broken.unwrap_or(ReplayError::Usage(text)))
+        Err(missing(&mut self.merge, wanted, self.n))
     }
 
     fn made(&mut self, packet: &Packet) -> Result<Trace, ReplayError> {

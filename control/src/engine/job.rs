@@ -239,6 +239,7 @@ impl Engine {
 
     /// Compiles what changed, in steps, and publishes it.
     pub(super) fn compile_all(&mut self, answer: Answer, audit: Option<(Peer, String)>) -> Step {
+        self.plan();
         let left = self.dirty.drain().collect();
         Step::More(Job::Compiling(Box::new(Compiling {
             left,

@@ -291,7 +291,9 @@ impl Engine {
             self.unpublished = true;
         }
         if it.before.marks != it.file.marks {
-            self.compiler.snapshot_mut().marks = marks(&it.file.marks, &self.topology);
+            let next = self.publisher.generation() + 1;
+            let marks = marks(&it.file.marks, &self.topology);
+            self.compiler.set_marks(marks, next);
             self.unpublished = true;
         }
         if self.tunables.become_like(&it.tunables) {

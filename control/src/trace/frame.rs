@@ -1,8 +1,11 @@
 //! A frame as somebody described it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use dataplane::port::PortId;
+use dataplane::services::Snapshot;
+use dataplane::vlan;
 use proto::packet::{Carries, Packet};
 use wire::build::{self, Body, echo_request, ip, sctp, tcp, udp};
 use wire::ethernet::Mac;
@@ -61,17 +64,53 @@ pub fn make(packet: &Packet, topology: &Topology) -> Result<Made, MakeError> {
     Ok(Made { port, bytes })
 }
 
+/// The port at which a frame is received that comes by `port`, and how it looks there: with the
+/// tag of a VLAN that has a port it is that one's, without the tag.
+pub fn locate<'b>(snapshot: &Snapshot, port: PortId, bytes: &'b [u8]) -> (PortId, Cow<'b, [u8]>) {
+    let view = snapshot.ports.get(usize::from(port.0));
+    let vlans = view.and_then(|view| view.tagging.vlans());
+    let own = vlans.zip(vlan::id(bytes)).filter(|&(_, id)| id != 0);
+    match own.and_then(|(vlans, id)| vlans.port(id)) {
+        Some(port) => {
+            let (macs, rest) = bytes.split_at(12);
+            (port, [macs, &rest[4..]].concat().into())
+        }
+        None => (port, bytes.into()),
+    }
+}
+
+/// A frame that came in somewhere: by the port that is named, else the first.
+///
+/// # Errors
+/// There is no such port.
+pub fn taken(bytes: &[u8], port: Option<&str>, topology: &Topology) -> Result<Made, MakeError> {
+    let port = match port {
+        Some(name) => named(name, topology)?,
+        None => topology
+            .ports()
+            .map(|(port, _)| port)
+            .next()
+            .ok_or(MakeError::NoPorts)?,
+    };
+    let bytes = bytes.to_vec();
+    Ok(Made { port, bytes })
+}
+
+fn named(name: &str, topology: &Topology) -> Result<PortId, MakeError> {
+    let known = || {
+        let names = topology.ports().map(|(_, setup)| setup.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    topology.port_named(name).ok_or_else(|| MakeError::NoPort {
+        name: name.to_owned(),
+        known: known(),
+    })
+}
+
 /// The port that was named; else the one that leads to the source; else the first.
 fn entry(packet: &Packet, topology: &Topology) -> Result<PortId, MakeError> {
     if let Some(name) = &packet.port {
-        let known = || {
-            let names = topology.ports().map(|(_, setup)| setup.name.as_str());
-            names.collect::<Vec<_>>().join(", ")
-        };
-        return topology.port_named(name).ok_or_else(|| MakeError::NoPort {
-            name: name.clone(),
-            known: known(),
-        });
+        return named(name, topology);
     }
     let towards = topology.next_hop(packet.source.address);
     let first = || topology.ports().map(|(port, _)| port).next();

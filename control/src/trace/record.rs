@@ -8,7 +8,7 @@ use dataplane::observe::{Declined, Ended, Event, Known, Shown, Template};
 use dataplane::owner::Fields;
 use dataplane::parse::{Packet, Parsed, Parses};
 use dataplane::port::{Frame, PortId};
-use dataplane::sched::{Standing, standings};
+use dataplane::sched::{Ask, Bucket, Standing, buckets, standings};
 use dataplane::services::{By, Owned, RealId, ServiceId, Snapshot, Towards};
 use dataplane::time::Millis;
 use dataplane::verdict::Verdict;
@@ -58,6 +58,8 @@ pub enum Step {
         service: ServiceId,
         /// What it saw, newest real server first.
         standings: Vec<Standing>,
+        /// The buckets that led to it, where it goes by those: the last one counts.
+        buckets: Vec<Bucket>,
         /// Its choice.
         chosen: Option<RealId>,
     },
@@ -132,6 +134,9 @@ pub enum Remembered {
     Live(Shown),
 }
 
+/// A packet's protocol, where it comes from and where it goes.
+pub(super) type Tuple = (u8, (IpAddr, u16), (IpAddr, u16));
+
 /// The notes of one frame.
 #[derive(Debug)]
 pub struct Recorder {
@@ -162,6 +167,19 @@ impl Recorder {
     /// The port by which the frame came in.
     pub fn port(&self) -> PortId {
         self.port
+    }
+
+    /// What the real server's answer to a connection that was opened here looks like, where that
+    /// has a local port of its own.
+    pub(super) fn reply_expected(&self) -> Option<Tuple> {
+        let opened = self.steps.iter().any(|it| matches!(it, Step::Opened));
+        let mut shown = self.steps.iter().filter_map(|it| match it {
+            Step::Connection { shown, .. } => Some(shown),
+            _ => None,
+        });
+        let shown = shown.next_back().filter(|_| opened)?;
+        let lent = shown.local != shown.client;
+        lent.then_some((shown.protocol, shown.real, shown.local))
     }
 
     /// The worker that had the frame last.
@@ -210,7 +228,11 @@ impl Recorder {
                 Template::Invalid(known) => Remembered::Invalid(show(known)),
                 Template::Live(known) => Remembered::Live(show(known)),
             }),
-            Event::Choosing(service) => self.choosing(service),
+            Event::Choosing {
+                service,
+                client,
+                destination,
+            } => self.choosing(service, client, destination),
             Event::Chosen(real) => return self.chosen(real),
             Event::Opened => Step::Opened,
             Event::Connection { side, known, .. } => Step::Connection {
@@ -297,15 +319,29 @@ impl Recorder {
         }
     }
 
-    fn choosing(&self, service: ServiceId) -> Step {
+    fn choosing(&self, service: ServiceId, client: (IpAddr, u16), destination: IpAddr) -> Step {
         let known = self.snapshot.services.get(service.0);
         let blocks = self.snapshot.blocks.get(usize::from(self.worker));
-        let seen = known.zip(blocks);
-        let standings =
-            seen.map_or_else(Vec::new, |(service, own)| standings(service, own).collect());
+        let mut step = (Vec::new(), Vec::new());
+        if let Some((known, own)) = known.zip(blocks) {
+            step.0 = standings(known, own).collect();
+            step.1 = match (client.0, destination) {
+                (IpAddr::V4(from), IpAddr::V4(to)) => {
+                    let key = key(from.to_bits(), client.1, to.to_bits());
+                    buckets(known, own, &Ask::of(&key, self.now))
+                }
+                (IpAddr::V6(from), IpAddr::V6(to)) => {
+                    let key = key(from.to_bits(), client.1, to.to_bits());
+                    buckets(known, own, &Ask::of(&key, self.now))
+                }
+                _ => Vec::new(),
+            };
+        }
+        let (standings, buckets) = step;
         Step::Scheduled {
             service,
             standings,
+            buckets,
             chosen: None,
         }
     }
@@ -314,5 +350,16 @@ impl Recorder {
         if let Some(Step::Scheduled { chosen, .. }) = self.steps.last_mut() {
             *chosen = real;
         }
+    }
+}
+
+/// As much of a client's tuple as a scheduler looks at.
+fn key<A>(source: A, source_port: u16, destination: A) -> Key<A> {
+    Key {
+        source,
+        destination,
+        source_port,
+        destination_port: 0,
+        protocol: 0,
     }
 }

@@ -4,7 +4,7 @@ use config::model::{Listen, SchedulerKind};
 use dataplane::observe::{Declined, Ended, Shown};
 use dataplane::owner::Fields;
 use dataplane::port::PortId;
-use dataplane::sched::Standing;
+use dataplane::sched::{Bucket, Standing};
 use dataplane::services::{By, RealId, ServiceId, Towards};
 use dataplane::verdict::Verdict;
 use serde_json::{Map, Value, json};
@@ -143,8 +143,9 @@ impl Teller<'_> {
             Step::Scheduled {
                 service,
                 standings,
+                buckets,
                 chosen,
-            } => self.scheduled(*service, standings, *chosen),
+            } => self.scheduled(*service, standings, buckets, *chosen),
             Step::Opened => {
                 self.opened = true;
                 self.say("open", "a new connection", json!({}));
@@ -313,7 +314,13 @@ impl Teller<'_> {
         self.say("template", text, Value::Object(data));
     }
 
-    fn scheduled(&mut self, service: ServiceId, standings: &[Standing], chosen: Option<RealId>) {
+    fn scheduled(
+        &mut self,
+        service: ServiceId,
+        standings: &[Standing],
+        buckets: &[Bucket],
+        chosen: Option<RealId>,
+    ) {
         let kind = self.settings(service).map(|(kind, _)| kind);
         let rule = kind.map_or("", words::rule);
         let name = kind.map_or("", SchedulerKind::name);
@@ -322,14 +329,38 @@ impl Teller<'_> {
             "scheduler": name, "rule": rule,
             "chosen": chosen.map(|id| self.real_name(id)),
             "reals": rows.iter().map(|row| row.1.clone()).collect::<Value>(),
+            "buckets": buckets.iter().map(|bucket| self.bucket_data(bucket)).collect::<Value>(),
         });
         self.say("schedule", format!("{name}: {rule}"), data);
+        for bucket in buckets {
+            let text = self.bucket(kind, bucket);
+            self.more(text);
+        }
         for (text, _) in aligned(rows) {
             self.more(text);
         }
         if chosen.is_none() {
             self.more("nobody is available");
         }
+    }
+
+    /// A bucket that led to a real server, or would have.
+    fn bucket(&self, kind: Option<SchedulerKind>, bucket: &Bucket) -> String {
+        let word = match kind {
+            Some(SchedulerKind::Mh) => "slot",
+            _ => "bucket",
+        };
+        let Bucket { number, of, .. } = bucket;
+        let why = if bucket.stands_in { "instead " } else { "" };
+        let real = self.real_name(bucket.real);
+        format!("{why}{word} {number} of {of}: {real}")
+    }
+
+    fn bucket_data(&self, bucket: &Bucket) -> Value {
+        json!({
+            "number": bucket.number, "of": bucket.of, "real": self.real_name(bucket.real),
+            "stands-in": bucket.stands_in,
+        })
     }
 
     /// A real server's row: cells for people, an object for programs.

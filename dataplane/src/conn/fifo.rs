@@ -101,6 +101,14 @@ impl Fifo {
         (front != HOLE).then_some(front)
     }
 
+    /// The slots that go next, as [`Fifo::oldest`] would say, for who may only look: those of
+    /// the first few cells.
+    pub fn first(&self) -> impl Iterator<Item = u32> {
+        let places = (0..self.len.min(BY_LOOK + 1)).map(|n| self.after(self.head, n));
+        let slots = places.map(|place| self.cells[place as usize]);
+        slots.filter(|&slot| slot != HOLE)
+    }
+
     /// Forgets up to so many holes at the front.
     #[inline]
     fn pass_over(&mut self, most: u32) {

@@ -13,6 +13,7 @@
 
 pub mod defence;
 pub mod entry;
+pub mod excerpt;
 pub mod export;
 pub mod fifo;
 pub mod index;

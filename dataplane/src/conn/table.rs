@@ -81,20 +81,20 @@ pub struct New<A> {
 /// One worker's connections of one family.
 #[derive(Debug)]
 pub struct Table<A: Address> {
-    entries: HugeSlice<Entry<A>>,
-    index: Index,
-    wheel: Wheel,
-    fifo: Fifo,
+    pub(super) entries: HugeSlice<Entry<A>>,
+    pub(super) index: Index,
+    pub(super) wheel: Wheel,
+    pub(super) fifo: Fifo,
     /// Of the connections with [`Flags::TO_SENDER`].
     pub senders: Senders,
     hasher: Hasher,
     /// Evictions that are left.
-    budget: TokenBucket,
+    pub(super) budget: TokenBucket,
     /// When it was full last, for [`Table::was_full`].
-    full_at: Option<Millis>,
+    pub(super) full_at: Option<Millis>,
     /// First of the free slots, linked through `next`.
-    free: u32,
-    live: u32,
+    pub(super) free: u32,
+    pub(super) live: u32,
 }
 
 /// The most connections of one family that a worker can hold.
@@ -501,7 +501,7 @@ impl<A: Address> Table<A> {
 }
 
 /// As an entry remembers its place.
-fn queued(place: Option<u32>) -> u32 {
+pub(super) fn queued(place: Option<u32>) -> u32 {
     place.map_or(0, |place| place + 1)
 }
 

@@ -108,12 +108,7 @@ impl<'a> Context<'a> {
     ) -> Option<Verdict> {
         let Origin { port, step, .. } = origin;
         match self.service_of(frame, key, port) {
-            Some((service, _)) => {
-                let next = service
-                    .owners
-                    .next(&self.me.steering, key, self.me.id, step);
-                super::miss::elsewhere(next)
-            }
+            Some((service, by)) => super::miss::elsewhere(self.owner(service, by, key, step)),
             None => self.elsewhere(key, step),
         }
     }

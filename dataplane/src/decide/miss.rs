@@ -6,7 +6,6 @@
 
 use std::net::IpAddr;
 
-use arrayvec::ArrayVec;
 use wire::Protocol;
 
 use super::{Aside, Context, Origin, Refusal, way};
@@ -15,12 +14,12 @@ use crate::conn::table::New;
 use crate::conn::{Control, Flags, Found, Full, Key, Side, Slot, tcp, template};
 use crate::fwd::{Forwarder, Method};
 use crate::observe::{self, Declined, Event};
-use crate::owner::{Next, Step, next_stop};
+use crate::owner::{Next, Step, Stops};
 use crate::parse::Packet;
-use crate::port::{Frame, PortId, WorkerId};
+use crate::port::{Frame, PortId};
 use crate::reply::{Kind, Reply};
 use crate::sched::{self, Ask, thresholds};
-use crate::services::Towards;
+use crate::services::{self, Towards};
 use crate::services::{
     By, Owned, Persistence, Real, RealId, Service, ServiceBlock, ServiceId, Settings, Snapshot,
     Unmatched,
@@ -33,8 +32,6 @@ const FTP_DATA: u16 = 20;
 /// Ports whose traffic to the director is a routing protocol's: BGP, and BFD over UDP.
 const BGP: u16 = 179;
 const BFD: [u16; 3] = [3784, 3785, 4784];
-/// Workers that one frame may have to ask, over all services that share a NAT real server.
-const MAX_STOPS: usize = 16;
 
 /// No real server is available: the client is told, TCP's too (reference B.1).
 const NOBODY: Refusal = Refusal(Reason::NoReal, Some(Kind::PortUnreachable));
@@ -66,19 +63,17 @@ impl<'a> Context<'a> {
                 None => self.unclaimed(packet),
             });
         };
-        if let Some(reason) = refusal(service, by, key) {
-            frame.observe(Event::Service(service.id));
-            return Err(Verdict::Drop(reason));
-        }
-        if let Some(verdict) = elsewhere(service.owners.next(
-            &self.me.steering,
-            key,
-            self.me.id,
-            step,
-        )) {
+        let refused = refusal(service, by, key);
+        // Where nobody else may have the tuple, the owner would only say the same.
+        if (refused.is_none() || !is_alone(service, by))
+            && let Some(verdict) = elsewhere(self.owner(service, by, key, step))
+        {
             return Err(verdict);
         }
         frame.observe(Event::Service(service.id));
+        if let Some(reason) = refused {
+            return Err(Verdict::Drop(reason));
+        }
         let Some(own) = self.blocks.services.get(service.id.0) else {
             return Err(Verdict::Drop(Reason::NoService));
         };
@@ -118,20 +113,63 @@ impl<'a> Context<'a> {
         Some((snapshot.services.get(id.0)?.as_ref(), by))
     }
 
-    /// Where a packet of no service's goes that a real server may have sent; `None`: nowhere,
-    /// or everybody was asked.
-    pub(super) fn elsewhere<A: Stored>(&self, key: &Key<A>, step: Step) -> Option<Verdict> {
-        if let Some(Owned::Local) = self.snapshot.addresses.get(key.destination.to_ip()) {
-            let owner = self.me.locals.reply_hash().owner(&self.me.steering, key);
-            return elsewhere(next_stop(&[owner], self.me.id, step));
+    /// Where a packet goes that this worker does not know and that `service` takes by `by`.
+    #[inline]
+    pub(super) fn owner<A: Stored>(
+        &self,
+        service: &Service,
+        by: By,
+        key: &Key<A>,
+        step: Step,
+    ) -> Next {
+        let (steering, me) = (&self.me.steering, self.me.id);
+        match is_alone(service, by) {
+            true => service.owners.next(steering, key, me, step),
+            false => self.owner_of_many(service, by, key, step),
         }
-        let stops = self.stops_of_reply(key);
-        elsewhere(next_stop(&stops, self.me.id, step))
     }
 
-    /// The workers that may own the connection of a NAT real server's packet.
-    fn stops_of_reply<A: Stored>(&self, reply: &Key<A>) -> ArrayVec<WorkerId, MAX_STOPS> {
-        let mut stops = ArrayVec::new();
+    /// The same where other services may have the packet's connection, or where it may be a real
+    /// server's: all that may know it are asked before the service's current owner opens another.
+    #[cold]
+    #[inline(never)]
+    fn owner_of_many<A: Stored>(
+        &self,
+        service: &Service,
+        by: By,
+        key: &Key<A>,
+        step: Step,
+    ) -> Next {
+        let mut stops = Stops::default();
+        // What was sent to a single port of a VIP is no answer to a client.
+        if by != By::Port {
+            self.stops_of_reply(key, &mut stops);
+        }
+        service.owners.stops(&self.me.steering, key, &mut stops);
+        stops.next(self.me.id, step)
+    }
+
+    /// Where a packet of no service's goes that a real server may have sent, or that would have a
+    /// mark if it had come by another port; `None`: nowhere, or everybody was asked.
+    pub(super) fn elsewhere<A: Stored>(&self, key: &Key<A>, step: Step) -> Option<Verdict> {
+        let mut stops = Stops::default();
+        for mark in self.snapshot.marks.by_port(key) {
+            let v6 = key.destination.to_ip().is_ipv6();
+            let service = self.snapshot.index.get(&services::Key::mark(mark, v6));
+            if let Some(service) = service.and_then(|id| self.snapshot.services.get(id.0)) {
+                service.owners.stops(&self.me.steering, key, &mut stops);
+            }
+        }
+        self.stops_of_reply(key, &mut stops);
+        elsewhere(stops.next(self.me.id, step))
+    }
+
+    /// The workers that may own the connection of a packet, if a real server sent it: by the local
+    /// address that it is for, or by its source in the table of NAT real servers.
+    fn stops_of_reply<A: Stored>(&self, reply: &Key<A>, stops: &mut Stops) {
+        if let Some(Owned::Local) = self.snapshot.addresses.get(reply.destination.to_ip()) {
+            return stops.add(self.me.locals.reply_hash().owner(&self.me.steering, reply));
+        }
         let real = reply.source.to_ip();
         let services = self
             .snapshot
@@ -145,12 +183,9 @@ impl<'a> Context<'a> {
                 .unwrap_or(key.destination);
             let current = std::iter::once(service.owners.current());
             for (_, fields) in service.owners.older().iter().copied().chain(current) {
-                // What finds no place is not asked; only services that share a real server
-                // under more than 16 kinds of ownership lose replies over it.
-                let _ = stops.try_push(self.me.steering.owner(fields, &key));
+                stops.add(self.me.steering.owner(fields, &key));
             }
         }
-        stops
     }
 
     /// Opens a connection, if a packet like this may.
@@ -312,7 +347,12 @@ impl<'a> Context<'a> {
         frame: &mut F,
         opening: &Opening<'_, A>,
     ) -> Result<RealId, Refusal> {
-        frame.observe(Event::Choosing(opening.service.id));
+        let key = &opening.packet.key;
+        frame.observe(Event::Choosing {
+            service: opening.service.id,
+            client: (key.source.to_ip(), key.source_port),
+            destination: key.destination.to_ip(),
+        });
         let chosen = sched::pick(
             opening.service,
             opening.own,
@@ -578,6 +618,13 @@ struct Opening<'a, A> {
     by: By,
     /// The port that it came by.
     port: PortId,
+}
+
+/// Whether nobody but the service's own owners can have a packet's connection that it takes by `by`:
+/// a mark's packet, or one for any port of a VIP, may be a real server's answer.
+#[inline]
+fn is_alone(service: &Service, by: By) -> bool {
+    by == By::Port && service.owners.rivals().is_empty()
 }
 
 /// Why the service takes nothing from the packet's client, if it doesn't (reference C.8).

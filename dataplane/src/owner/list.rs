@@ -5,6 +5,9 @@
 //!   received anywhere -> owner by the oldest fields -> ... -> owner by the current fields
 //! ```
 //!
+//! Where another service may have taken the same tuple, its owners are asked before all others
+//! ([`Owners::with_rivals`]).
+//!
 //! Each looks into its own table first. Only the last may create a connection, so there are
 //! never two owners; the step travels with the frame and only grows, so it never runs in
 //! circles.
@@ -15,6 +18,8 @@
 //! workers that all went by that list: the one who would create by another list was asked after
 //! it had turned to this one, or comes to ask here.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 
 use super::{Fields, Steering};
@@ -24,9 +29,12 @@ use crate::port::WorkerId;
 /// Fields that one service can have connections under at a time.
 pub const MAX_FIELDS: usize = 4;
 
-/// Workers that one frame may be handed to: the stops of the longest list, and of another one
-/// where the snapshot changed on the way.
-const MAX_HOPS: u8 = 40;
+/// Workers that there can be.
+pub const MAX_WORKERS: usize = 128;
+
+/// Workers that one frame may be handed to: the stops of the longest list that rivals make, and of
+/// nearly another such where the snapshot changed on the way.
+const MAX_HOPS: u8 = 250;
 
 /// How far a frame has come. The default on reception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -102,10 +110,37 @@ pub struct FieldsSlot(pub u8);
 #[error("connections made under {MAX_FIELDS} other kinds of ownership are still there")]
 pub struct TooManyFields;
 
+/// Workers that may know a tuple, in the order in which they are asked, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stops(ArrayVec<WorkerId, MAX_WORKERS>);
+
+impl Stops {
+    /// This one may know it.
+    pub fn add(&mut self, worker: WorkerId) {
+        if !self.0.contains(&worker) {
+            // There are no more workers than places.
+            let _ = self.0.try_push(worker);
+        }
+    }
+
+    /// This one is asked last, whenever else it would have been.
+    pub fn end_at(&mut self, worker: WorkerId) {
+        self.0.retain(|stop| *stop != worker);
+        self.add(worker);
+    }
+
+    /// Where a frame goes that is at `me`.
+    pub fn next(&self, me: WorkerId, step: Step) -> Next {
+        next_stop(&self.0, me, step)
+    }
+}
+
 /// The fields of one service, oldest first; the last are the current ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owners {
     listed: ArrayVec<(FieldsSlot, Fields), MAX_FIELDS>,
+    /// What other services that may take the same tuples go by or went by.
+    rivals: Arc<[Fields]>,
 }
 
 impl Owners {
@@ -113,7 +148,24 @@ impl Owners {
     pub fn new(fields: Fields) -> Self {
         let mut listed = ArrayVec::new();
         listed.push((FieldsSlot(0), fields));
-        Self { listed }
+        let rivals = Arc::default();
+        Self { listed, rivals }
+    }
+
+    /// The same list for a service whose tuples other services may have, too, which go by these
+    /// fields or went by them.
+    #[must_use]
+    pub fn with_rivals(&self, rivals: Vec<Fields>) -> Self {
+        let listed = self.listed.clone();
+        Self {
+            listed,
+            rivals: rivals.into(),
+        }
+    }
+
+    /// By what others may own its tuples, too.
+    pub fn rivals(&self) -> &[Fields] {
+        &self.rivals
     }
 
     /// What new connections are made under.
@@ -141,7 +193,8 @@ impl Owners {
             None => self.free_slot().ok_or(TooManyFields)?,
         };
         listed.push((slot, fields));
-        Ok(Self { listed })
+        let rivals = self.rivals.clone();
+        Ok(Self { listed, rivals })
     }
 
     /// The list without `slot`, of which no connection is left; the current one always stays.
@@ -152,11 +205,23 @@ impl Owners {
         let (current, _) = self.current();
         let mut listed = self.listed.clone();
         listed.retain(|&mut (listed, _)| listed == current || listed != slot);
-        Self { listed }
+        let rivals = self.rivals.clone();
+        Self { listed, rivals }
     }
 
-    /// Where a frame goes that is at `me` and of no connection there. `key` is that of the
-    /// client's packet: that of a reply has to be reversed.
+    /// Whoever may know the connection of the client's packet `key`: the rivals' owners, then the
+    /// service's own, the current one last.
+    #[cold]
+    pub fn stops<A: Address>(&self, steering: &Steering, key: &Key<A>, stops: &mut Stops) {
+        let listed = self.listed.iter().map(|(_, fields)| fields);
+        for &fields in self.rivals.iter().chain(listed) {
+            stops.add(steering.owner(fields, key));
+        }
+        stops.end_at(steering.owner(self.current().1, key));
+    }
+
+    /// Where a frame goes that is at `me` and of no connection there, if the service has no
+    /// rivals. `key` is that of the client's packet: that of a reply has to be reversed.
     #[inline]
     pub fn next<A: Address>(
         &self,

@@ -93,6 +93,12 @@ impl<V: Copy> Cache<V> {
         Some(&mut entry.value)
     }
 
+    /// The same for who may only look.
+    pub(super) fn peek(&self, key: &Key) -> Option<&V> {
+        let at = self.find(key)?;
+        self.entries.get(at as usize).map(|entry| &entry.value)
+    }
+
     /// Remembers something that is not there yet, and returns what had to make room.
     pub(super) fn insert(&mut self, key: Key, value: V, now: Millis) -> Option<V> {
         debug_assert!(self.find(&key).is_none(), "an entry is inserted once");

@@ -7,8 +7,14 @@ use super::hash8::hash8;
 /// Filled in that way, bucket `b` of `n` real servers holds number `b % n`: no table needed,
 /// and an edit, which IPVS does not refill for, can change nothing.
 pub(super) fn pick(pool: &Pool<'_>, destination: u32) -> Option<usize> {
-    let at = usize::from(hash8(destination)).checked_rem(pool.len())?;
+    let at = holder(pool, hash8(destination))?;
     pool.is_available(at).then_some(at)
+}
+
+/// Who has a bucket.
+#[inline]
+pub(super) fn holder(pool: &Pool<'_>, bucket: u8) -> Option<usize> {
+    usize::from(bucket).checked_rem(pool.len())
 }
 
 #[cfg(test)]

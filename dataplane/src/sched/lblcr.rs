@@ -3,6 +3,7 @@
 //! is overloaded, and shrinks when it was the same for a long time.
 
 use super::cache::{Cache, Key};
+use super::recall::{self, MEMBERS as COPIED};
 use super::{Counts, Known, Pool, lblc, wlc};
 use crate::time::Millis;
 
@@ -46,6 +47,30 @@ impl Sets {
     pub(super) fn expire(&mut self, now: Millis, expiration_ms: u32, budget: u32) {
         let Self { cache, members } = self;
         cache.expire(now, expiration_ms, budget, |set| members.free_all(&set));
+    }
+
+    /// A destination's set, for who may only look: as much of it as a copy takes.
+    pub(super) fn peek(&self, key: &Key) -> Option<recall::Members> {
+        let set = self.cache.peek(key)?;
+        Some(recall::Members {
+            modified: set.modified,
+            all: self.members.iter(set).take(COPIED).collect(),
+        })
+    }
+
+    /// Remembers a set that was copied.
+    pub(super) fn insert(&mut self, key: Key, copied: &recall::Members, now: Millis) {
+        let mut set = Set {
+            first: NONE,
+            size: 0,
+            modified: copied.modified,
+        };
+        for &known in copied.all.iter().rev() {
+            self.members.add(&mut set, known, copied.modified);
+        }
+        if let Some(gone) = self.cache.insert(key, set, now) {
+            self.members.free_all(&gone);
+        }
     }
 
     /// `expiration_ms` is how long a set stays as it is before it shrinks.

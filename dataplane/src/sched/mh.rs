@@ -75,17 +75,42 @@ impl Mh {
 
     /// The real server of a client; `word` is its address, plus its port with `mh-port`.
     pub(super) fn pick(&self, pool: &Pool<'_>, word: u32, fallback: bool) -> Option<usize> {
-        let count = u32::try_from(self.slots.len()).ok().filter(|&n| n > 0)?;
-        let slot = |word: u32| siphash::hash(KEY, word) % count;
-        let at = |slot: u32| self.slots[slot as usize] as usize;
-        let home = slot(word);
-        let first = Some(at(home)).filter(|&at| pool.is_available(at));
-        if first.is_some() || !fallback || !(0..pool.len()).any(|at| pool.is_available(at)) {
-            return first;
+        let home = self.slot(word)?;
+        let first = self.holder(home);
+        if pool.is_available(first) {
+            return Some(first);
+        }
+        let other = fallback.then(|| self.other(pool, word, home));
+        Some(self.holder(other.flatten()?))
+    }
+
+    /// How many slots there are.
+    pub(super) fn count(&self) -> Option<u32> {
+        u32::try_from(self.slots.len()).ok().filter(|&n| n > 0)
+    }
+
+    /// The slot that a client's word leads to.
+    #[inline]
+    pub(super) fn slot(&self, word: u32) -> Option<u32> {
+        Some(siphash::hash(KEY, word) % self.count()?)
+    }
+
+    /// Who has a slot.
+    #[inline]
+    pub(super) fn holder(&self, slot: u32) -> usize {
+        self.slots[slot as usize] as usize
+    }
+
+    /// The slot that stands in for `home`, to which `word` leads and whose real server is not
+    /// available.
+    pub(super) fn other(&self, pool: &Pool<'_>, word: u32, home: u32) -> Option<u32> {
+        let count = self.count()?;
+        if !(0..pool.len()).any(|at| pool.is_available(at)) {
+            return None;
         }
         (0..count)
-            .map(|offset| at(slot(word.wrapping_add((home + offset) % count))))
-            .find(|&at| pool.is_available(at))
+            .filter_map(|offset| self.slot(word.wrapping_add((home + offset) % count)))
+            .find(|&slot| pool.is_available(self.holder(slot)))
     }
 
     /// Octets of the table.

@@ -5,6 +5,7 @@
 //! a choice changes (a place in the list, a falling threshold) is in the two words that each
 //! worker has for each service, or in the worker's [`Memory`].
 
+mod bucket;
 mod cache;
 mod dh;
 mod fo;
@@ -19,6 +20,7 @@ mod ovf;
 mod prepare;
 mod random;
 mod ranks;
+mod recall;
 mod rr;
 mod sed;
 mod sh;
@@ -42,8 +44,10 @@ use crate::pages::Pages;
 use crate::services::{Blocks, Candidate, Others, Real, RealBlock, RealId, Service, ServiceBlock};
 use crate::time::Millis;
 
+pub use bucket::{Bucket, buckets};
 pub use memory::{Expirations, Memory};
 pub use prepare::{Backend, Flags, Kind, Spec};
+pub use recall::Recall;
 pub use standing::{Standing, standings};
 
 /// A service's scheduler, with what control prepared for it ([`Scheduler::prepare`]).
@@ -209,10 +213,15 @@ fn start_over(
 /// What the worker remembers a destination by.
 #[inline]
 fn key<A: Address>(service: &Service, ask: &Ask<A>) -> cache::Key {
+    key_of(service, ask.destination.words())
+}
+
+#[inline]
+fn key_of(service: &Service, address: [u64; 2]) -> cache::Key {
     cache::Key {
         service: service.id,
         since: service.scheduler.since,
-        address: ask.destination.words(),
+        address,
     }
 }
 

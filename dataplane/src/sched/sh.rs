@@ -36,17 +36,30 @@ impl Sh {
 
     /// The real server of a client; `word` is its address, plus its port with `sh-port`.
     pub(super) fn pick(&self, pool: &Pool<'_>, word: u32, fallback: bool) -> Option<usize> {
-        let buckets = self.buckets.as_deref()?;
-        let hash = hash8(word);
-        let at = |bucket: u8| usize::from(buckets[usize::from(bucket)]);
-        let first = Some(at(hash)).filter(|&at| pool.is_available(at));
-        if first.is_some() || !fallback {
-            return first;
+        let home = hash8(word);
+        let first = self.holder(home)?;
+        if pool.is_available(first) {
+            return Some(first);
         }
+        let other = fallback.then(|| self.other(pool, home));
+        self.holder(other.flatten()?)
+    }
+
+    /// Who has a bucket.
+    #[inline]
+    pub(super) fn holder(&self, bucket: u8) -> Option<usize> {
+        let buckets = self.buckets.as_deref()?;
+        Some(usize::from(buckets[usize::from(bucket)]))
+    }
+
+    /// The bucket that stands in for `home`, whose real server is not available.
+    pub(super) fn other(&self, pool: &Pool<'_>, home: u8) -> Option<u8> {
         // IPVS adds the hash twice on its way round.
-        (0..=u8::MAX)
-            .map(|offset| at(offset.wrapping_add(hash).wrapping_add(hash)))
-            .find(|&at| pool.is_available(at))
+        let mut round = (0..=u8::MAX).map(|offset| offset.wrapping_add(home).wrapping_add(home));
+        round.find(|&bucket| {
+            let holder = self.holder(bucket);
+            holder.is_some_and(|at| pool.is_available(at))
+        })
     }
 }
 

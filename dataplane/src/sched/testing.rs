@@ -107,6 +107,23 @@ impl Letters {
         letters
     }
 
+    /// The same service with copies of all that it counts and remembers of its one destination.
+    pub(crate) fn detached(&self) -> Self {
+        let destination = [u64::from(CLIENTS[1].to_bits()), 0];
+        let recall = self.memory.recall(Some((&self.service, destination)));
+        let mut memory = Memory::new(self.memory.worker, 99, self.now);
+        memory.adopt(&recall, self.now);
+        let all: Vec<RealId> = (0..26).map(RealId).collect();
+        Self {
+            service: self.service.clone(),
+            own: self.own.clone(),
+            blocks: self.blocks.detached(&[], &all),
+            reals: self.reals.clone(),
+            memory,
+            ..*self
+        }
+    }
+
     pub(crate) fn add(&mut self, slot: u32, weight: u32) {
         let newest = self.service.candidates.first();
         let order = newest.map_or(0, |newest| newest.order + 1);
@@ -181,6 +198,22 @@ impl Letters {
         let block = blocks.reals.get(candidate.real.0).expect("grown");
         block.active.up();
         char::from(b'a' + u8::try_from(candidate.real.0).expect("a letter"))
+    }
+
+    /// The buckets that one client's packet to a destination is led to.
+    pub(crate) fn buckets(
+        &self,
+        source: Ipv4Addr,
+        port: u16,
+        destination: Ipv4Addr,
+    ) -> Vec<Bucket> {
+        let ask = Ask {
+            source: source.to_bits(),
+            source_port: port,
+            destination: destination.to_bits(),
+            now: self.now,
+        };
+        buckets(&self.service, &self.blocks, &ask)
     }
 
     /// The choices for one client again and again; `-` is none.

@@ -46,6 +46,12 @@ impl Network {
         Self { v6, bits, mask }
     }
 
+    /// Whether some address is in both.
+    pub fn meets(&self, other: &Self) -> bool {
+        let mask = self.mask & other.mask;
+        self.v6 == other.v6 && self.bits & mask == other.bits & mask
+    }
+
     /// The first and the last address in it.
     pub(super) fn ends(&self) -> (IpAddr, IpAddr) {
         let last = self.bits | !self.mask;
@@ -61,9 +67,36 @@ impl Network {
         (first.into(), last.into())
     }
 
-    pub(super) fn contains(&self, address: IpAddr) -> bool {
+    /// Whether an address is in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
         let (v6, bits, _) = bits(address);
         self.v6 == v6 && bits & self.mask == self.bits
+    }
+}
+
+impl Rule {
+    /// Whether some packet that came by some port is given this mark as well as the other
+    /// rule's, or another packet of its tuple is.
+    pub fn meets(&self, other: &Self) -> bool {
+        let alike = |one: Option<Network>, other: Option<Network>| match (one, other) {
+            (Some(one), Some(other)) => one.meets(&other),
+            _ => true,
+        };
+        let protocols = [self.protocol, other.protocol];
+        let ports = self.ports.start() <= other.ports.end();
+        (protocols.contains(&None) || self.protocol == other.protocol)
+            && ports
+            && other.ports.start() <= self.ports.end()
+            && alike(self.to, other.to)
+            && alike(self.from, other.from)
+    }
+
+    /// Whether it fits a packet with this tuple, whichever port that came by.
+    fn fits<A: Address>(&self, packet: &Key<A>, from: IpAddr, to: IpAddr) -> bool {
+        self.protocol.is_none_or(|wanted| wanted == packet.protocol)
+            && self.ports.contains(&packet.destination_port)
+            && self.to.is_none_or(|network| network.contains(to))
+            && self.from.is_none_or(|network| network.contains(from))
     }
 }
 
@@ -92,13 +125,23 @@ impl Marks {
         }
         let (from, to) = (packet.source.to_ip(), packet.destination.to_ip());
         let meets = |rule: &&Rule| {
-            rule.protocol.is_none_or(|wanted| wanted == packet.protocol)
-                && rule.ports.contains(&packet.destination_port)
-                && rule.entry.is_none_or(|wanted| wanted == entry)
-                && rule.to.is_none_or(|network| network.contains(to))
-                && rule.from.is_none_or(|network| network.contains(from))
+            rule.entry.is_none_or(|wanted| wanted == entry) && rule.fits(packet, from, to)
         };
         self.0.iter().find(meets).map_or(0, |rule| rule.mark)
+    }
+
+    /// The marks that packets with this tuple are given by some ports and not by others.
+    pub fn by_port<A: Address>(&self, packet: &Key<A>) -> impl Iterator<Item = u32> {
+        let by_port = self.0.iter().filter(|rule| rule.entry.is_some());
+        let (from, to) = (packet.source.to_ip(), packet.destination.to_ip());
+        by_port
+            .filter(move |rule| rule.fits(packet, from, to))
+            .map(|rule| rule.mark)
+    }
+
+    /// The rules, in the order in which they are tried.
+    pub fn rules(&self) -> &[Rule] {
+        &self.0
     }
 }
 

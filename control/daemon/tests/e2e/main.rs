@@ -23,6 +23,7 @@ mod routed;
 mod runner;
 mod sctp;
 mod switch;
+mod trace;
 mod tunnel;
 mod two_arm;
 mod undisturbed;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         lossy::TESTS,
         refusals::TESTS,
         commands::TESTS,
+        trace::TESTS,
         undisturbed::TESTS,
         vlan::TESTS,
     ];

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use control::link::Packet as LinkPacket;
 use dataplane::conn::{Address, Entry, Flags, Side, Table};
 use dataplane::port::Frame;
-use dataplane::services::ServiceId;
 use dataplane::state::State;
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -29,11 +28,7 @@ pub(crate) fn equations(counters: &Counters, state: &State) {
     assert!(counters.connections_made.get() >= ended, "{ended} ended");
 }
 
-/// A service's connection is one worker's, and a local port one connection's.
-///
-/// Of two services that could both take a tuple (a mark by the port that a packet came by, a
-/// service on all ports beside one on one port) each may have it on another worker: found by
-/// fuzzing, see `docs/fuzzing.md`.
+/// A tuple is one worker's and one connection's, whichever service took it, and so is a local port.
 pub(crate) fn owners<'a>(states: impl Iterator<Item = &'a State>, now: Millis) {
     let mut known = HashMap::new();
     for (worker, state) in states.enumerate() {
@@ -42,7 +37,7 @@ pub(crate) fn owners<'a>(states: impl Iterator<Item = &'a State>, now: Millis) {
     }
 }
 
-type Tuple = (Option<ServiceId>, u8, IpAddr, IpAddr, (u16, u16));
+type Tuple = (Side, u8, IpAddr, IpAddr, (u16, u16));
 
 fn of_table<A: Address>(
     table: &Table<A>,
@@ -70,9 +65,8 @@ fn note<A: Address>(
     let key = entry.key(side);
     // An IPv4 real server's reply is one connection's, of whichever family its client is.
     let (from, to) = (key.source.shown(), key.destination.shown());
-    let service = (side == Side::Client).then_some(entry.service);
     let ports = (key.source_port, key.destination_port);
-    let tuple = (service, key.protocol, from, to, ports);
+    let tuple = (side, key.protocol, from, to, ports);
     if let Some(other) = known.insert(tuple, worker) {
         panic!("{tuple:?} belongs to worker {other} and to worker {worker}: {entry:?}");
     }

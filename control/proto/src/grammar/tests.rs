@@ -269,7 +269,7 @@ fn what_is_not_built_says_so() {
         ("-R",                          None),
         ("status",                      None),
         ("sysctl pmtu_disc=0",          None),
-        ("trace icmp ::1 > ::2",        Some("trace without --config")),
+        ("trace icmp ::1 > ::2",        None),
     ];
     for (line, option) in cases {
         let want = option.map(|option| format!("sluice: {option}: not built yet"));

@@ -113,7 +113,7 @@ complete -c sluice -n "__fish_sluice_needs_command" -f -a "diff" -d 'Shows where
 complete -c sluice -n "__fish_sluice_needs_command" -f -a "neigh" -d 'Shows who is where on our links: MAC, state, age, frames that wait, who sends there'
 complete -c sluice -n "__fish_sluice_needs_command" -f -a "save" -d 'Prints the running state as a configuration'
 complete -c sluice -n "__fish_sluice_needs_command" -f -a "replay" -d 'Takes captures through the data plane, offline: no NIC, no root, the same result each time'
-complete -c sluice -n "__fish_sluice_needs_command" -f -a "trace" -d 'Follows one packet step by step, and says why each is taken: `sluice trace --config lb.toml \'tcp 192.0.2.7:40000 > 10.0.0.1:80\'`'
+complete -c sluice -n "__fish_sluice_needs_command" -f -a "trace" -d 'Follows one packet step by step, and says why each is taken: `sluice trace \'tcp 192.0.2.7:40000 > 10.0.0.1:80\'`'
 complete -c sluice -n "__fish_sluice_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sluice -n "__fish_sluice_using_subcommand status" -l socket -d 'Where sluiced listens' -r -F
 complete -c sluice -n "__fish_sluice_using_subcommand status" -l json -d 'As JSON, for programs'
@@ -143,8 +143,8 @@ complete -c sluice -n "__fish_sluice_using_subcommand replay" -l burst -d 'Frame
 complete -c sluice -n "__fish_sluice_using_subcommand replay" -l seed -d 'Fixes every random choice' -r
 complete -c sluice -n "__fish_sluice_using_subcommand replay" -l socket -d 'Where sluiced listens' -r -F
 complete -c sluice -n "__fish_sluice_using_subcommand replay" -l json -d 'A line of JSON for each packet and command, on standard output'
-complete -c sluice -n "__fish_sluice_using_subcommand trace" -l config -d 'The configuration, as sluiced reads it' -r -F
-complete -c sluice -n "__fish_sluice_using_subcommand trace" -l in -d 'A capture that is replayed first, and the port that it comes in by (the first, if none is named)' -r
+complete -c sluice -n "__fish_sluice_using_subcommand trace" -l config -d 'The configuration, as sluiced reads it; without one the running sluiced is asked' -r -F
+complete -c sluice -n "__fish_sluice_using_subcommand trace" -l in -d 'A capture that is replayed first, and the port that it comes in by (the first, if none is named). The running sluiced is only shown the packet asked for' -r
 complete -c sluice -n "__fish_sluice_using_subcommand trace" -l packet -d 'The packet of the captures to trace, counted from 0' -r
 complete -c sluice -n "__fish_sluice_using_subcommand trace" -l commands -d 'Lines `SECONDS arguments`, as replay takes them' -r -F
 complete -c sluice -n "__fish_sluice_using_subcommand trace" -l workers -d 'Workers, whatever the configuration says' -r
@@ -161,5 +161,5 @@ complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_
 complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_subcommand_from status proc log sysctl check reload diff neigh save replay trace help" -f -a "neigh" -d 'Shows who is where on our links: MAC, state, age, frames that wait, who sends there'
 complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_subcommand_from status proc log sysctl check reload diff neigh save replay trace help" -f -a "save" -d 'Prints the running state as a configuration'
 complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_subcommand_from status proc log sysctl check reload diff neigh save replay trace help" -f -a "replay" -d 'Takes captures through the data plane, offline: no NIC, no root, the same result each time'
-complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_subcommand_from status proc log sysctl check reload diff neigh save replay trace help" -f -a "trace" -d 'Follows one packet step by step, and says why each is taken: `sluice trace --config lb.toml \'tcp 192.0.2.7:40000 > 10.0.0.1:80\'`'
+complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_subcommand_from status proc log sysctl check reload diff neigh save replay trace help" -f -a "trace" -d 'Follows one packet step by step, and says why each is taken: `sluice trace \'tcp 192.0.2.7:40000 > 10.0.0.1:80\'`'
 complete -c sluice -n "__fish_sluice_using_subcommand help; and not __fish_seen_subcommand_from status proc log sysctl check reload diff neigh save replay trace help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
