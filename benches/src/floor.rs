@@ -7,6 +7,7 @@
 use dataplane::conn::{Hasher, Key};
 use dataplane::port::{BURST, Burst, Frame, Port};
 use wire::Mac;
+use wire::ethernet::Macs;
 use wire::plain::{self, Ends, Plain};
 
 use crate::case::Family;
@@ -33,7 +34,7 @@ pub struct Floor<P: Port = Generator> {
     entries: arch::HugeSlice<Entry>,
     hasher: Hasher,
     readdresses: bool,
-    next_hops: Vec<Mac>,
+    next_hops: Vec<Macs>,
     burst: Burst<P::Frame>,
 }
 
@@ -66,7 +67,7 @@ impl<P: Port> Floor<P> {
             entries: entries.expect("memory for the floor's table"),
             hasher: Hasher::new([0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321]),
             readdresses: case.mode.is_two_way(),
-            next_hops: vec![Mac::ZERO],
+            next_hops: vec![Macs::new(OUR_MAC, Mac::ZERO)],
             burst: Burst::new(),
         };
         for (from, to, next) in (0..flows).flat_map(|flow| source.ways(flow)) {
@@ -98,6 +99,7 @@ impl<P: Port> Floor<P> {
 
     /// The number of a next hop.
     fn hop(&mut self, next: Mac) -> u8 {
+        let next = Macs::new(OUR_MAC, next);
         let known = self.next_hops.iter().position(|&known| known == next);
         let at = known.unwrap_or_else(|| {
             self.next_hops.push(next);
@@ -168,9 +170,9 @@ impl<P: Port> Floor<P> {
         }
         let [src, dst] = entry.to;
         let [src_port, dst_port] = entry.ports;
-        let next = self.next_hops[usize::from(entry.next)];
+        let macs = self.next_hops[usize::from(entry.next)];
         let end = match self.readdresses {
-            false => plain::pass(frame.bytes_mut(), OUR_MAC, next),
+            false => plain::pass(frame.bytes_mut(), macs),
             true => {
                 let ends = Ends {
                     src,
@@ -178,7 +180,7 @@ impl<P: Port> Floor<P> {
                     src_port,
                     dst_port,
                 };
-                plain::readdress(frame.bytes_mut(), OUR_MAC, next, ends)
+                plain::readdress(frame.bytes_mut(), macs, ends)
             }
         };
         frame.truncate(end.expect("a plain packet with hops left"));

@@ -51,29 +51,29 @@ fn within(octets: usize) -> u16 {
 }
 
 impl Frame for BenchFrame {
-    #[inline]
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         let start = usize::from(self.0.start);
         &self.0.data[start..start + usize::from(self.0.len)]
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes_mut(&mut self) -> &mut [u8] {
         let start = usize::from(self.0.start);
         &mut self.0.data[start..start + usize::from(self.0.len)]
     }
 
-    #[inline]
+    #[inline(always)]
     fn headroom(&self) -> usize {
         usize::from(self.0.start)
     }
 
-    #[inline]
+    #[inline(always)]
     fn tailroom(&self) -> usize {
         BUFFER - usize::from(self.0.start) - usize::from(self.0.len)
     }
 
-    #[inline]
+    #[inline(always)]
     fn prepend(&mut self, n: usize) -> bool {
         let fits = n <= self.headroom();
         if fits {
@@ -83,7 +83,7 @@ impl Frame for BenchFrame {
         fits
     }
 
-    #[inline]
+    #[inline(always)]
     fn append(&mut self, n: usize) -> bool {
         let fits = n <= self.tailroom();
         if fits {
@@ -92,39 +92,39 @@ impl Frame for BenchFrame {
         fits
     }
 
-    #[inline]
+    #[inline(always)]
     fn trim_front(&mut self, n: usize) {
         let n = within(n.min(usize::from(self.0.len)));
         self.0.start += n;
         self.0.len -= n;
     }
 
-    #[inline]
+    #[inline(always)]
     fn truncate(&mut self, len: usize) {
         if len < usize::from(self.0.len) {
             self.0.len = within(len);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn rss_hash(&self) -> Option<u32> {
         None
     }
 
-    #[inline]
+    #[inline(always)]
     fn rx_flags(&self) -> RxFlags {
         RxFlags::default()
     }
 
-    #[inline]
+    #[inline(always)]
     fn stripped_tag(&self) -> Option<u16> {
         None
     }
 
-    #[inline]
+    #[inline(always)]
     fn forget_stripped_tag(&mut self) {}
 
-    #[inline]
+    #[inline(always)]
     fn prefetch(&self) {
         arch::prefetch_read(&raw const self.0.data[usize::from(HEADROOM)]);
     }

@@ -137,11 +137,7 @@ impl<'a> Context<'a> {
         packet: &Packet<A>,
         origin: &Origin,
     ) -> Verdict {
-        if self
-            .snapshot
-            .addresses
-            .is_not_held(|| packet.key.destination.to_ip())
-        {
+        if self.snapshot.addresses.is_not_held(packet.key.destination) {
             return Verdict::Drop(Reason::VipNotHeld);
         }
         let (slot, side) = match self.find(frame, packet) {

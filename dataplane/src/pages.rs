@@ -12,7 +12,7 @@ pub const PAGE: usize = 64;
 /// A growing table with copy-on-write pages; a slot that was never set is `None`.
 #[derive(Clone, Debug)]
 pub struct Pages<T> {
-    pages: Arc<Vec<Arc<[Option<T>; PAGE]>>>,
+    pages: Arc<[Arc<[Option<T>; PAGE]>]>,
 }
 
 impl<T> Default for Pages<T> {
@@ -44,10 +44,12 @@ impl<T: Clone> Pages<T> {
     /// Puts `value` into `slot`, growing the table up to it.
     pub fn set(&mut self, slot: u32, value: T) {
         let slot = slot as usize;
-        let pages = Arc::make_mut(&mut self.pages);
-        while pages.len() <= slot / PAGE {
-            pages.push(Arc::new([const { None }; PAGE]));
+        if self.pages.len() <= slot / PAGE {
+            let more = self.pages.len()..=slot / PAGE;
+            let more = more.map(|_| Arc::new([const { None }; PAGE]));
+            self.pages = self.pages.iter().cloned().chain(more).collect();
         }
+        let pages = Arc::make_mut(&mut self.pages);
         Arc::make_mut(&mut pages[slot / PAGE])[slot % PAGE] = Some(value);
     }
 
@@ -66,7 +68,7 @@ impl<T: Clone> Pages<T> {
 /// Cloning shares the cells; growing a clone leaves the others as they were.
 #[derive(Debug)]
 pub struct Cells<T> {
-    pages: Arc<Vec<Arc<[T; PAGE]>>>,
+    pages: Arc<[Arc<[T; PAGE]>]>,
 }
 
 impl<T> Clone for Cells<T> {
@@ -97,8 +99,11 @@ impl<T> Cells<T> {
 impl<T: Default> Cells<T> {
     /// Makes sure that cells for the slots below `slots` exist.
     pub fn grow(&mut self, slots: u32) {
-        while self.pages.len() * PAGE < slots as usize {
-            Arc::make_mut(&mut self.pages).push(Arc::new(std::array::from_fn(|_| T::default())));
+        let pages = (slots as usize).div_ceil(PAGE);
+        if self.pages.len() < pages {
+            let more = self.pages.len()..pages;
+            let more = more.map(|_| Arc::new(std::array::from_fn(|_| T::default())));
+            self.pages = self.pages.iter().cloned().chain(more).collect();
         }
     }
 }

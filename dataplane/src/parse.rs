@@ -16,6 +16,7 @@ use crate::conn::{Guess, Hash, Key};
 use crate::fragments::{Datagram, Extent, Piece, Transport};
 use crate::port::{BURST, Frame, RxFlags};
 use crate::services::PortView;
+use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
 
 /// A well-formed packet of a flow.
@@ -23,7 +24,7 @@ use crate::verdict::{PuntClass, Reason, Verdict};
 pub struct Packet<A> {
     /// Its tuple.
     pub key: Key<A>,
-    /// The tuple's hash, once [`State::locate`](crate::state::State::locate) has set it.
+    /// The tuple's hash; nothing where its connection is not looked for.
     pub hash: Hash,
     /// What the next link asks about it.
     pub shape: Shape,
@@ -83,6 +84,48 @@ pub struct Parses {
     pub fragments: ArrayVec<Fragment, BURST>,
 }
 
+/// Where frames come in: a port, made ready for many of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Gate<'a> {
+    view: &'a PortView,
+    mac: u64,
+    mtu: u16,
+}
+
+impl<'a> Gate<'a> {
+    /// That of the port with this view.
+    #[inline]
+    pub fn of(view: &'a PortView) -> Self {
+        Self {
+            view,
+            mac: view.mac.word(),
+            mtu: view.mtu,
+        }
+    }
+
+    /// Whether nothing but its flow decides about a plain packet.
+    #[inline(always)]
+    fn is_ordinary<A>(&self, plain: &Plain<A>) -> bool {
+        (plain.to.word() == self.mac) & (plain.total_len <= self.mtu)
+    }
+}
+
+/// Where connections are looked for.
+pub trait Locate {
+    /// The hash of a tuple; a look-up for it follows.
+    fn locate<A: Stored>(&self, key: &Key<A>) -> Hash;
+}
+
+/// For those who only want to know what a frame says.
+#[derive(Clone, Copy, Debug)]
+struct Nowhere;
+
+impl Locate for Nowhere {
+    fn locate<A: Stored>(&self, _: &Key<A>) -> Hash {
+        Hash::default()
+    }
+}
+
 /// A fragment of TCP, UDP or SCTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
@@ -114,42 +157,82 @@ impl Parses {
     /// Parses `frame`, which came by the port of `view`: at most [`BURST`] frames. Without a
     /// view nothing can be for us: no snapshot names the port yet. `gathered` is what the first
     /// fragment said of the packet that `frame` is a fragment of.
-    #[inline(always)]
     pub fn push<F: Frame>(
         &mut self,
         frame: &F,
         view: Option<&PortView>,
         gathered: Option<Transport>,
     ) {
-        let Some(view) = view else {
+        self.push_located(frame, view.map(Gate::of).as_ref(), gathered, &Nowhere);
+    }
+
+    /// Parses frames that came by `gate`, of packets whose connections are looked for: with their
+    /// hashes from `tables`.
+    #[inline(never)]
+    pub fn push_all<F: Frame>(
+        &mut self,
+        frames: &[F],
+        gate: Option<Gate<'_>>,
+        gathered: Option<Transport>,
+        tables: &impl Locate,
+    ) {
+        for frame in frames {
+            self.push_located(frame, gate.as_ref(), gathered, tables);
+        }
+    }
+
+    /// The same for one of them.
+    #[inline(always)]
+    fn push_located<F: Frame>(
+        &mut self,
+        frame: &F,
+        gate: Option<&Gate<'_>>,
+        gathered: Option<Transport>,
+        tables: &impl Locate,
+    ) {
+        let Some(gate) = gate else {
             return self.frames.push(Parsed::Decided(drop(Reason::NoPort)));
         };
-        // Most packets, at a third of the cost (measured: 300 instructions to 100).
+        // Most packets, at a quarter of the cost (measured: 300 instructions to 80).
         if let Some(plain) = Plain::<u32>::parse(frame.bytes())
-            && is_ordinary(&plain, view)
-            && !is_nobody_v4(plain.src.to_be_bytes())
+            && gate.is_ordinary(&plain)
+            && !is_nobody_v4(plain.src)
             && frame.rx_flags() == RxFlags::default()
         {
-            return self.frames.push(Parsed::V4(of_plain(&plain)));
+            return self.frames.push(Parsed::V4(of_plain(&plain, tables)));
         }
-        self.push_other(frame, view, gathered);
+        self.push_other(frame, gate, gathered, tables);
     }
 
     /// As [`push`](Self::push), for what is not plain IPv4.
     #[inline(never)]
-    fn push_other<F: Frame>(&mut self, frame: &F, view: &PortView, gathered: Option<Transport>) {
+    fn push_other<F: Frame>(
+        &mut self,
+        frame: &F,
+        gate: &Gate<'_>,
+        gathered: Option<Transport>,
+        tables: &impl Locate,
+    ) {
         if let Some(plain) = Plain::<u128>::parse(frame.bytes())
-            && is_ordinary(&plain, view)
+            && gate.is_ordinary(&plain)
             && !is_nobody_v6(plain.src)
             && frame.rx_flags() == RxFlags::default()
         {
-            let parsed = self.keep_v6(of_plain(&plain));
+            let parsed = self.keep_v6(of_plain(&plain, tables));
             return self.frames.push(parsed);
         }
-        let parsed = match self.classify(frame, view, gathered) {
+        let mut parsed = match self.classify(frame, gate.view, gathered) {
             Ok(parsed) => parsed,
             Err(verdict) => Parsed::Decided(verdict),
         };
+        match &mut parsed {
+            Parsed::V4(packet) => packet.hash = tables.locate(&packet.key),
+            Parsed::V6(place) => {
+                let packet = &mut self.v6[usize::from(*place)];
+                packet.hash = tables.locate(&packet.key);
+            }
+            _ => {}
+        }
         self.frames.push(parsed);
     }
 
@@ -207,7 +290,7 @@ impl Parses {
         if !ip.verify_checksum() {
             return Err(drop(Reason::BadChecksum));
         }
-        if is_nobody_v4(ip.src().octets()) {
+        if is_nobody_v4(ip.src().to_bits()) {
             return Err(drop(Reason::BadSource));
         }
         let protocol = ip.protocol();
@@ -369,12 +452,6 @@ impl Parses {
     }
 }
 
-/// Whether nothing but its flow decides about a plain packet.
-#[inline(always)]
-fn is_ordinary<A>(plain: &Plain<A>, view: &PortView) -> bool {
-    (plain.to == view.mac) & (plain.total_len <= view.mtu)
-}
-
 /// Whether nobody sends from this address: a group's, and the loopback's.
 #[inline]
 fn is_nobody_v6(source: u128) -> bool {
@@ -382,16 +459,17 @@ fn is_nobody_v6(source: u128) -> bool {
 }
 
 #[inline(always)]
-fn of_plain<A: Copy>(plain: &Plain<A>) -> Packet<A> {
+fn of_plain<A: Stored>(plain: &Plain<A>, tables: &impl Locate) -> Packet<A> {
+    let key = Key {
+        source: plain.src,
+        destination: plain.dst,
+        source_port: plain.src_port,
+        destination_port: plain.dst_port,
+        protocol: plain.protocol,
+    };
     Packet {
-        key: Key {
-            source: plain.src,
-            destination: plain.dst,
-            source_port: plain.src_port,
-            destination_port: plain.dst_port,
-            protocol: plain.protocol,
-        },
-        hash: Hash::default(),
+        key,
+        hash: tables.locate(&key),
         shape: Shape {
             length: u32::from(plain.total_len),
             ttl: plain.ttl,
@@ -504,8 +582,9 @@ fn malformed_v6(error: ipv6::Error) -> Reason {
 /// Whether no host may send from this address: "this network", loopback, multicast, class E
 /// and broadcast (RFC 1122 §3.2.1.3).
 #[inline]
-fn is_nobody_v4(source: [u8; 4]) -> bool {
-    matches!(source[0], 0 | 127 | 224..)
+fn is_nobody_v4(source: u32) -> bool {
+    // Below 1 and from 224 on: one comparison.
+    source.wrapping_sub(1 << 24) >= 223 << 24 || source >> 24 == 127
 }
 
 /// Neighbour and router discovery: ICMPv6 types 133 to 137 (RFC 4861 §4).

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use wire::ethernet::Mac;
 
+use crate::conn::Address;
 use crate::conn::timeout::Timeouts;
 use crate::counter::{Counter, Gauge, Word};
 use crate::fwd::{Forwarder, Method};
@@ -34,7 +35,7 @@ pub use access::Access;
 pub use index::{By, FTP, Key, ServiceIndex};
 pub use marks::Marks;
 pub use nat::{NatReal, NatReals};
-pub use routes::{MakeUp, Route, Routes, Target, Towards};
+pub use routes::{MakeUp, Route, Routed, Routes, Target, Towards};
 
 /// A service's slot. Control reuses a slot only when no worker has a connection on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -258,15 +259,16 @@ impl Snapshot {
     }
 }
 
-/// Where a packet goes next.
+/// Where a packet goes next. The MACs stand as in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Hop {
-    /// The port to send by.
-    pub port: PortId,
-    /// That port's MAC.
-    pub source: Mac,
     /// The neighbour's MAC; `None` while it is not known.
     pub destination: Option<Mac>,
+    /// The port's MAC.
+    pub source: Mac,
+    /// The port to send by.
+    pub port: PortId,
 }
 
 /// What a worker knows of a port.
@@ -320,8 +322,27 @@ pub enum Unmatched {
 pub struct Addresses {
     sorted: Arc<[(IpAddr, Owned)]>,
     directors: Arc<[IpAddr]>,
-    /// Whether some VIP is not held: only then a hit on a connection asks.
-    any_not_held: bool,
+    /// Which VIPs are not held: only packets for what is in it ask.
+    not_held: Sieve,
+}
+
+/// Addresses by their last octet: what is not in it is certainly none of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sieve([u32; 8]);
+
+impl Sieve {
+    fn add(&mut self, address: IpAddr) {
+        let last = match address {
+            IpAddr::V4(v4) => v4.octets()[3],
+            IpAddr::V6(v6) => v6.octets()[15],
+        };
+        self.0[usize::from(last >> 5)] |= 1 << (last & 31);
+    }
+
+    #[inline(always)]
+    fn has(&self, last: u8) -> bool {
+        self.0[usize::from(last >> 5)] >> (last & 31) & 1 != 0
+    }
 }
 
 impl Addresses {
@@ -329,14 +350,17 @@ impl Addresses {
     pub fn new(mut all: Vec<(IpAddr, Owned)>) -> Self {
         all.sort_by_key(|&(address, _)| address);
         all.dedup_by_key(|&mut (address, _)| address);
-        let any_not_held = all
-            .iter()
-            .any(|(_, owned)| matches!(owned, Owned::Vip { held: false, .. }));
+        let mut not_held = Sieve::default();
+        for &(address, owned) in &all {
+            if matches!(owned, Owned::Vip { held: false, .. }) {
+                not_held.add(address);
+            }
+        }
         let directors = all.iter().filter(|&&(_, owned)| owned == Owned::Director);
         Self {
             directors: directors.map(|&(address, _)| address).collect(),
             sorted: all.into(),
-            any_not_held,
+            not_held,
         }
     }
 
@@ -348,17 +372,18 @@ impl Addresses {
         found.ok().map(|at| self.sorted[at].1)
     }
 
-    /// Whether some VIP is somebody else's now.
-    #[inline]
-    pub fn any_not_held(&self) -> bool {
-        self.any_not_held
+    /// Whether an address with this last octet may be a VIP that somebody else holds now.
+    #[inline(always)]
+    pub fn may_be_not_held(&self, last: u8) -> bool {
+        self.not_held.has(last)
     }
 
-    /// Whether an address is a VIP that somebody else holds now. It is only asked for where
-    /// there are such VIPs.
+    /// Whether an address is a VIP that somebody else holds now.
     #[inline]
-    pub fn is_not_held(&self, address: impl FnOnce() -> IpAddr) -> bool {
-        self.any_not_held && matches!(self.get(address()), Some(Owned::Vip { held: false, .. }))
+    pub fn is_not_held<A: Address>(&self, address: A) -> bool {
+        let held = || self.get(address.to_ip());
+        self.may_be_not_held(address.last())
+            && matches!(held(), Some(Owned::Vip { held: false, .. }))
     }
 
     /// The director's own address of the same family that has most leading bits in common with
@@ -599,5 +624,38 @@ impl Traffic {
     pub fn outbound(&self, octets: u32) {
         self.packets_out.add(1);
         self.bytes_out.add(u64::from(octets));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_end_like_a_vip_not_held_are_looked_up() {
+        let vip = |address: &str, held| {
+            let unmatched = Unmatched::Drop;
+            let address = address.parse().expect("an address");
+            (address, Owned::Vip { held, unmatched })
+        };
+        let addresses = Addresses::new(vec![
+            vip("192.0.2.9", false),
+            vip("192.0.2.10", true),
+            vip("198.51.100.9", true),
+            vip("2001:db8::ff", false),
+        ]);
+        let asked = (0..=255).filter(|&last| addresses.may_be_not_held(last));
+        assert!(asked.eq([9, 255]));
+        let cases = [
+            (0xc000_0209u32, true),
+            (0xc000_020a, false),
+            (0xc633_6409, false),
+            (0xc000_02ff, false),
+        ];
+        for (address, want) in cases {
+            assert_eq!(addresses.is_not_held(address), want, "{address:#x}");
+        }
+        assert!(addresses.is_not_held(0x2001_0db8_u128 << 96 | 0xff));
+        assert!(!addresses.is_not_held(0x2001_0db8_u128 << 96 | 9));
     }
 }

@@ -1,16 +1,17 @@
 //! What a worker's decisions change: its connections, one table a family.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use crate::conn::defence::Sweep;
-use crate::conn::{Entry, Flags, Found, Key, Table};
+use crate::conn::{Entry, Flags, Found, Hash, Key, Table};
 use crate::fwd::{Family, Outer};
 use crate::local::LocalAddresses;
 use crate::pages::Pages;
-use crate::parse::{Parsed, Parses};
+use crate::parse::{Locate, Parsed, Parses};
 use crate::probe::Question;
 use crate::sched::{self, thresholds};
-use crate::services::{Blocks, Real, RealBlock};
+use crate::services::{Blocks, Real, RealBlock, Routed};
 use crate::time::Millis;
 use crate::verdict::Counters;
 
@@ -53,37 +54,39 @@ impl State {
         free(self, reply, now) && inside.is_none_or(|reply| free(self, &reply, now))
     }
 
-    /// Sets the packets' hashes and fetches the buckets that their look-ups will begin with.
-    #[inline]
-    pub fn locate(&self, parses: &mut Parses) {
-        for parsed in &mut parses.frames {
-            if let Parsed::V4(packet) = parsed {
-                packet.hash = self.v4.hash(&packet.key);
-                self.v4.prefetch_bucket(packet.hash);
+    /// Fetches the entries that the look-ups of these packets will most likely end at, and notes
+    /// which.
+    #[inline(never)]
+    pub fn prefetch_entries(&self, parses: &mut Parses, which: Range<usize>) {
+        let Some(frames) = parses.frames.get_mut(which) else {
+            return;
+        };
+        for parsed in frames {
+            match parsed {
+                Parsed::V4(packet) => packet.guess = self.v4.prefetch_entry(packet.hash),
+                Parsed::V6(place) => {
+                    let packet = &mut parses.v6[usize::from(*place)];
+                    packet.guess = self.v6.prefetch_entry(packet.hash);
+                }
+                _ => {}
             }
-        }
-        for packet in &mut parses.v6 {
-            packet.hash = self.v6.hash(&packet.key);
-            self.v6.prefetch_bucket(packet.hash);
-        }
-    }
-
-    /// Fetches the entries that the look-ups will most likely end at, and notes which.
-    #[inline]
-    pub fn prefetch_entries(&self, parses: &mut Parses) {
-        for parsed in &mut parses.frames {
-            if let Parsed::V4(packet) = parsed {
-                packet.guess = self.v4.prefetch_entry(packet.hash);
-            }
-        }
-        for packet in &mut parses.v6 {
-            packet.guess = self.v6.prefetch_entry(packet.hash);
         }
     }
 }
 
+impl Locate for State {
+    /// Fetches the bucket that the look-up will begin with.
+    #[inline(always)]
+    fn locate<A: Stored>(&self, key: &Key<A>) -> Hash {
+        let table = A::seen(self);
+        let hash = table.hash(key);
+        table.prefetch_bucket(hash);
+        hash
+    }
+}
+
 /// A family that has a table.
-pub trait Stored: Family {
+pub trait Stored: Family + Routed {
     /// Its connections.
     fn table(state: &mut State) -> &mut Table<Self>;
 

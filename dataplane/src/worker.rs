@@ -5,6 +5,8 @@
 //! Everything it changes is its own; what it is told comes as a snapshot.
 
 use std::net::IpAddr;
+use std::ops::Range;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,7 +30,7 @@ use crate::handover::{Flushed, Handed, Peers};
 use crate::local::{LocalPorts, ReplyHash};
 use crate::observe::Event;
 use crate::owner::{Fields, Steering, Step};
-use crate::parse::{Fragment, Parsed, Parses, Whole};
+use crate::parse::{Fragment, Gate, Parsed, Parses, Whole};
 use crate::port::{BURST, Burst, Frame, Port, PortId, WorkerId};
 use crate::probe::{Answer, Question};
 use crate::published::Reader;
@@ -45,6 +47,8 @@ use crate::walk::Errand;
 const EXPIRE_PER_TURN: u32 = 64;
 /// Frames that one turn sends for control.
 const INJECT_PER_TURN: usize = BURST;
+/// Frames of a burst that are parsed, looked up and decided together.
+const PART: usize = 16;
 /// ICMP errors a second that one worker makes (RFC 1812 §4.3.2.8), and resets.
 const REPLIES_PER_SECOND: u32 = 1000;
 
@@ -529,7 +533,13 @@ impl<P: Port> Turn<'_, P> {
             origins,
             parses,
         } = burst;
-        self.process(frames, parses, |at| origins[at], context);
+        let snapshot = self.snapshot;
+        let parse = |parses: &mut Parses, frames: &[P::Frame], first: usize, state: &State| {
+            for (frame, &Origin { port, gathered, .. }) in frames.iter().zip(&origins[first..]) {
+                parses.push_all(from_ref(frame), gate(snapshot, port), gathered, state);
+            }
+        };
+        self.process(frames, parses, parse, |at| origins[at], context);
         origins.clear();
     }
 
@@ -558,7 +568,11 @@ impl<P: Port> Turn<'_, P> {
             self.receive_tagged(vlans, burst, context);
             return true;
         }
-        self.process(burst.frames, burst.parses, |_| origin, context);
+        let gate = view.map(Gate::of);
+        let parse = |parses: &mut Parses, frames: &[P::Frame], _, state: &State| {
+            parses.push_all(frames, gate, None, state);
+        };
+        self.process(burst.frames, burst.parses, parse, |_| origin, context);
         true
     }
 
@@ -590,25 +604,61 @@ impl<P: Port> Turn<'_, P> {
     /// Takes a burst through the passes: parse, look up, decide. The first two only bring
     /// memory closer; each frame is decided in its order against the table as it then is, so
     /// two packets of one new flow in a burst make one connection.
+    ///
+    /// ```text
+    ///   parse    0  1  2  3
+    ///   look up     0  1  2  3          parts of a burst, from left to right
+    ///   decide         0  1  2  3
+    /// ```
+    ///
+    /// While one part is decided, the buckets and entries of the next are on their way.
     fn process(
         &mut self,
         frames: &mut Burst<P::Frame>,
         parses: &mut Parses,
+        parse: impl Fn(&mut Parses, &[P::Frame], usize, &State),
         origin: impl Fn(usize) -> Origin,
         context: &mut Context<'_>,
     ) {
         parses.clear();
-        for (at, frame) in frames.iter().enumerate() {
-            let origin = origin(at);
-            parses.push(frame, self.view(origin.port), origin.gathered);
+        let count = frames.len();
+        let part = |n: usize| (n * PART).min(count)..((n + 1) * PART).min(count);
+        let mut frames = frames.take().into_iter();
+        for step in 0..count.div_ceil(PART) + 2 {
+            let (coming, first) = (part(step), part(step.saturating_sub(2)).start);
+            if let Some(frames) = frames
+                .as_slice()
+                .get(coming.start - first..coming.end - first)
+            {
+                parse(parses, frames, coming.start, context.state);
+            }
+            if step >= 1 {
+                context.state.prefetch_entries(parses, part(step - 1));
+            }
+            if step >= 2 {
+                self.decide(&mut frames, parses, part(step - 2), &origin, context);
+            }
         }
-        context.state.locate(parses);
-        context.state.prefetch_entries(parses);
-        for (at, mut frame) in frames.drain(..).enumerate() {
+    }
+
+    /// Decides about the next frames of a burst.
+    #[inline(never)]
+    fn decide(
+        &mut self,
+        frames: &mut arrayvec::IntoIter<P::Frame, BURST>,
+        parses: &Parses,
+        which: Range<usize>,
+        origin: impl Fn(usize) -> Origin,
+        context: &mut Context<'_>,
+    ) {
+        for at in which {
+            let (Some(mut frame), Some(parsed)) = (frames.next(), parses.frames.get(at)) else {
+                return;
+            };
             frame.observe(Event::Begins);
-            let hit = match &parses.frames[at] {
+            let hit = match parsed {
                 Parsed::V4(packet) => context.hit(&mut frame, packet),
-                Parsed::V6(place) => context.hit(&mut frame, &parses.v6[usize::from(*place)]),
+                Parsed::V6(place) => context.hit_v6(&mut frame, &parses.v6[usize::from(*place)]),
                 _ => None,
             };
             match hit {
@@ -800,8 +850,8 @@ impl<P: Port> Turn<'_, P> {
             gathered: Some(transport),
         };
         let mut parses = Parses::default();
-        parses.push(&frame, self.view(port), origin.gathered);
-        context.state.locate(&mut parses);
+        let gate = gate(self.snapshot, port);
+        parses.push_all(from_ref(&frame), gate, origin.gathered, &*context.state);
         self.settle(frame, &parses, 0, origin, context);
     }
 
@@ -999,6 +1049,12 @@ impl<P: Port> Turn<'_, P> {
     }
 }
 
+/// Where frames of a port come in; nothing where no snapshot names it yet.
+#[inline]
+fn gate(snapshot: &Snapshot, port: PortId) -> Option<Gate<'_>> {
+    snapshot.ports.get(usize::from(port.0)).map(Gate::of)
+}
+
 /// Whom an IP packet is for.
 fn destination(frame: &[u8]) -> Option<IpAddr> {
     let ethernet = ethernet::Frame::parse(frame).ok()?;
@@ -1013,11 +1069,12 @@ impl<P: Port> Lane<P> {
     /// Has a frame wait to be sent.
     #[inline(always)]
     fn push(&mut self, frame: P::Frame, counters: &Counters) {
-        if self.out.is_full() {
+        let octets = frame.bytes().len() as u64;
+        if let Err(full) = self.out.try_push(frame) {
             self.flush(counters);
+            self.out.push(full.element());
         }
-        self.octets += frame.bytes().len() as u64;
-        self.out.push(frame);
+        self.octets += octets;
     }
 
     /// Sends what waits; what the queue refuses is dropped and counted.

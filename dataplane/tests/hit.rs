@@ -1,8 +1,9 @@
 //! The common way of a packet and the long one: the same bytes, counts and connections.
 //!
-//! A VIP that is not held makes the worker ask about every packet, so the common way is taken by
-//! none. Two workers, one with such a VIP beside its services, get the same packets: of all modes,
-//! both families, TCP and UDP, from clients and real servers, with all kinds of flags and hops.
+//! A VIP that is not held makes the worker ask about packets for addresses that end like it. Two
+//! workers, one with such VIPs of every ending beside its services, so that none of its packets
+//! takes the common way, get the same packets: of all modes, both families, TCP and UDP, from
+//! clients and real servers, with all kinds of flags and hops.
 
 mod common;
 
@@ -152,7 +153,8 @@ proptest! {
         let mut common = Fleet::new(1, specs());
         let mut long = Fleet::new(1, specs());
         let held = Owned::Vip { held: false, unmatched: Unmatched::Drop };
-        long.also_owned.push(([192, 0, 2, 99].into(), held));
+        let endings = (0..=255).map(|last| ([203, 0, 113, last].into(), held));
+        long.also_owned.extend(endings);
         long.compile();
         common.compile();
         let mut seen = std::collections::HashMap::new();

@@ -11,6 +11,9 @@ use std::ptr::{self, NonNull};
 
 const HUGE: usize = 2 << 20;
 
+/// Octets of a cache line.
+const LINE: usize = 64;
+
 /// Below this a huge page would be mostly waste.
 const WORTH: usize = HUGE / 2;
 
@@ -121,10 +124,14 @@ impl<T> HugeSlice<T> {
         self.map.as_ref().map_or(0, |map| map.len)
     }
 
-    /// Asks for the cache line of element `index`; harmless past the end.
+    /// Asks for the cache lines of element `index`, at most two; harmless past the end.
     #[inline(always)]
     pub fn prefetch(&self, index: usize) {
-        crate::prefetch_read(self.data.as_ptr().wrapping_add(index));
+        let element = self.data.as_ptr().wrapping_add(index);
+        crate::prefetch_read(element);
+        if size_of::<T>() > LINE {
+            crate::prefetch_read(element.wrapping_byte_add(LINE));
+        }
     }
 
     /// Room for `capacity` elements, none there.

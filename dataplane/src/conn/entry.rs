@@ -167,11 +167,10 @@ impl<A: Address> Entry<A> {
             Side::Client => ((self.client, self.client_port), (self.vip, self.vip_port)),
             Side::Real => ((self.real, self.real_port), (self.local, self.local_port)),
         };
-        (from.0 == key.source)
-            & (to.0 == key.destination)
-            & (from.1 == key.source_port)
-            & (to.1 == key.destination_port)
-            & (self.protocol == key.protocol)
+        let ports = |from: u16, to| u32::from(from) | u32::from(to) << 16;
+        A::are([from.0, to.0], [key.source, key.destination])
+            && ports(from.1, to.1) == ports(key.source_port, key.destination_port)
+            && self.protocol == key.protocol
     }
 
     /// The template that controls it, if it is a connection that one does.

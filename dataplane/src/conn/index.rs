@@ -30,7 +30,7 @@ impl Guess {
 
     /// The slot and the side.
     #[inline(always)]
-    pub(super) fn place(self) -> (Slot, Side) {
+    pub fn place(self) -> (Slot, Side) {
         unpack(self.0)
     }
 }
@@ -100,16 +100,27 @@ impl Index {
     }
 
     /// The first slot in the first bucket that may be meant: what to fetch next, and to look at
-    /// first.
+    /// first. Of others that may be meant `also` hears; where none is and the search goes on, the
+    /// next bucket is fetched.
     #[inline(always)]
-    pub fn guess(&self, hash: Hash) -> Guess {
-        let bucket = &self.buckets[hash.place(self.count) as usize];
+    pub fn guess(&self, hash: Hash, mut also: impl FnMut(Slot)) -> Option<Guess> {
+        let at = hash.place(self.count);
+        let bucket = &self.buckets[at as usize];
         let found = bucket.matches(hash.tag());
-        let at = found.trailing_zeros() as usize;
-        bucket
-            .slots
-            .get(at)
-            .map_or(Guess::NONE, |&word| Guess(word))
+        let mut others = found & found.wrapping_sub(1);
+        while others != 0 {
+            also(unpack(bucket.slots[others.trailing_zeros() as usize]).0);
+            others &= others - 1;
+        }
+        match bucket.slots.get(found.trailing_zeros() as usize) {
+            Some(&word) => Some(Guess(word)),
+            None => {
+                if bucket.spill() != 0 {
+                    self.buckets.prefetch(self.after(at) as usize);
+                }
+                None
+            }
+        }
     }
 
     /// The first slot that has this hash's tag and that `is_it` accepts.

@@ -9,6 +9,10 @@ pub trait Address: Copy + Eq + Debug + Default + Send + 'static {
     fn words(self) -> [u64; 2];
     /// The address for everybody outside the tables.
     fn to_ip(self) -> IpAddr;
+    /// Its last octet.
+    fn last(self) -> u8;
+    /// Whether two pairs are equal, at as few looks as it takes.
+    fn are(pair: [Self; 2], other: [Self; 2]) -> bool;
     /// What `mask` leaves of it; IPv4 goes by the mask's lower 32 bits.
     fn masked(self, mask: u128) -> Self;
     /// A firewall mark in the place of an address, as IPVS lists it.
@@ -40,6 +44,17 @@ impl Address for u32 {
         [u64::from(self), 0]
     }
 
+    #[inline]
+    fn last(self) -> u8 {
+        self.to_le_bytes()[0]
+    }
+
+    #[inline(always)]
+    fn are([a, b]: [Self; 2], [c, d]: [Self; 2]) -> bool {
+        let both = |first: u32, second| u64::from(first) | u64::from(second) << 32;
+        both(a, b) == both(c, d)
+    }
+
     fn to_ip(self) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from_bits(self))
     }
@@ -66,6 +81,16 @@ impl Address for u128 {
     #[inline]
     fn words(self) -> [u64; 2] {
         halves(self)
+    }
+
+    #[inline]
+    fn last(self) -> u8 {
+        self.to_le_bytes()[0]
+    }
+
+    #[inline(always)]
+    fn are([a, b]: [Self; 2], [c, d]: [Self; 2]) -> bool {
+        (a ^ c) | (b ^ d) == 0
     }
 
     fn to_ip(self) -> IpAddr {
@@ -139,10 +164,10 @@ impl<A: Address> Key<A> {
 pub struct Hash(pub u64);
 
 impl Hash {
-    /// The tag that stands for it in a bucket: never 0, which means empty.
+    /// The tag that stands for it in a bucket: never 0, which means empty, and 1 for both.
     #[inline]
     pub fn tag(self) -> u8 {
-        (self.0 & 0xff) as u8 | 1
+        ((self.0 & 0xff) as u8).max(1)
     }
 
     /// A place in `0..places`, even where that is no power of two (Lemire's multiply-shift).
@@ -230,15 +255,13 @@ mod tests {
             places[hash.place(PLACES) as usize] += 1;
             tags[hash.tag() as usize] += 1;
         }
-        // 100 expected in each place, standard deviation 10.
+        // 100 expected in each place, standard deviation 10; 391 of each tag, deviation 20.
         assert!(places.iter().all(|&n| (45..165).contains(&n)), "{places:?}");
         assert!(
-            tags.iter()
-                .skip(1)
-                .step_by(2)
-                .all(|&n| (650..920).contains(&n)),
+            tags[2..].iter().all(|&n| (280..500).contains(&n)),
             "{tags:?}"
         );
+        assert!(tags[0] == 0 && (650..920).contains(&tags[1]), "{tags:?}");
     }
 
     #[test]

@@ -199,23 +199,28 @@ impl<A: Address> Table<A> {
     /// bucket should be there.
     #[inline(always)]
     pub fn prefetch_entry(&self, hash: Hash) -> Guess {
-        let guess = self.index.guess(hash);
-        if guess != Guess::NONE {
-            self.entries.prefetch(guess.place().0.0 as usize);
-        }
+        let also = |slot: Slot| self.entries.prefetch(slot.0 as usize);
+        let Some(guess) = self.index.guess(hash, also) else {
+            return Guess::NONE;
+        };
+        self.entries.prefetch(guess.place().0.0 as usize);
         guess
     }
 
-    /// The connection that a packet with this tuple belongs to, if the guess was right and its
+    /// The connection in `slot`, if packets with this tuple arrive on that side of it and its
     /// deadline has not passed: then [`find`](Self::find) would find the same, for no two
     /// connections have one tuple.
     #[inline(always)]
-    pub fn guessed(&self, guess: Guess, key: &Key<A>, now: Millis) -> Option<(Slot, Side)> {
-        let (slot, side) = guess.place();
-        let entry = self.entries.get(slot.0 as usize)?;
+    pub fn guessed(
+        &mut self,
+        (slot, side): (Slot, Side),
+        key: &Key<A>,
+        now: Millis,
+    ) -> Option<&mut Entry<A>> {
+        let entry = self.entries.get_mut(slot.0 as usize)?;
         let known = side == Side::Client || entry.flags.has(Flags::TWO_WAY);
         let right = entry.matches(side, key) && known && !entry.is_over(now);
-        right.then_some((slot, side))
+        right.then_some(entry)
     }
 
     /// The connection that a packet with this tuple belongs to.
@@ -256,18 +261,22 @@ impl<A: Address> Table<A> {
             return Err(Full);
         }
         let entry = new.entry(now);
+        let two_way = entry.flags.has(Flags::TWO_WAY);
+        let back = two_way.then(|| self.hash(&entry.key(Side::Real)));
+        // Nobody could know of this bucket before; the client's side is worked at meanwhile.
+        back.into_iter().for_each(|back| self.index.prefetch(back));
         let hash = self.hash(&entry.key(Side::Client));
         if !self.index.insert(hash, slot, Side::Client) {
             return Err(Full);
         }
-        if entry.flags.has(Flags::TWO_WAY) {
-            let back = self.hash(&entry.key(Side::Real));
-            if !self.index.insert(back, slot, Side::Real) {
-                self.index.remove(hash, slot, Side::Client);
-                return Err(Full);
-            }
+        if let Some(back) = back
+            && !self.index.insert(back, slot, Side::Real)
+        {
+            self.index.remove(hash, slot, Side::Client);
+            return Err(Full);
         }
         self.free = self.entry(slot).next;
+        self.entries.prefetch(self.free as usize);
         *self.entry_mut(slot) = entry;
         if let Control::By(template) = new.control {
             self.entry_mut(template).control += 1;

@@ -16,8 +16,9 @@ use crate::fwd::{Envelope, Forwarder, Link};
 use crate::observe::Event;
 use crate::parse::Packet;
 use crate::port::{Frame, PortId};
-use crate::services::{Hop, HopId, Real, Standing, Towards};
+use crate::services::{Blocks, Hop, HopId, Real, Snapshot, Standing, Towards, Traffic};
 use crate::state::Stored;
+use crate::time::Millis;
 
 /// TCP's control bits that say something of the connection's state.
 const TELLING: u8 =
@@ -25,97 +26,72 @@ const TELLING: u8 =
 
 impl Context<'_> {
     /// Takes a common packet through its connection and says which port it leaves by.
-    #[inline(always)]
+    #[inline(never)]
     pub fn hit<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
     ) -> Option<PortId> {
-        if !packet.plain || self.snapshot.addresses.any_not_held() {
+        let last = packet.key.destination.last();
+        if !packet.plain || self.snapshot.addresses.may_be_not_held(last) {
             return None;
         }
-        let table = A::table(self.state);
-        let (slot, side) = table.guessed(packet.guess, &packet.key, self.now)?;
-        let entry = table.entry(slot);
-        let timeouts = &self.snapshot.settings.timeouts;
-        if !goes_on(entry, side, packet, timeouts) {
-            return None;
+        match packet.guess.place() {
+            (slot, Side::Client) => self.hit_by_client(frame, packet, slot),
+            (slot, Side::Real) => self.hit_by_real(frame, packet, slot),
         }
-        let (real_id, service, ends) = (entry.real_id.0, entry.service.0, ends(entry, side));
-        let real = self.snapshot.reals.get(real_id)?;
-        let traffic = &self.blocks.reals.get(real_id)?.traffic;
-        let own = &self.blocks.services.get(service)?.traffic;
-        if real.standing != Standing::Settled {
-            return None;
-        }
-        let port = match side {
-            Side::Client => {
-                let port = self.send_to_real(frame, packet, slot, real, ends)?;
-                traffic.inbound(packet.shape.length);
-                own.inbound(packet.shape.length);
-                port
-            }
-            Side::Real => {
-                let port = self.send_to_client(frame, packet, real, ends)?;
-                traffic.outbound(packet.shape.length);
-                own.outbound(packet.shape.length);
-                port
-            }
-        };
-        let entry = A::table(self.state).entry_mut(slot);
-        frame.observe(Event::of(entry, side));
-        entry.last_seen = self.now;
-        entry.packets = entry.packets.saturating_add(1);
-        frame.observe(Event::Moved(entry));
-        Some(port)
+    }
+
+    /// The same for IPv6, kept apart so that IPv4's packets have the processor's registers.
+    #[inline(never)]
+    pub fn hit_v6<F: Frame>(&mut self, frame: &mut F, packet: &Packet<u128>) -> Option<PortId> {
+        self.hit(frame, packet)
     }
 
     #[inline(always)]
-    fn send_to_real<A: Stored, F: Frame>(
+    fn hit_by_client<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
         slot: Slot,
-        real: &Real,
-        ends: Ends<A>,
     ) -> Option<PortId> {
-        let (hop, overhead) = match real.forwarder {
-            Forwarder::Dr { hop } | Forwarder::Nat { hop } | Forwarder::FullNat { hop } => (hop, 0),
-            Forwarder::Tun { hop, .. } => (hop, real.forwarder.overhead()),
-            Forwarder::Nat64 { .. } | Forwarder::Local => return None,
-        };
-        let (port, link) = self.open_road(frame, hop, packet, overhead)?;
-        match real.forwarder {
-            Forwarder::Dr { .. } => pass::<A, F>(frame, link)?,
-            Forwarder::Tun {
-                envelope: Envelope::Ipip,
-                ..
-            } => {
-                let outer = self.outer(&real.forwarder, false);
-                let shape = packet.shape;
-                let tunnelled = real
-                    .forwarder
-                    .tunnel_plain::<A, F>(frame, shape, link, outer);
-                tunnelled?;
-            }
-            Forwarder::Tun { .. } => {
-                let outer = self.outer(&real.forwarder, false);
-                let entry = A::table(self.state).entry(slot);
-                real.forwarder.to_real(frame, entry, link, outer).ok()?;
-            }
-            _ => readdress(frame, link, ends)?,
+        let at = (slot, Side::Client);
+        let entry = A::table(self.state).guessed(at, &packet.key, self.now)?;
+        if !goes_on(entry, at.1, packet, &self.snapshot.settings.timeouts) {
+            return None;
         }
+        let (real, traffic) = behind(self.snapshot, self.blocks, entry)?;
+        if matches!(real.forwarder, Forwarder::Tun { .. }) {
+            return self.hit_tunnel(frame, packet, slot, (real, traffic));
+        }
+        if matches!(real.forwarder, Forwarder::Nat64 { .. }) {
+            return None;
+        }
+        let hop = real.forwarder.hop()?;
+        let (port, link) = road(self.snapshot, frame, hop, packet, 0)?;
+        let macs = link.macs();
+        let end = match real.forwarder {
+            Forwarder::Dr { .. } => A::pass_plain(frame.bytes_mut(), macs)?,
+            _ => A::readdress_plain(frame.bytes_mut(), macs, ends(entry, at.1))?,
+        };
+        frame.truncate(end);
+        count(frame, entry, at.1, packet, traffic, self.now);
         Some(port)
     }
 
     #[inline(always)]
-    fn send_to_client<A: Stored, F: Frame>(
+    fn hit_by_real<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
-        real: &Real,
-        ends: Ends<A>,
+        slot: Slot,
     ) -> Option<PortId> {
+        let at = (slot, Side::Real);
+        let entry = A::table(self.state).guessed(at, &packet.key, self.now)?;
+        if !goes_on(entry, at.1, packet, &self.snapshot.settings.timeouts) {
+            return None;
+        }
+        let (real, traffic) = behind(self.snapshot, self.blocks, entry)?;
         if !matches!(
             real.forwarder,
             Forwarder::Nat { .. } | Forwarder::FullNat { .. }
@@ -123,39 +99,115 @@ impl Context<'_> {
             return None;
         }
         let flow = flow_of(&packet.key);
-        let Towards::Hop(hop) = self.snapshot.routes.find(ends.dst.to_ip(), flow)? else {
+        let Towards::Hop(hop) = self.snapshot.routes.towards(entry.client, flow)? else {
             return None;
         };
-        let (port, link) = self.open_road(frame, hop, packet, 0)?;
-        readdress(frame, link, ends)?;
+        let (port, link) = road(self.snapshot, frame, hop, packet, 0)?;
+        let end = A::readdress_plain(frame.bytes_mut(), link.macs(), ends(entry, at.1))?;
+        frame.truncate(end);
+        count(frame, entry, at.1, packet, traffic, self.now);
         Some(port)
     }
 
-    /// The way there, if its MAC is known and the packet may take it whole with `overhead` more
-    /// octets.
-    #[inline(always)]
-    fn open_road<A, F: Frame>(
-        &self,
+    /// A client's packet into a tunnel: apart, for the others need none of it.
+    #[inline(never)]
+    fn hit_tunnel<A: Stored, F: Frame>(
+        &mut self,
         frame: &mut F,
-        hop: HopId,
         packet: &Packet<A>,
-        overhead: u16,
-    ) -> Option<(PortId, Link)> {
-        let &Hop {
-            port,
-            source,
-            destination,
-        } = self.snapshot.hops.get(hop.0)?;
-        let next = destination?;
-        let view = self.snapshot.ports.get(usize::from(port.0))?;
-        let room = u32::from(view.mtu.saturating_sub(overhead));
-        let goes = packet.shape.length <= room && packet.shape.ttl > 1;
-        if goes {
-            let (towards, mtu) = (Towards::Hop(hop), view.mtu);
-            frame.observe(Event::Way { towards, mtu });
+        slot: Slot,
+        (real, traffic): (&Real, Traffics<'_>),
+    ) -> Option<PortId> {
+        let Forwarder::Tun {
+            hop,
+            ref tunnel,
+            envelope,
+            narrower,
+        } = real.forwarder
+        else {
+            return None;
+        };
+        let overhead = match envelope {
+            Envelope::Ipip => tunnel.overhead() + narrower,
+            _ => real.forwarder.overhead(),
+        };
+        let (port, link) = road(self.snapshot, frame, hop, packet, overhead)?;
+        let outer = self.outer(&real.forwarder, false);
+        let entry = A::table(self.state).entry_mut(slot);
+        match envelope {
+            Envelope::Ipip => tunnel.wrap_plain::<A, F>(frame, packet.shape, link, outer)?,
+            _ => real.forwarder.to_real(frame, entry, link, outer).ok()?,
         }
-        goes.then_some((port, Link { ours: source, next }))
+        count(frame, entry, Side::Client, packet, traffic, self.now);
+        Some(port)
     }
+}
+
+/// What a connection's real server and service count of packets.
+type Traffics<'a> = [&'a Traffic; 2];
+
+/// The connection's real server and what is counted, where that server has nothing more to say.
+#[inline(always)]
+fn behind<'a, A>(
+    snapshot: &'a Snapshot,
+    blocks: &'a Blocks,
+    entry: &Entry<A>,
+) -> Option<(&'a Real, Traffics<'a>)> {
+    let real = snapshot.reals.get(entry.real_id.0)?;
+    let block = blocks.reals.get(entry.real_id.0)?;
+    let own = blocks.services.get(entry.service.0)?;
+    let settled = real.standing == Standing::Settled;
+    settled.then_some((real, [&block.traffic, &own.traffic]))
+}
+
+/// The way there, if its MAC is known and the packet may take it whole with `overhead` more
+/// octets.
+#[inline(always)]
+fn road<A, F: Frame>(
+    snapshot: &Snapshot,
+    frame: &mut F,
+    hop: HopId,
+    packet: &Packet<A>,
+    overhead: u16,
+) -> Option<(PortId, Link)> {
+    let Some(&Hop {
+        destination: Some(next),
+        source,
+        port,
+    }) = snapshot.hops.get(hop.0)
+    else {
+        return None;
+    };
+    let view = snapshot.ports.get(usize::from(port.0))?;
+    let room = u32::from(view.mtu.saturating_sub(overhead));
+    let goes = packet.shape.length <= room && packet.shape.ttl > 1;
+    if goes {
+        let (towards, mtu) = (Towards::Hop(hop), view.mtu);
+        frame.observe(Event::Way { towards, mtu });
+    }
+    goes.then_some((port, Link { ours: source, next }))
+}
+
+/// Counts the packet, everywhere, once nothing can stop it any more.
+#[inline(always)]
+fn count<A: Stored, F: Frame>(
+    frame: &mut F,
+    entry: &mut Entry<A>,
+    side: Side,
+    packet: &Packet<A>,
+    traffics: Traffics<'_>,
+    now: Millis,
+) {
+    for traffic in traffics {
+        match side {
+            Side::Client => traffic.inbound(packet.shape.length),
+            Side::Real => traffic.outbound(packet.shape.length),
+        }
+    }
+    frame.observe(Event::of(entry, side));
+    entry.last_seen = now;
+    entry.packets = entry.packets.saturating_add(1);
+    frame.observe(Event::Moved(entry));
 }
 
 /// Whether the packet leaves its connection's state and timeout as they are, and goes where the
@@ -198,18 +250,4 @@ fn ends<A: Stored>(entry: &Entry<A>, side: Side) -> Ends<A> {
             dst_port: entry.client_port,
         },
     }
-}
-
-#[inline(always)]
-fn pass<A: Stored, F: Frame>(frame: &mut F, link: Link) -> Option<()> {
-    let end = A::pass_plain(frame.bytes_mut(), link)?;
-    frame.truncate(end);
-    Some(())
-}
-
-#[inline(always)]
-fn readdress<A: Stored, F: Frame>(frame: &mut F, link: Link, ends: Ends<A>) -> Option<()> {
-    let end = A::readdress_plain(frame.bytes_mut(), link, ends)?;
-    frame.truncate(end);
-    Some(())
 }

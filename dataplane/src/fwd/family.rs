@@ -4,10 +4,10 @@
 mod v4;
 mod v6;
 
+use wire::ethernet::Macs;
 use wire::segment::{self, Segment};
 use wire::{Delta, Protocol, plain, sctp};
 
-use super::Link;
 use crate::conn::Address;
 use crate::verdict::Reason;
 
@@ -42,15 +42,18 @@ pub trait Family: Address {
     /// As [`see`](Self::see).
     fn open(bytes: &mut [u8], quoted: bool) -> Result<Self::Open<'_>, Reason>;
 
-    /// Sends a plain packet one hop further over `link` and says where the frame ends; `None`, and
-    /// no change, where [`wire::plain`] knows better.
-    fn pass_plain(frame: &mut [u8], link: Link) -> Option<usize>;
+    /// Sends a plain packet one hop further between these MACs and says where the frame ends;
+    /// `None`, and no change, where [`wire::plain`] knows better.
+    fn pass_plain(frame: &mut [u8], macs: Macs) -> Option<usize>;
+
+    /// The same between the MACs that it has.
+    fn age_plain(frame: &mut [u8]) -> Option<usize>;
 
     /// DSCP and ECN of a plain packet.
     fn tos_of_plain(frame: &[u8]) -> Option<u8>;
 
     /// As [`pass_plain`](Self::pass_plain), between new ends.
-    fn readdress_plain(frame: &mut [u8], link: Link, ends: plain::Ends<Self>) -> Option<usize>;
+    fn readdress_plain(frame: &mut [u8], macs: Macs, ends: plain::Ends<Self>) -> Option<usize>;
 
     /// What is owed to each checksum that covers an address.
     fn owed(old: Self, new: Self) -> Delta;

@@ -17,10 +17,9 @@ mod pass;
 mod ports;
 mod tun;
 
-use wire::ethernet::Mac;
+use wire::ethernet::{Mac, Macs};
 
 use crate::conn::Entry;
-use crate::parse::Shape;
 use crate::port::Frame;
 use crate::services::HopId;
 use crate::verdict::Reason;
@@ -115,6 +114,14 @@ pub struct Link {
     pub ours: Mac,
     /// The next hop's.
     pub next: Mac,
+}
+
+impl Link {
+    /// The same as they stand in a frame.
+    #[inline(always)]
+    pub fn macs(self) -> Macs {
+        Macs::new(self.ours, self.next)
+    }
 }
 
 /// What a tunnel's outer header is told beside the inner packet.
@@ -212,26 +219,6 @@ impl Forwarder {
             Self::FullNat { .. } => fullnat::to_real(frame, local(entry), real(entry), link),
             Self::Nat64 { .. } => Err(Reason::Untranslatable),
             Self::Local => Ok(()),
-        }
-    }
-
-    /// As [`to_real`](Self::to_real), for a plain packet through a tunnel without an envelope;
-    /// `None`, and no change, for any other.
-    #[inline(always)]
-    pub fn tunnel_plain<A: Family, F: Frame>(
-        &self,
-        frame: &mut F,
-        shape: Shape,
-        link: Link,
-        outer: Outer,
-    ) -> Option<()> {
-        match self {
-            Self::Tun {
-                tunnel,
-                envelope: Envelope::Ipip,
-                ..
-            } => tun::plain_to_real::<A, F>(frame, tunnel, shape, link, outer),
-            _ => None,
         }
     }
 

@@ -63,6 +63,51 @@ impl Tunnel {
             Self::V6 { .. } => u128::HEADER,
         }
     }
+
+    /// Puts a plain packet of this shape, which has hops left and room in the link, into the tunnel
+    /// without an envelope. `None`, and no change, without room in the buffer.
+    #[inline(always)]
+    pub fn wrap_plain<A: Family, F: Frame>(
+        &self,
+        frame: &mut F,
+        shape: Shape,
+        link: Link,
+        outer: Outer,
+    ) -> Option<()> {
+        let overhead = usize::from(self.overhead());
+        if frame.headroom() < overhead {
+            return None;
+        }
+        let inner = Inner {
+            protocol: A::TUNNELLED,
+            hops: shape.ttl.checked_sub(1)?,
+            tos: outer_tos(A::tos_of_plain(frame.bytes())?),
+            dont_fragment: shape.dont_fragment,
+            length: u16::try_from(shape.length).ok()?,
+        };
+        let end = A::age_plain(frame.bytes_mut())?;
+        frame.truncate(end);
+        let grown = frame.prepend(overhead);
+        debug_assert!(grown, "there was headroom");
+        let (head, rest) = frame.bytes_mut().split_first_chunk_mut()?;
+        match *self {
+            Self::V4 {
+                source,
+                destination,
+            } => {
+                ethernet::emit(head, link.ours, link.next, EtherType::IPV4);
+                v4(inner, outer, source, destination).emit(rest.first_chunk_mut()?);
+            }
+            Self::V6 {
+                source,
+                destination,
+            } => {
+                ethernet::emit(head, link.ours, link.next, EtherType::IPV6);
+                v6(inner, source, destination).emit(rest.first_chunk_mut()?);
+            }
+        }
+        Some(())
+    }
 }
 
 /// What the outer header takes from the inner one.
@@ -95,51 +140,6 @@ pub(super) fn to_real<A: Family, F: Frame>(
     let grown = frame.prepend(usize::from(tunnel.overhead() + seal.room()));
     debug_assert!(grown, "there was headroom");
     wrap(frame.bytes_mut(), tunnel, link, (inner, seal), outer).ok_or(Reason::Oversize)
-}
-
-/// The same for a plain packet of this shape without an envelope, which has hops left and room in
-/// the link. `None`, and no change, without room in the buffer.
-#[inline(always)]
-pub(super) fn plain_to_real<A: Family, F: Frame>(
-    frame: &mut F,
-    tunnel: &Tunnel,
-    shape: Shape,
-    link: Link,
-    outer: Outer,
-) -> Option<()> {
-    let overhead = usize::from(tunnel.overhead());
-    if frame.headroom() < overhead {
-        return None;
-    }
-    let inner = Inner {
-        protocol: A::TUNNELLED,
-        hops: shape.ttl.checked_sub(1)?,
-        tos: outer_tos(A::tos_of_plain(frame.bytes())?),
-        dont_fragment: shape.dont_fragment,
-        length: u16::try_from(shape.length).ok()?,
-    };
-    let end = A::pass_plain(frame.bytes_mut(), link)?;
-    frame.truncate(end);
-    let grown = frame.prepend(overhead);
-    debug_assert!(grown, "there was headroom");
-    let (head, rest) = frame.bytes_mut().split_first_chunk_mut()?;
-    match *tunnel {
-        Tunnel::V4 {
-            source,
-            destination,
-        } => {
-            ethernet::emit(head, link.ours, link.next, EtherType::IPV4);
-            v4(inner, outer, source, destination).emit(rest.first_chunk_mut()?);
-        }
-        Tunnel::V6 {
-            source,
-            destination,
-        } => {
-            ethernet::emit(head, link.ours, link.next, EtherType::IPV6);
-            v6(inner, source, destination).emit(rest.first_chunk_mut()?);
-        }
-    }
-    Some(())
 }
 
 /// Makes the inner packet one hop older, once nothing can fail any more.

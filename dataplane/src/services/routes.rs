@@ -1,11 +1,13 @@
 //! Where an address is reached: longest prefix first, then the neighbour.
 
 use std::net::IpAddr;
+use std::ops::BitAnd;
 use std::sync::Arc;
 
 use wire::ethernet::Mac;
 
 use super::HopId;
+use crate::conn::Address;
 use crate::port::PortId;
 
 /// A network and how to reach it.
@@ -46,19 +48,39 @@ pub type MakeUp = fn(&IpAddr) -> Mac;
 /// Routes and the neighbours that are known. Cloning shares both.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    v4: Table,
-    v6: Table,
+    v4: Table<u32>,
+    v6: Table<u128>,
     neighbours: Arc<[(IpAddr, HopId)]>,
     made_up: Option<MakeUp>,
 }
 
-/// The routes of one family.
-#[derive(Clone, Debug, Default)]
-struct Table {
-    /// All of them as mask, network and target, longest first, if they are few: then to look at
-    /// each costs a reply a third of a search by length (measured: 25 instructions to 85).
-    few: Arc<[(u128, u128, Target)]>,
-    lengths: Arc<[Length]>,
+/// A family that has routes.
+pub trait Routed: Address + Ord + BitAnd<Output = Self> {
+    /// Its routes.
+    fn of(routes: &Routes) -> &Table<Self>;
+}
+
+impl Routed for u32 {
+    #[inline(always)]
+    fn of(routes: &Routes) -> &Table<Self> {
+        &routes.v4
+    }
+}
+
+impl Routed for u128 {
+    #[inline(always)]
+    fn of(routes: &Routes) -> &Table<Self> {
+        &routes.v6
+    }
+}
+
+/// The routes of one family, whose addresses are `B`.
+#[derive(Clone, Debug)]
+pub struct Table<B> {
+    /// All of them, longest first, if they are few: then to look at each costs a reply a third of
+    /// a search by length (measured: 25 instructions to 85).
+    few: Arc<[(Network<B>, Next)]>,
+    lengths: Arc<[Length<B>]>,
 }
 
 /// So many routes are few.
@@ -66,9 +88,36 @@ const FEW: usize = 6;
 
 /// The routes of one prefix length, sorted by network.
 #[derive(Clone, Debug)]
-struct Length {
-    mask: u128,
-    routes: Vec<(u128, Target)>,
+struct Length<B> {
+    mask: B,
+    routes: Vec<(B, Next)>,
+}
+
+/// Addresses that begin alike.
+#[derive(Clone, Copy, Debug)]
+struct Network<B> {
+    mask: B,
+    address: B,
+}
+
+/// A [`Target`], with its gateway at hand where there is only one.
+#[derive(Clone, Debug)]
+enum Next {
+    Hop(HopId),
+    Any(Arc<[HopId]>),
+    OnLink(PortId),
+}
+
+impl From<&Target> for Next {
+    fn from(target: &Target) -> Self {
+        match target {
+            Target::OnLink(port) => Self::OnLink(*port),
+            Target::Via(hops) => match **hops {
+                [only] => Self::Hop(only),
+                _ => Self::Any(hops.clone()),
+            },
+        }
+    }
 }
 
 impl Routes {
@@ -77,8 +126,12 @@ impl Routes {
         neighbours.sort_unstable_by_key(|&(address, _)| address);
         neighbours.dedup_by_key(|&mut (address, _)| address);
         Self {
-            v4: Table::new(lengths(routes, true)),
-            v6: Table::new(lengths(routes, false)),
+            v4: Table::new(lengths(routes, v4_bits, |length| {
+                u32::MAX.checked_shl(32 - length).unwrap_or(0)
+            })),
+            v6: Table::new(lengths(routes, v6_bits, |length| {
+                u128::MAX.checked_shl(128 - length).unwrap_or(0)
+            })),
             neighbours: neighbours.into(),
             made_up: None,
         }
@@ -92,24 +145,27 @@ impl Routes {
     }
 
     /// How `address` is reached by a flow with this hash; `None`: by no route.
-    #[inline]
     pub fn find(&self, address: IpAddr, flow: u32) -> Option<Towards> {
-        let (table, bits) = match address {
-            IpAddr::V4(v4) => (&self.v4, u128::from(v4.to_bits())),
-            IpAddr::V6(v6) => (&self.v6, v6.to_bits()),
-        };
-        match table.find(bits)? {
-            Target::Via(hops) => {
-                if let [only] = **hops {
-                    return Some(Towards::Hop(only));
-                }
-                let at = flow as usize % hops.len().max(1);
-                hops.get(at).copied().map(Towards::Hop)
-            }
-            Target::OnLink(port) => Some(self.neighbour(address, *port)),
+        match address {
+            IpAddr::V4(v4) => self.towards(v4.to_bits(), flow),
+            IpAddr::V6(v6) => self.towards(v6.to_bits(), flow),
         }
     }
 
+    /// The same for an address of a known family.
+    #[inline(always)]
+    pub fn towards<A: Routed>(&self, address: A, flow: u32) -> Option<Towards> {
+        match A::of(self).find(address)? {
+            Next::Hop(only) => Some(Towards::Hop(*only)),
+            Next::Any(hops) => {
+                let at = flow as usize % hops.len().max(1);
+                hops.get(at).copied().map(Towards::Hop)
+            }
+            Next::OnLink(port) => Some(self.neighbour(address.to_ip(), *port)),
+        }
+    }
+
+    #[inline(never)]
     fn neighbour(&self, address: IpAddr, port: PortId) -> Towards {
         match self
             .neighbours
@@ -124,32 +180,44 @@ impl Routes {
     }
 }
 
-impl Table {
-    fn new(lengths: Arc<[Length]>) -> Self {
+impl<B> Default for Table<B> {
+    fn default() -> Self {
+        Self {
+            few: Arc::default(),
+            lengths: Arc::default(),
+        }
+    }
+}
+
+impl<B: Copy + Ord + BitAnd<Output = B>> Table<B> {
+    fn new(lengths: Vec<Length<B>>) -> Self {
         let all = lengths.iter().flat_map(|length| {
-            let routes = length.routes.iter();
-            routes.map(|(network, target)| (length.mask, *network, target.clone()))
+            let network = |&(address, ref next): &(B, Next)| {
+                let mask = length.mask;
+                (Network { mask, address }, next.clone())
+            };
+            length.routes.iter().map(network)
         });
         let all: Vec<_> = all.collect();
         let few = if all.len() <= FEW { all } else { Vec::new() };
         Self {
             few: few.into(),
-            lengths,
+            lengths: lengths.into(),
         }
     }
 
-    #[inline]
-    fn find(&self, bits: u128) -> Option<&Target> {
+    #[inline(always)]
+    fn find(&self, bits: B) -> Option<&Next> {
         if self.few.is_empty() {
             return self.lengths.iter().find_map(|length| length.find(bits));
         }
-        let there = |&&(mask, network, _): &&(u128, u128, Target)| bits & mask == network;
-        self.few.iter().find(there).map(|(_, _, target)| target)
+        let there = |(network, _): &&(Network<B>, Next)| bits & network.mask == network.address;
+        self.few.iter().find(there).map(|(_, next)| next)
     }
 }
 
-impl Length {
-    fn find(&self, bits: u128) -> Option<&Target> {
+impl<B: Copy + Ord + BitAnd<Output = B>> Length<B> {
+    fn find(&self, bits: B) -> Option<&Next> {
         let network = bits & self.mask;
         let at = self
             .routes
@@ -159,16 +227,19 @@ impl Length {
     }
 }
 
-/// Groups the routes of one family by length, longest first.
-fn lengths(routes: &[Route], v4: bool) -> Arc<[Length]> {
-    let width = if v4 { 32 } else { 128 };
-    let mut groups: Vec<Length> = Vec::new();
-    for length in (0..=width).rev() {
-        let mask = u128::MAX.checked_shl(width - length).unwrap_or(0);
-        let of_length =
-            |route: &&Route| route.network.is_ipv4() == v4 && u32::from(route.length) == length;
-        let pair = |route: &Route| (bits(route.network) & mask, route.target.clone());
-        let mut group: Vec<_> = routes.iter().filter(of_length).map(pair).collect();
+/// The routes of one family by length, longest first. `bits` gives the address of one that is of
+/// the family, `mask` what a prefix of this length leaves of it.
+fn lengths<B: Copy + Ord + BitAnd<Output = B>>(
+    routes: &[Route],
+    bits: impl Fn(IpAddr) -> Option<B>,
+    mask: impl Fn(u32) -> B,
+) -> Vec<Length<B>> {
+    let mut groups: Vec<Length<B>> = Vec::new();
+    for length in (0..=8 * u8::try_from(size_of::<B>()).expect("an address")).rev() {
+        let mask = mask(length.into());
+        let of_length = routes.iter().filter(|route| route.length == length);
+        let pair = |route: &Route| Some((bits(route.network)? & mask, Next::from(&route.target)));
+        let mut group: Vec<_> = of_length.filter_map(pair).collect();
         if !group.is_empty() {
             group.sort_by_key(|&(network, _)| network);
             group.dedup_by_key(|&mut (network, _)| network);
@@ -178,13 +249,20 @@ fn lengths(routes: &[Route], v4: bool) -> Arc<[Length]> {
             });
         }
     }
-    groups.into()
+    groups
 }
 
-fn bits(address: IpAddr) -> u128 {
+fn v4_bits(address: IpAddr) -> Option<u32> {
     match address {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()),
-        IpAddr::V6(v6) => v6.to_bits(),
+        IpAddr::V4(v4) => Some(v4.to_bits()),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn v6_bits(address: IpAddr) -> Option<u128> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => Some(v6.to_bits()),
     }
 }
 

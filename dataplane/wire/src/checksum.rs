@@ -61,20 +61,13 @@ pub(crate) fn end_around(a: u64, b: u64) -> u64 {
 }
 
 /// Folds to 16 bits. 0 comes out only for 0 in: a sum of 65535 stays 65535.
+///
+/// A word plus itself with its halves exchanged has in its upper half the sum of both, and the
+/// carry of that comes in from below: half of the instructions of masks and shifts.
 #[inline]
 pub(crate) fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    low16(sum)
-}
-
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "three folds leave 16 bits")]
-fn low16(sum: u64) -> u16 {
-    debug_assert!(sum <= 0xffff);
-    sum as u16
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// The folded sum of `bytes`: added in the machine's own byte order, put right once at the end

@@ -378,27 +378,27 @@ pub struct Header {
 
 impl Header {
     /// Writes the header with its checksum. A `payload_len` past 65,515 is written as 65,515.
-    #[inline]
+    #[inline(always)]
     pub fn emit(&self, out: &mut [u8; LEN]) {
         let part = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
-        let words = [
-            u16::from_be_bytes([0x45, self.tos]),
-            self.payload_len.saturating_add(20),
-            self.id,
-            part,
-            u16::from_be_bytes([self.ttl, self.protocol.0]),
-        ];
-        let addresses = u64::from(self.src.to_bits()) + u64::from(self.dst.to_bits());
-        // Of the values, not of the octets just written: those would have to be read back.
-        let sum = words
-            .iter()
-            .fold(addresses, |sum, &word| sum + u64::from(word));
-        for (at, word) in (0..).step_by(2).zip(words) {
-            put16(out, at, word);
-        }
-        put16(out, 10, !checksum::fold(sum));
-        put(out, 12, self.src.octets());
-        put(out, 16, self.dst.octets());
+        // Three words of eight, eight and four octets. Sums are of the values, not of the octets
+        // just written: those would have to be read back.
+        let length = self.payload_len.saturating_add(20);
+        let first = 0x45 << 56
+            | u64::from(self.tos) << 48
+            | u64::from(length) << 32
+            | u64::from(self.id) << 16
+            | u64::from(part);
+        let second = u64::from(self.ttl) << 56
+            | u64::from(self.protocol.0) << 48
+            | u64::from(self.src.to_bits());
+        let third = self.dst.to_bits();
+        let sum = checksum::end_around(first, second);
+        let sum = checksum::end_around(sum, u64::from(third));
+        let checksum = u64::from(!checksum::fold(sum)) << 32;
+        put(out, 0, first.to_be_bytes());
+        put(out, 8, (second | checksum).to_be_bytes());
+        put(out, 16, third.to_be_bytes());
     }
 }
 

@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 use wire::bytes::Bytes;
+use wire::ethernet::Macs;
 use wire::segment::Segment;
 use wire::{Delta, Protocol, icmpv4, ipv4, plain};
 
-use super::super::Link;
 use super::{Family, Ip, IpMut, Said, later, refusal};
 use crate::verdict::Reason;
 
@@ -30,8 +30,13 @@ impl Family for u32 {
     }
 
     #[inline(always)]
-    fn pass_plain(frame: &mut [u8], link: Link) -> Option<usize> {
-        plain::pass(frame, link.ours, link.next)
+    fn pass_plain(frame: &mut [u8], macs: Macs) -> Option<usize> {
+        plain::pass(frame, macs)
+    }
+
+    #[inline(always)]
+    fn age_plain(frame: &mut [u8]) -> Option<usize> {
+        plain::age(frame)
     }
 
     #[inline(always)]
@@ -40,8 +45,8 @@ impl Family for u32 {
     }
 
     #[inline(always)]
-    fn readdress_plain(frame: &mut [u8], link: Link, ends: plain::Ends<Self>) -> Option<usize> {
-        plain::readdress(frame, link.ours, link.next, ends)
+    fn readdress_plain(frame: &mut [u8], macs: Macs, ends: plain::Ends<Self>) -> Option<usize> {
+        plain::readdress(frame, macs, ends)
     }
 
     #[inline]

@@ -3,10 +3,10 @@
 use std::net::Ipv6Addr;
 
 use wire::bytes::Bytes;
+use wire::ethernet::Macs;
 use wire::segment::Segment;
 use wire::{Delta, Protocol, icmpv6, ipv6, plain};
 
-use super::super::Link;
 use super::{Family, Ip, IpMut, Said, later, refusal};
 use crate::verdict::Reason;
 
@@ -29,8 +29,13 @@ impl Family for u128 {
     }
 
     #[inline(always)]
-    fn pass_plain(frame: &mut [u8], link: Link) -> Option<usize> {
-        plain::pass_v6(frame, link.ours, link.next)
+    fn pass_plain(frame: &mut [u8], macs: Macs) -> Option<usize> {
+        plain::pass_v6(frame, macs)
+    }
+
+    #[inline(always)]
+    fn age_plain(frame: &mut [u8]) -> Option<usize> {
+        plain::age_v6(frame)
     }
 
     #[inline(always)]
@@ -40,8 +45,8 @@ impl Family for u128 {
     }
 
     #[inline(always)]
-    fn readdress_plain(frame: &mut [u8], link: Link, ends: plain::Ends<Self>) -> Option<usize> {
-        plain::readdress_v6(frame, link.ours, link.next, ends)
+    fn readdress_plain(frame: &mut [u8], macs: Macs, ends: plain::Ends<Self>) -> Option<usize> {
+        plain::readdress_v6(frame, macs, ends)
     }
 
     #[inline]

@@ -4,10 +4,10 @@
 //! not care (RFC 1071 section 2 (B)). Where a packet is not plain or has no hops left, nothing
 //! changes and the answer is `None`.
 
-use super::{ETHERNET, IPV4, IPV6, TCP, UDP};
+use super::{ETHERNET, HEAD, HEAD_V6, IPV4, IPV6, TCP, UDP};
 use crate::bytes::{get, get16, put};
 use crate::checksum::{end_around, fold, for_udp};
-use crate::ethernet::Mac;
+use crate::ethernet::Macs;
 
 /// Who a packet is between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,60 +30,80 @@ impl<A> Ends<A> {
     }
 }
 
+/// What one hop less owes to the header's checksum: the octet before the protocol is one less.
+const ONE_HOP: u64 = u16::from_ne_bytes([0xfe, 0xff]) as u64;
+
 /// Sends a plain IPv4 frame one hop further in a new envelope and says where its packet ends.
 #[inline(always)]
-pub fn pass(frame: &mut [u8], src: Mac, dst: Mac) -> Option<usize> {
+pub fn pass(frame: &mut [u8], macs: Macs) -> Option<usize> {
+    let end = age(frame)?;
     let head: &mut [u8; 34] = frame.first_chunk_mut()?;
-    if get::<3>(head, 12) != [0x08, 0x00, 0x45] || head[22] <= 1 {
+    macs.put(head);
+    Some(end)
+}
+
+/// The same in the envelope that it has.
+#[inline(always)]
+pub fn age(frame: &mut [u8]) -> Option<usize> {
+    let head: &mut [u8; 34] = frame.first_chunk_mut()?;
+    if !may_pass(head) {
         return None;
     }
     head[22] -= 1;
-    // RFC 1141: one less in the upper octet is 0x0100 more in the checksum, carry brought round.
-    let (sum, carry) = get16(head, 24).overflowing_add(0x0100);
-    put(head, 24, (sum + u16::from(carry)).to_be_bytes());
-    put(head, 0, dst.0);
-    put(head, 6, src.0);
+    let sum = u64::from(!u16::from_ne_bytes(get(head, 24))) + ONE_HOP;
+    put(head, 24, (!fold(sum)).to_ne_bytes());
     Some(ETHERNET + usize::from(get16(head, 16)))
 }
 
 /// As [`pass`], for IPv6, which has no checksum of its own.
 #[inline(always)]
-pub fn pass_v6(frame: &mut [u8], src: Mac, dst: Mac) -> Option<usize> {
+pub fn pass_v6(frame: &mut [u8], macs: Macs) -> Option<usize> {
+    let end = age_v6(frame)?;
     let head: &mut [u8; 54] = frame.first_chunk_mut()?;
-    if get::<2>(head, 12) != [0x86, 0xdd] || head[21] <= 1 {
+    macs.put(head);
+    Some(end)
+}
+
+/// As [`age`], for IPv6.
+#[inline(always)]
+pub fn age_v6(frame: &mut [u8]) -> Option<usize> {
+    let head: &mut [u8; 54] = frame.first_chunk_mut()?;
+    if !may_pass_v6(head) {
         return None;
     }
     head[21] -= 1;
-    put(head, 0, dst.0);
-    put(head, 6, src.0);
     Some(ETHERNET + usize::from(IPV6) + usize::from(get16(head, 18)))
 }
 
 /// As [`pass`], between new ends.
 #[inline(always)]
-pub fn readdress(frame: &mut [u8], src: Mac, dst: Mac, ends: Ends<u32>) -> Option<usize> {
-    let head: &[u8; 38] = frame.first_chunk()?;
+pub fn readdress(frame: &mut [u8], macs: Macs, ends: Ends<u32>) -> Option<usize> {
+    let head: &mut [u8; HEAD] = frame.first_chunk_mut()?;
     let protocol = head[23];
-    let checksum = transport_checksum(frame, usize::from(IPV4), protocol)?;
+    if !may_pass(head) || !is_summed(protocol) {
+        return None;
+    }
     let new = (u64::from(ends.src) << 32 | u64::from(ends.dst)).to_be_bytes();
     let addresses = narrowed(owed_64(get(head, 26), new));
     let ports = owed_32(get(head, 34), ends.ports());
-    let end = pass(frame, src, dst)?;
-    let head: &mut [u8; 38] = frame.first_chunk_mut()?;
-    let sum = u64::from(!u16::from_ne_bytes(get(head, 24))) + addresses;
+    head[22] -= 1;
+    let sum = u64::from(!u16::from_ne_bytes(get(head, 24))) + addresses + ONE_HOP;
     put(head, 24, (!fold(sum)).to_ne_bytes());
     put(head, 26, new);
     put(head, 34, ends.ports());
-    settle(frame, checksum, protocol, addresses + ports)?;
-    Some(end)
+    macs.put(head);
+    settle(head, usize::from(IPV4), protocol, addresses + ports);
+    Some(ETHERNET + usize::from(get16(head, 16)))
 }
 
 /// As [`readdress`], for IPv6.
 #[inline(always)]
-pub fn readdress_v6(frame: &mut [u8], src: Mac, dst: Mac, ends: Ends<u128>) -> Option<usize> {
-    let head: &[u8; 58] = frame.first_chunk()?;
+pub fn readdress_v6(frame: &mut [u8], macs: Macs, ends: Ends<u128>) -> Option<usize> {
+    let head: &mut [u8; HEAD_V6] = frame.first_chunk_mut()?;
     let protocol = head[20];
-    let checksum = transport_checksum(frame, usize::from(IPV6), protocol)?;
+    if !may_pass_v6(head) || !is_summed(protocol) {
+        return None;
+    }
     let (from, to) = (ends.src.to_be_bytes(), ends.dst.to_be_bytes());
     let addresses = end_around(
         end_around(
@@ -96,38 +116,53 @@ pub fn readdress_v6(frame: &mut [u8], src: Mac, dst: Mac, ends: Ends<u128>) -> O
         ),
     );
     let ports = owed_32(get(head, 54), ends.ports());
-    let end = pass_v6(frame, src, dst)?;
-    let head: &mut [u8; 58] = frame.first_chunk_mut()?;
+    head[21] -= 1;
     put(head, 22, from);
     put(head, 38, to);
     put(head, 54, ends.ports());
-    settle(frame, checksum, protocol, narrowed(addresses) + ports)?;
-    Some(end)
+    macs.put(head);
+    settle(
+        head,
+        usize::from(IPV6),
+        protocol,
+        narrowed(addresses) + ports,
+    );
+    Some(ETHERNET + usize::from(IPV6) + usize::from(get16(head, 18)))
 }
 
-/// Where the transport's checksum is, if it is in the frame.
+/// Whether it is IPv4 without options and has hops left.
 #[inline(always)]
-fn transport_checksum(frame: &[u8], header: usize, protocol: u8) -> Option<usize> {
-    let at = match protocol {
-        TCP => ETHERNET + header + 16,
-        UDP => ETHERNET + header + 6,
-        _ => return None,
-    };
-    (at + 2 <= frame.len()).then_some(at)
+fn may_pass(head: &[u8]) -> bool {
+    // EtherType and version in one look; the octet behind them says something else.
+    u32::from_le_bytes(get(head, 12)) & 0x00ff_ffff == 0x0045_0008 && head[22] > 1
 }
 
-/// Pays what is owed to the transport's checksum; one that is absent in UDP stays so.
+/// The same for IPv6.
 #[inline(always)]
-fn settle(frame: &mut [u8], at: usize, protocol: u8, owed: u64) -> Option<()> {
-    let field: &mut [u8; 2] = frame.get_mut(at..)?.first_chunk_mut()?;
-    let old = u16::from_ne_bytes(*field);
-    if protocol == UDP && old == 0 {
-        return Some(());
+fn may_pass_v6(head: &[u8]) -> bool {
+    get::<2>(head, 12) == [0x86, 0xdd] && head[21] > 1
+}
+
+/// Whether the transport's checksum is patched here.
+#[inline(always)]
+fn is_summed(protocol: u8) -> bool {
+    protocol == TCP || protocol == UDP
+}
+
+/// Pays what is owed to the transport's checksum behind an IP header of so many octets; one that
+/// is absent in UDP stays so. Always called with a frame that has it.
+#[inline(always)]
+fn settle(head: &mut [u8], header: usize, protocol: u8, owed: u64) {
+    let paid = |old: [u8; 2]| !fold(u64::from(!u16::from_ne_bytes(old)) + owed);
+    if protocol == TCP {
+        let at = ETHERNET + header + 16;
+        return put(head, at, paid(get(head, at)).to_ne_bytes());
     }
-    let new = !fold(u64::from(!old) + owed);
-    let new = if protocol == UDP { for_udp(new) } else { new };
-    *field = new.to_ne_bytes();
-    Some(())
+    let at = ETHERNET + header + 6;
+    let old = get(head, at);
+    if old != [0, 0] {
+        put(head, at, for_udp(paid(old)).to_ne_bytes());
+    }
 }
 
 /// What a change owes (RFC 1624 section 3, eqn. 3).
@@ -154,6 +189,7 @@ mod tests {
 
     use super::*;
     use crate::build::{ip, tcp, udp};
+    use crate::ethernet::Mac;
 
     const OURS: Mac = Mac([6; 6]);
     const NEXT: Mac = Mac([8; 6]);
@@ -172,6 +208,13 @@ mod tests {
             (false, true) => packet.with(udp(from_port, to_port).payload(data.clone())),
             (false, false) => packet.with(udp(from_port, to_port).unsummed().payload(data.clone())),
         }
+    }
+
+    /// The packet's frame, as long as one with TCP: what is shorter is not plain.
+    fn padded(packet: crate::build::Packet) -> Vec<u8> {
+        let mut frame = packet.ether(Mac::ZERO, Mac::ZERO).bytes();
+        frame.resize(frame.len().max(HEAD_V6), 0);
+        frame
     }
 
     /// One's complement has two zeros: the frame without the checksums that were verified.
@@ -206,8 +249,7 @@ mod tests {
             ttl in 2u8..,
             body in body(),
         ) {
-            let mut frame = built((old.0, old.1), (old.2, old.3), ttl, &body)
-                .ether(Mac::ZERO, Mac::ZERO).bytes();
+            let mut frame = padded(built((old.0, old.1), (old.2, old.3), ttl, &body));
             let want = built((new.0, new.1), (new.2, new.3), ttl - 1, &body)
                 .ether(OURS, NEXT).bytes();
             let ends = Ends {
@@ -216,7 +258,9 @@ mod tests {
                 src_port: new.2,
                 dst_port: new.3,
             };
-            prop_assert_eq!(readdress(&mut frame, OURS, NEXT, ends), Some(want.len()));
+            let end = readdress(&mut frame, Macs::new(OURS, NEXT), ends);
+            prop_assert_eq!(end, Some(want.len()));
+            frame.truncate(want.len());
             prop_assert_eq!(normal(&frame, 20, body.0), normal(&want, 20, body.0));
         }
 
@@ -227,13 +271,12 @@ mod tests {
             ttl in 2u8..,
             body in body(),
         ) {
-            let mut frame = built((old.0, old.1), (old.2, old.3), ttl, &body)
-                .ether(Mac::ZERO, Mac::ZERO).bytes();
+            let mut frame = padded(built((old.0, old.1), (old.2, old.3), ttl, &body));
             let mut passed = frame.clone();
             let same = built((old.0, old.1), (old.2, old.3), ttl - 1, &body)
                 .ether(OURS, NEXT).bytes();
-            prop_assert_eq!(pass_v6(&mut passed, OURS, NEXT), Some(same.len()));
-            prop_assert_eq!(passed, same);
+            prop_assert_eq!(pass_v6(&mut passed, Macs::new(OURS, NEXT)), Some(same.len()));
+            prop_assert_eq!(&passed[..same.len()], same);
             let want = built((new.0, new.1), (new.2, new.3), ttl - 1, &body)
                 .ether(OURS, NEXT).bytes();
             let ends = Ends {
@@ -242,7 +285,9 @@ mod tests {
                 src_port: new.2,
                 dst_port: new.3,
             };
-            prop_assert_eq!(readdress_v6(&mut frame, OURS, NEXT, ends), Some(want.len()));
+            let end = readdress_v6(&mut frame, Macs::new(OURS, NEXT), ends);
+            prop_assert_eq!(end, Some(want.len()));
+            frame.truncate(want.len());
             prop_assert_eq!(normal(&frame, 40, body.0), normal(&want, 40, body.0));
         }
     }
@@ -260,7 +305,10 @@ mod tests {
             .ether(OURS, NEXT)
             .bytes();
         let mut frame = v4.clone();
-        assert_eq!(readdress(&mut frame, NEXT, OURS, ends(1, 2)), None);
+        assert_eq!(
+            readdress(&mut frame, Macs::new(NEXT, OURS), ends(1, 2)),
+            None
+        );
         assert_eq!(frame, v4);
         let v6 = built(([1; 16], [2; 16]), (1, 2), 1, &body)
             .ether(OURS, NEXT)
@@ -272,8 +320,8 @@ mod tests {
             src_port: 3,
             dst_port: 4,
         };
-        assert_eq!(readdress_v6(&mut frame, NEXT, OURS, ends), None);
-        assert_eq!(pass_v6(&mut frame, NEXT, OURS), None);
+        assert_eq!(readdress_v6(&mut frame, Macs::new(NEXT, OURS), ends), None);
+        assert_eq!(pass_v6(&mut frame, Macs::new(NEXT, OURS)), None);
         assert_eq!(frame, v6);
     }
 }
