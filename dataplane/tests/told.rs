@@ -727,6 +727,63 @@ fn a_second_stream_of_the_same_tuple() {
 }
 
 #[test]
+fn a_syn_that_acknowledges_tells_nothing() {
+    for telling in [Telling::Toa, V2] {
+        let mut talk = Talk::open(telling, false);
+        let seen = talk.seen;
+        let odd = data(0, b"xGET").seq(ISN).syn();
+        let got = one(talk.client_sends(odd));
+        assert_eq!((got.seq, &got.data[..]), (seen - 1, &b"xGET"[..]));
+        assert!(got.options.is_empty(), "{telling:?}");
+        let got = one(talk.client_sends(data(0, b"GET")));
+        let header = match telling {
+            Telling::Toa => Vec::new(),
+            _ => talk.header(Version::V2, Protocol::TCP),
+        };
+        assert_eq!(got.seq, seen);
+        assert_eq!(got.data, [&header[..], b"GET"].concat());
+    }
+}
+
+/// The place of one whose time is up is the next one's: nothing of its stream is.
+#[test]
+fn a_place_is_taken_over_without_its_stream() {
+    let mut talk = Talk::new(V2, TCP, false);
+    talk.fleet = Fleet::with_connections(1, talk.fleet.specs.clone(), 1);
+    let send = |talk: &mut Talk, port: u16, segment: Tcp| {
+        let packet = talk.packet_of_client(segment.ports(port, 80));
+        one(talk.pass(WAN, &packet))
+    };
+    for port in CPORT..CPORT + 3 {
+        let isn = ISN.wrapping_add(1000 * u32::from(port));
+        talk.fleet.now = talk.fleet.now.plus(2_000_000);
+        // Each looks at a part of the time that passed.
+        for _ in 0..1_000 {
+            talk.fleet.turn(0);
+        }
+        let seen = send(&mut talk, port, tcp(0, 0).syn().seq(isn)).seq;
+        assert_eq!(send(&mut talk, port, tcp(0, 0).syn().seq(isn)).seq, seen);
+        for offset in [0, 3] {
+            let segment = tcp(0, 0).seq(isn.wrapping_add(1 + offset)).acks(1);
+            let got = send(&mut talk, port, segment.payload("GET"));
+            let ends = Ends {
+                source: (talk.client, port),
+                ..talk.ends()
+            };
+            let header = Header::new(Version::V2, Protocol::TCP, Some(ends));
+            let (header, before) = match offset {
+                0 => (header.bytes(), 1),
+                _ => (&[][..], 1 + 28 + offset),
+            };
+            assert_eq!(got.seq, seen.wrapping_add(before), "{port}");
+            assert_eq!(got.data, [header, b"GET"].concat(), "{port}");
+        }
+    }
+    let ended = talk.fleet.sum(|counters| counters.connections_ended.get());
+    assert_eq!(ended, 2);
+}
+
+#[test]
 fn errors_are_about_what_their_sender_knows() {
     for v6 in [false, true] {
         let router: IpAddr = match v6 {

@@ -178,7 +178,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// By TOA, until the client has data of the real server's (reference C.4).
+    /// By TOA, until the client has data of the real server's (reference C.4). Never in a SYN.
     fn tell_by_option<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
@@ -189,7 +189,8 @@ impl Context<'_> {
     ) {
         let seq = stream.to_real(seen.seq);
         let flags = seen.flags;
-        if flags.ack() && !flags.rst() && stream.is_before_data(seen.ack) {
+        let tells = flags.ack() && !flags.rst() && !flags.syn();
+        if tells && stream.is_before_data(seen.ack) {
             let client = (entry.client.to_ip(), entry.client_port);
             let most = match way.cut {
                 true => usize::from(u16::MAX),
@@ -215,7 +216,8 @@ impl Context<'_> {
         stream: &mut Stream,
         way: &Way,
     ) -> Result<(), Reason> {
-        let len = match seen.flags.rst() {
+        // No server takes data of these, and in a SYN they would begin one later than it says.
+        let len = match seen.flags.rst() || seen.flags.syn() {
             true => 0,
             false => seen.data_len(),
         };
