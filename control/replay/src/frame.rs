@@ -5,6 +5,7 @@
 //! packet it was sent: an ICMP error because of the one that it is about, a held fragment
 //! because of the one that released it.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use control::trace::Recorder;
@@ -92,18 +93,61 @@ impl Watched {
     }
 }
 
+/// Nobody wants to know.
+const NOTHING: u8 = 0;
+/// What a line of JSON says, and because of which packet a frame was sent.
+const RECORDS: u8 = 1;
+/// Everything.
+const TRACE: u8 = 2;
+
 /// A clone watches the same packets. Nobody else ever holds the lock: it is there because frames
-/// may have to travel between threads, and costs next to nothing.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Watch(Arc<Mutex<Watched>>);
+/// may have to travel between threads. Taking it for each event is a fifth of a replay's time, so
+/// what is not wanted does without.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    watched: Mutex<Watched>,
+    wanted: AtomicU8,
+}
 
 impl Watch {
+    /// Of records, if they are wanted.
+    pub(crate) fn new(records: bool) -> Self {
+        Self(Arc::new(Shared {
+            watched: Mutex::default(),
+            wanted: AtomicU8::new(if records { RECORDS } else { NOTHING }),
+        }))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Watched> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let watched = &self.0.watched;
+        watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody wants to know of such an event.
+    #[inline]
+    fn wants(&self, event: &Event<'_>) -> bool {
+        match self.0.wanted.load(Ordering::Relaxed) {
+            NOTHING => false,
+            RECORDS => matches!(
+                event,
+                Event::Begins
+                    | Event::Service(_)
+                    | Event::Opened
+                    | Event::Connection { .. }
+                    | Event::Decided(_)
+            ),
+            _ => true,
+        }
     }
 
     /// Watches `count` packets from number `first` on, and no longer those before.
     pub(crate) fn begin(&self, first: u64, count: usize) {
+        if self.0.wanted.load(Ordering::Relaxed) == NOTHING {
+            return;
+        }
         let mut watched = self.lock();
         watched.first = first;
         watched.records.clear();
@@ -121,6 +165,7 @@ impl Watch {
 
     /// From now on `recorder` notes what packet `n` hears.
     pub(crate) fn trace(&self, n: u64, recorder: Recorder) {
+        self.0.wanted.fetch_max(TRACE, Ordering::Relaxed);
         self.lock().traced = Some((n, recorder));
     }
 
@@ -215,7 +260,9 @@ impl Frame for Seen {
     }
 
     fn observe(&mut self, event: Event<'_>) {
-        let Some(n) = self.n else { return };
+        let Some(n) = self.n.filter(|_| self.watch.wants(&event)) else {
+            return;
+        };
         let mut watched = self.watch.lock();
         if let Some((traced, recorder)) = &mut watched.traced
             && *traced == n
@@ -228,13 +275,21 @@ impl Frame for Seen {
 }
 
 /// Where frames come from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pool {
     recycler: Recycler,
     pub(crate) watch: Watch,
 }
 
 impl Pool {
+    /// Of frames that are watched so.
+    pub(crate) fn new(watch: Watch) -> Self {
+        Self {
+            recycler: Recycler::default(),
+            watch,
+        }
+    }
+
     /// The frame of packet `n`. One that is longer than a buffer is cut, and says so.
     fn frame(&self, n: u64, bytes: &[u8]) -> Seen {
         let room = BUFFER - HEADROOM;

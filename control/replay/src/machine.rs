@@ -27,7 +27,7 @@ use crate::arrive::Arrive;
 use crate::connections;
 use crate::error::ReplayError;
 use crate::flow::Flow;
-use crate::frame::{Lane, Pool, Record, Seen};
+use crate::frame::{Lane, Pool, Record, Seen, Watch};
 use crate::names;
 use crate::time::{Nanos, millis};
 
@@ -87,7 +87,9 @@ impl Machine {
         let ports = topology.with_queues();
         let (engine, readers) =
             Engine::new(config, topology, count, OPERATOR.uid).map_err(|error| usage(&error))?;
-        let pool = Pool::default();
+        // Frames that come in bursts are put in order by their packets.
+        let watch = Watch::new(options.json || options.burst > 1);
+        let pool = Pool::new(watch);
         let (punted, ends) = exchange(count, pool.clone());
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         let mut workers = Vec::new();
