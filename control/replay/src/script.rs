@@ -51,7 +51,8 @@ mod tests {
 
     #[test]
     fn lines_are_times_and_words() {
-        let text = "# nothing\n0 -A -t 10.0.0.1:80 -s rr # comment\n\n 2.5\tipvsadm -Lnc\n3 -C ipvsadm\n";
+        let text =
+            "# nothing\n0 -A -t 10.0.0.1:80 -s rr # comment\n\n 2.5\tipvsadm -Lnc\n3 -C ipvsadm\n";
         let steps = read(text, "c").expect("good");
         let shown: Vec<_> = steps
             .iter()

@@ -34,7 +34,10 @@ const THEIRS: Mac = Mac([2, 9, 9, 9, 9, 9]);
 /// clients. The real servers' port may be a VLAN over another one.
 fn configuration(connections: u32, is_vlan: bool) -> Config {
     let [over, cable] = if is_vlan {
-        ["parent = \"cable\"\nvlan = 20\n", "[[port]]\nname = \"cable\"\n"]
+        [
+            "parent = \"cable\"\nvlan = 20\n",
+            "[[port]]\nname = \"cable\"\n",
+        ]
     } else {
         [""; 2]
     };
