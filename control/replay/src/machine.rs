@@ -44,6 +44,9 @@ const STRIDE: u64 = 1 << 30;
 /// Milliseconds after which a worker's clock shows the same again.
 const ROUND: u64 = 1 << 32;
 
+/// Frames kept to be used again, at most.
+const SPARES: usize = 64;
+
 /// Said of a restore.
 const NO_STDIN: &str =
     "-R: a replay's command has no standard input: give the restore's lines a time each";
@@ -56,6 +59,8 @@ pub(crate) struct Machine {
     punted: ControlEnd<Pool>,
     steering: Arc<Steering>,
     pool: Pool,
+    /// Frames to be used again.
+    spare: Vec<Seen>,
     arrive: Arrive,
     /// Milliseconds on the virtual clock, for which every timer has fired.
     now: u64,
@@ -121,6 +126,7 @@ impl Machine {
             punted,
             steering,
             pool,
+            spare: Vec::new(),
             arrive: options.arrive,
             now: start.ms(),
             tick: start.ms() + TICK,
@@ -249,9 +255,17 @@ impl Machine {
             Some((parent, id)) => (parent, Some(id)),
             None => (port, None),
         };
+        let spare = self.spare.pop();
         let lane = self.workers[usize::from(worker)].port_mut(queues);
         lane.expect("every port with queues has a lane")
-            .give(n, bytes, vlan);
+            .give(n, bytes, vlan, spare);
+    }
+
+    /// Takes back what was sent.
+    pub(crate) fn take_back(&mut self, sent: &mut Vec<Sent>) {
+        let room = SPARES - self.spare.len().min(SPARES);
+        let frames = sent.drain(..).map(|sent| sent.frame);
+        self.spare.extend(frames.take(room));
     }
 
     /// Takes packet `n` through, watched closely, and says what happened.
