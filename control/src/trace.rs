@@ -16,5 +16,5 @@ pub use frame::{Made, MakeError, locate, make, taken};
 pub use inquiry::{Inquiry, InquiryError, Progress};
 pub use record::{Recorder, Step};
 pub use tell::{Sent, Trace, tell};
-pub use twin::Crew;
+pub use twin::{Crew, by_addresses};
 pub use words::{end, mode};

@@ -17,7 +17,7 @@ use crate::conn::excerpt::{Excerpt, MAX_KEYS};
 use crate::conn::{Key, template};
 use crate::counter::Word;
 use crate::fragments::Transport;
-use crate::fwd::icmp;
+use crate::fwd::{icmp, nat64};
 use crate::parse::{Packet, Parsed, Parses, Whole};
 use crate::port::{Frame, PortId, WorkerId};
 use crate::sched::Recall;
@@ -91,6 +91,10 @@ impl Question {
         }
         if let Some(about) = icmp::embedded::<u128>(frame) {
             self.ask(about.key);
+        }
+        // Between the families more kinds of errors pass.
+        if let Some(key) = nat64::about_ours(frame) {
+            self.ask(key);
         }
         if let Some(about) = icmp::about_any_tunnel(frame) {
             if let Some((key, _)) = icmp::quoted_flow::<u32>(about.inner) {

@@ -43,7 +43,7 @@ pub enum Kind {
     /// A header field that can't be obeyed, 12/0, in IPv6 4/0.
     ErroneousField {
         /// Where the field is, in octets from the start of the packet.
-        pointer: u8,
+        pointer: u16,
     },
     /// Fragmentation needed and DF set, 3/4 (RFC 1191 section 4); packet too big, 2/0.
     FragmentationNeeded {
@@ -60,7 +60,10 @@ impl Kind {
             Self::HostUnreachable => Problem::unreachable(unreachable::HOST),
             Self::Unreachable { code } => Problem::unreachable(code),
             Self::TimeExceeded => Problem::time_exceeded(),
-            Self::ErroneousField { pointer } => Problem::erroneous_field(pointer),
+            Self::ErroneousField { pointer } => {
+                // Behind the 60 octets that a header has at most there is no field.
+                Problem::erroneous_field(u8::try_from(pointer).unwrap_or(u8::MAX))
+            }
             Self::FragmentationNeeded { mtu } => Problem::fragmentation_needed(mtu),
         }
     }

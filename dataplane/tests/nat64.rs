@@ -219,17 +219,15 @@ fn fragments_stay_fragments() {
         .with(body(ur))
         .fragments(1232);
     assert_eq!(given.len(), want.len());
-    for (given, want) in given.iter().zip(&want).rev() {
-        let sent = path.give(WAN, given);
-        let is_first = ipv4::Packet::parse(&want.bytes()[..])
-            .unwrap()
-            .fragment_offset()
-            == 0;
-        if is_first {
-            assert_eq!(sent[0].1, lan(want));
-            assert_eq!(sent.len(), 3, "the others waited for it");
-        }
+    let (first, later) = given.split_first().expect("three");
+    for part in later.iter().rev() {
+        assert_eq!(path.give(WAN, part), [], "it waits for the first one");
     }
+    let mut sent = path.give(WAN, first);
+    sent.sort();
+    let mut want: Vec<_> = want.iter().map(|part| (LAN, lan(part))).collect();
+    want.sort();
+    assert_eq!(sent, want);
     let given = path.to_local().id(0x2345).with(body(br)).fragments(1252);
     let want = path
         .to_client()
@@ -296,6 +294,16 @@ fn what_does_not_fit_is_told_in_its_senders_octets() {
     let want = ip(path.local.0, path.real.0).tos(0xc0).df().with(icmp(3, 4).rest(1480).quoting_first(548, &given));
     said(&mut path, LAN, &given, &want, "1481 octets with DF");
 
+    // A fragment grows by its fragment header, too: what is told fits with it.
+    let mut path = Path::open(UDP);
+    let [br, bc] = path.back();
+    let part = |id, n| path.to_local().df().id(id).fragment(0, true).with(udp(br.0, br.1).payload(vec![1; n]));
+    let (given, fits) = (part(7, 1448), part(8, 1440));
+    let want = ip(path.local.0, path.real.0).tos(0xc0).df().with(icmp(3, 4).rest(1472).quoting_first(548, &given));
+    said(&mut path, LAN, &given, &want, "a fragment of 1476 octets with DF");
+    let want = path.to_client().ttl(63).fragment(0, true).id(8).with(udp(bc.0, bc.1).payload(vec![1; 1440]));
+    assert_eq!(path.one("of 1468 octets", LAN, &fits), wan(&want));
+
     let mut path = Path::with(TCP, narrow([1500, 1400]));
     let [cp, rp] = path.forth();
     let given = path.to_vip().with(tcp(cp.0, cp.1).ack().payload(vec![1; 1361]));
@@ -324,10 +332,12 @@ fn what_is_not_translated_has_its_reason() {
     let data = |(from, to): (u16, u16)| udp(from, to).payload([1; 16]);
     let (vip, local) = (path.to_vip(), path.to_local());
     let segments_left = vip.clone().hop_by_hop().extension(Protocol::ROUTING, &[0, 1, 0, 0, 0, 0]).with(data(c));
+    let far = vip.clone().extension(Protocol::DESTINATION, &[0; 8 * 30 - 2]).extension(Protocol::ROUTING, &[0, 1, 0, 0, 0, 0]).with(data(c));
     let loose = local.clone().options(&[1, 131, 7, 4, 10, 1, 0, 9]).with(data(r));
     let strict = local.clone().options(&[137, 7, 4, 10, 1, 0, 9, 0]).with(data(r));
     let cases = [
         ("segments left",              WAN, segments_left.clone(), Reason::SourceRoute, Some(path.to_client().with(icmp(4, 0).rest(40 + 8 + 3).quoting(&segments_left)))),
+        ("segments left, far behind",  WAN, far.clone(),           Reason::SourceRoute, Some(path.to_client().with(icmp(4, 0).rest(40 + 240 + 3).quoting(&far)))),
         ("a loose source route",       LAN, loose.clone(),         Reason::SourceRoute, Some(path.to_real().tos(0xc0).df().with(icmp(3, 5).quoting(&loose)))),
         ("a strict one",               LAN, strict.clone(),        Reason::SourceRoute, Some(path.to_real().tos(0xc0).df().with(icmp(3, 5).quoting(&strict)))),
         ("no UDP checksum over IPv6",  WAN, vip.clone().with(data(c).unsummed()),                              Reason::NoUdpChecksum,  None),
@@ -424,6 +434,37 @@ fn errors_for_the_real_server() {
         sent.iter().for_each(|(_, frame)| intact(name, &frame[ETHERNET..]));
     }
     assert_eq!(path.fleet.drops(), [(Reason::Untranslatable.name(), 2)]);
+}
+
+/// Whatever worker an error comes to, it gets to its connection's: of every kind that is told.
+#[test]
+fn errors_find_their_connections_worker() {
+    let spec = Spec::new(true, UDP, Kind::Rr, &[(1, Mode::Nat64)]);
+    let mut fleet = Fleet::new(2, vec![spec]);
+    let opening = ip(CLIENT6, vip(0, true)).with(udp(CPORT, 53));
+    fleet.give(0, WAN, &opening.ether(GATEWAY_MAC, WAN_MAC).bytes());
+    let sent = fleet.drain();
+    let about = ipv4_of(&sent[0].1);
+    let error = |kind, code, rest| {
+        let message = icmp(kind, code).rest(rest);
+        let packet = ip(ROUTER, about.src()).with(message.payload(&sent[0].1[ETHERNET..]));
+        packet.ether(GATEWAY_MAC, LAN_MAC).bytes()
+    };
+    for (kind, code, rest, want) in [
+        (3, 3, 0, (1, 4)),
+        (3, 4, 1400, (2, 0)),
+        (11, 0, 0, (3, 0)),
+        (12, 0, 8 << 24, (4, 0)),
+    ] {
+        for worker in 0..2 {
+            fleet.give(worker, LAN, &error(kind, code, rest));
+            let told = fleet.drain();
+            assert_eq!(told.len(), 1, "{kind}/{code}: {:?}", fleet.drops());
+            let message = &told[0].1[ETHERNET + 40..];
+            assert_eq!((message[0], message[1]), want, "{kind}/{code}");
+        }
+    }
+    assert!(fleet.sum(|it| it.handed_out.get()) >= 4);
 }
 
 /// The MSS is lowered where the service says so, to what the link of whoever will send takes.

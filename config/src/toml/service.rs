@@ -404,8 +404,12 @@ pub(super) fn families(at: usize, report: &mut Report<'_>, service: &Service, re
     if from == to || nat64 || matches!(real.mode, Mode::Tun(_)) {
         return;
     }
+    let modes = match from {
+        Family::V4 => "tun",
+        Family::V6 => "tun or fullnat",
+    };
     let (from, to) = (family_name(from), family_name(to));
-    let text = format!("an {to} real server of an {from} service needs mode tun");
+    let text = format!("an {to} real server of an {from} service needs mode {modes}");
     report.error(at, text);
 }
 

@@ -1,9 +1,8 @@
 //! Which worker a frame comes to, as a NIC with receive-side scaling would have it.
 
-use dataplane::conn::{Address, Key};
+use control::trace::by_addresses;
 use dataplane::owner::{Fields, Steering};
-use wire::ethernet::{self, EtherType};
-use wire::{ipv4, ipv6};
+use dataplane::port::WorkerId;
 
 use crate::flow::Flow;
 
@@ -24,43 +23,15 @@ impl Arrive {
         match self {
             _ if workers == 1 => 0,
             Self::Spread => u16::try_from(n % u64::from(workers)).expect("below 2^16"),
-            Self::Rss => hashed(steering, bytes).unwrap_or(0),
+            Self::Rss => hashed(steering, bytes).map_or(0, |worker| worker.0),
         }
     }
 }
 
-fn hashed(steering: &Steering, bytes: &[u8]) -> Option<u16> {
-    let owner = match Flow::of(bytes) {
-        Some(Flow::V4(key)) => steering.owner(Fields::Tuple, &key),
-        Some(Flow::V6(key)) => steering.owner(Fields::Tuple, &key),
-        None => return by_addresses(steering, bytes),
-    };
-    Some(owner.0)
-}
-
-fn by_addresses(steering: &Steering, bytes: &[u8]) -> Option<u16> {
-    let frame = ethernet::Frame::parse(bytes).ok()?;
-    match frame.ethertype() {
-        EtherType::IPV4 => {
-            let ip = ipv4::Packet::parse(frame.payload()).ok()?;
-            Some(between(steering, ip.src().to_bits(), ip.dst().to_bits()))
-        }
-        EtherType::IPV6 => {
-            let ip = ipv6::Packet::parse(frame.payload()).ok()?;
-            ip.upper().ok()?;
-            Some(between(steering, ip.src().to_bits(), ip.dst().to_bits()))
-        }
-        _ => None,
+fn hashed(steering: &Steering, bytes: &[u8]) -> Option<WorkerId> {
+    match Flow::of(bytes) {
+        Some(Flow::V4(key)) => Some(steering.owner(Fields::Tuple, &key)),
+        Some(Flow::V6(key)) => Some(steering.owner(Fields::Tuple, &key)),
+        None => by_addresses(steering, bytes),
     }
-}
-
-fn between<A: Address>(steering: &Steering, source: A, destination: A) -> u16 {
-    let key = Key {
-        source,
-        destination,
-        source_port: 0,
-        destination_port: 0,
-        protocol: 0,
-    };
-    steering.owner(Fields::Addresses, &key).0
 }

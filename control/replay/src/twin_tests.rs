@@ -2,7 +2,7 @@
 //! question changes nothing. The daemon is a replay's: the real control and real workers.
 
 use std::fmt::Write;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use config::model::Config;
@@ -12,12 +12,10 @@ use control::trace::{Crew, Made};
 use dataplane::port::PortId;
 use dataplane::worker::Worker;
 use proto::message::{Format, Framing, Reply, Request};
-use wire::Protocol;
-use wire::build::{Packet, ip, sctp, tcp, udp};
+use wire::build::{Body, Packet, icmp, ip, sctp, tcp, udp};
 use wire::ethernet::{self, EtherType, Mac};
-use wire::sctp::ChunkType;
 use wire::segment::Quoted;
-use wire::{ipv4, ipv6};
+use wire::{Protocol, ipv4, ipv6};
 
 use super::{Machine, OPERATOR};
 use crate::connections::list;
@@ -30,21 +28,21 @@ const WAN_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const LAN_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const THEIRS: Mac = Mac([2, 9, 9, 9, 9, 9]);
 
-/// Services of every kind on ports of their own; marks, templates, local addresses, IPv4 real servers of IPv6
-/// clients. The real servers' port may be a VLAN over another one.
-fn configuration(connections: u32, is_vlan: bool) -> Config {
-    let [over, cable] = if is_vlan {
-        [
-            "parent = \"cable\"\nvlan = 20\n",
-            "[[port]]\nname = \"cable\"\n",
-        ]
+/// The port of the services of SCTP, and of IPv6 with an IPv4 real server.
+const OTHERS: u16 = 94;
+
+/// Services of every kind on ports of their own; marks, templates, local addresses.
+/// With one arm `lan` is a VLAN over `wan`.
+fn configuration(connections: u32, one_arm: bool) -> Config {
+    let vlan = if one_arm {
+        "parent = \"wan\"\nvlan = 20\n"
     } else {
-        [""; 2]
+        ""
     };
     let mut text = format!(
         "version = 1\n[dataplane]\nconnections = {connections}\nconnections_v6 = {connections}\n\
          [[port]]\nname = \"wan\"\nmac = \"02:00:00:00:00:01\"\naddresses = [\"192.0.2.2/24\", \"2001:db8::2/64\"]\n\
-         [[port]]\nname = \"lan\"\n{over}mac = \"02:00:00:00:00:02\"\naddresses = [\"10.1.0.2/24\", \"2001:db8:1::2/64\"]\n{cable}\
+         [[port]]\nname = \"lan\"\nmac = \"02:00:00:00:00:02\"\naddresses = [\"10.1.0.2/24\", \"2001:db8:1::2/64\"]\n{vlan}\
          [[route]]\nto = \"0.0.0.0/0\"\nvia = \"192.0.2.1\"\n\
          [[route]]\nto = \"::/0\"\nvia = \"2001:db8::1\"\n\
          [[mark]]\nmark = 5\nprotocol = \"tcp\"\nto = \"192.0.2.0/24\"\nports = \"8000-8100\"\n"
@@ -56,10 +54,8 @@ fn configuration(connections: u32, is_vlan: bool) -> Config {
     let modes = ["dr", "nat", "tun", "fullnat"];
     for (at, scheduler) in (0u16..).zip(schedulers) {
         let mode = modes[usize::from(at) % 4];
-        let listens = ["tcp 192.0.2.10:", "udp [2001:db8::10]:", "sctp 192.0.2.10:"];
-        let nat64 = (mode == "fullnat").then_some("tcp [2001:db8::10]:");
-        for listen in listens.into_iter().chain(nat64) {
-            let v6 = listen == listens[1];
+        for listen in ["tcp 192.0.2.10:", "udp [2001:db8::10]:"] {
+            let v6 = listen.contains('[');
             write!(
                 text,
                 "[[service]]\nlisten = \"{listen}{}\"\nscheduler = \"{scheduler}\"\n",
@@ -89,6 +85,14 @@ fn configuration(connections: u32, is_vlan: bool) -> Config {
     }
     text += "[[service]]\nlisten = \"fwm 5\"\nscheduler = \"rr\"\npersistence = 30\n\
              [[service.real]]\naddress = \"10.1.0.11\"\n[[service.real]]\naddress = \"10.1.0.12\"\n";
+    for listen in ["udp [2001:db8::10]", "sctp 192.0.2.10"] {
+        write!(
+            text,
+            "[[service]]\nlisten = \"{listen}:{OTHERS}\"\nscheduler = \"rr\"\nlocal_addresses = [\"10.1.0.250\"]\n\
+             [[service.real]]\naddress = \"10.1.0.11:9000\"\nmode = \"fullnat\"\n"
+        )
+        .expect("a string");
+    }
     toml::read(&text, "lb.toml").expect("good").config
 }
 
@@ -118,7 +122,7 @@ struct Lab {
 }
 
 impl Lab {
-    fn new(workers: u16, connections: u32, is_vlan: bool, seed: u64) -> Self {
+    fn new(workers: u16, connections: u32, seed: u64, one_arm: bool) -> Self {
         let options = Options {
             config: PathBuf::new(),
             inputs: Vec::new(),
@@ -130,7 +134,7 @@ impl Lab {
             seed,
             json: false,
         };
-        let config = configuration(connections, is_vlan);
+        let config = configuration(connections, one_arm);
         let mut machine = Machine::new(&config, &options, Nanos::default()).expect("memory");
         machine.engine.set_crew(Crew {
             steering: machine.steering.clone(),
@@ -220,7 +224,7 @@ impl Lab {
     fn packet(&mut self) -> Made {
         let dice = &mut self.dice;
         if dice.roll(4) == 0
-            && let Some(made) = answer(&self.last)
+            && let Some(made) = answer(&self.last, dice.roll(6))
         {
             return made;
         }
@@ -228,40 +232,38 @@ impl Lab {
         let service = match dice.roll(10) {
             0 => 8000 + dice.small(3),
             1 => 79,
+            2 | 3 => OTHERS,
             _ => 80 + dice.small(14),
         };
         let ttl = if dice.roll(20) == 0 { 1 } else { 64 };
         let length = if dice.roll(20) == 0 { 1480 } else { 10 };
-        let segment = |to, flags| match flags {
-            0 => tcp(port, to).ack().fin(),
-            1 => tcp(port, to).rst(),
-            2..=4 => tcp(port, to).ack(),
-            _ => tcp(port, to).syn(),
-        };
-        let [_, last] = client.to_be_bytes();
-        let v4 = ip([203, 0, 113, last], [192, 0, 2, 10]);
-        let vip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
-        let v6 = ip(Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, client), vip);
-        let packet: Packet = match dice.roll(6) {
-            0 | 1 => v6.with(udp(port, service).payload(vec![0; length.min(1400)])),
-            2 => {
-                let to = [83, 87, 91][usize::from(dice.small(3))];
-                v6.with(segment(to, dice.roll(8)).payload(vec![0; length.min(1400)]))
-            }
-            3 => {
-                let chunks = [
-                    ChunkType::INIT,
-                    ChunkType::INIT,
-                    ChunkType::COOKIE_ECHO,
-                    ChunkType::DATA,
-                    ChunkType::SHUTDOWN,
-                    ChunkType::ABORT,
-                ];
-                let chunk = chunks[usize::from(dice.small(6))];
-                let tag = if chunk == ChunkType::INIT { 0 } else { 7 };
-                v4.with(sctp(port, service).tag(tag).chunk(chunk.0, &[0; 16]))
-            }
-            _ => v4.with(segment(service, dice.roll(8)).payload(vec![0; length.min(1460)])),
+        let v6 = dice.roll(2) == 0;
+        let packet: Packet = if v6 {
+            let client = Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, client);
+            let vip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+            ip(client, vip).with(udp(port, service).payload(vec![0; length.min(1400)]))
+        } else {
+            let [_, last] = client.to_be_bytes();
+            let flags = dice.roll(8);
+            let segment = tcp(port, service);
+            let segment = match flags {
+                0 => segment.ack().fin(),
+                1 => segment.rst(),
+                2..=4 => segment.ack(),
+                _ => segment.syn(),
+            };
+            let segment = segment.payload(vec![0; length.min(1460)]);
+            let chunk = [11, 6, 0, 10, 3, 1, 1, 1][usize::try_from(flags).expect("few")];
+            let association = sctp(port, service).tag(u32::from(chunk != 1));
+            let body: Body = match service {
+                OTHERS => association.chunk(chunk, &[0; 16]).into(),
+                _ => segment.into(),
+            };
+            ip(
+                Ipv4Addr::new(203, 0, 113, last),
+                Ipv4Addr::new(192, 0, 2, 10),
+            )
+            .with(body)
         };
         Made {
             port: WAN,
@@ -314,28 +316,34 @@ impl Lab {
     }
 }
 
-/// What the real server answers to a frame that was sent to it; `None` if that went through a tunnel,
-/// or nowhere.
-fn answer(sent: &[u8]) -> Option<Made> {
+/// What the real server answers to a frame that was sent to it, or a router says of that; `None` if
+/// it went through a tunnel, or nowhere.
+fn answer(sent: &[u8], which: u64) -> Option<Made> {
     let frame = ethernet::Frame::parse(sent).ok()?;
+    let body = |protocol, (from, to)| -> Body {
+        match protocol {
+            Protocol::TCP => tcp(to, from).syn().ack().into(),
+            Protocol::UDP => udp(to, from).into(),
+            _ => sctp(to, from).tag(1).chunk(2, &[0; 16]).into(),
+        }
+    };
     let packet = match frame.ethertype() {
         EtherType::IPV4 => {
             let ip4 = ipv4::Packet::parse(frame.payload()).ok()?;
-            let (from, to) = Quoted::parse(ip4.protocol(), ip4.payload()).ok()?.ports();
-            let back = ip(ip4.dst(), ip4.src());
-            match ip4.protocol() {
-                Protocol::SCTP => {
-                    back.with(sctp(to, from).tag(9).chunk(ChunkType::INIT_ACK.0, &[0; 24]))
-                }
-                _ => back.with(tcp(to, from).syn().ack()),
+            let ports = Quoted::parse(ip4.protocol(), ip4.payload()).ok()?.ports();
+            let (kind, code) = [(3, 3), (11, 0), (12, 0)][usize::try_from(which % 3).expect("few")];
+            let error = || icmp(kind, code).payload(frame.payload());
+            match which {
+                0..3 => ip(Ipv4Addr::new(10, 1, 0, 77), ip4.src()).with(error()),
+                _ => ip(ip4.dst(), ip4.src()).with(body(ip4.protocol(), ports)),
             }
         }
         EtherType::IPV6 => {
             let ip6 = ipv6::Packet::parse(frame.payload()).ok()?;
-            let (from, to) = Quoted::parse(ip6.next_header(), ip6.payload())
+            let ports = Quoted::parse(ip6.next_header(), ip6.payload())
                 .ok()?
                 .ports();
-            ip(ip6.dst(), ip6.src()).with(udp(to, from))
+            ip(ip6.dst(), ip6.src()).with(body(ip6.next_header(), ports))
         }
         _ => return None,
     };
@@ -346,8 +354,7 @@ fn answer(sent: &[u8]) -> Option<Made> {
 }
 
 /// What became of so many packets, by verdict.
-fn compare(workers: u16, connections: u32, is_vlan: bool, steps: u32) -> Vec<(String, u32)> {
-    let mut lab = Lab::new(workers, connections, is_vlan, workers.into());
+fn compare(mut lab: Lab, steps: u32) -> Vec<(String, u32)> {
     let mut verdicts = std::collections::BTreeMap::<String, u32>::new();
     for _ in 0..steps {
         *verdicts.entry(lab.step()).or_default() += 1;
@@ -357,7 +364,7 @@ fn compare(workers: u16, connections: u32, is_vlan: bool, steps: u32) -> Vec<(St
 
 #[test]
 fn what_one_worker_would_do_is_what_it_does() {
-    let verdicts = compare(1, 256, false, 500);
+    let verdicts = compare(Lab::new(1, 256, 1, false), 400);
     assert!(
         verdicts
             .iter()
@@ -374,10 +381,10 @@ fn what_one_worker_would_do_is_what_it_does() {
 
 #[test]
 fn what_five_workers_would_do_is_what_they_do() {
-    compare(5, 256, true, 500);
+    compare(Lab::new(5, 256, 2, true), 400);
 }
 
 #[test]
 fn tables_that_are_full() {
-    compare(2, 8, false, 300);
+    compare(Lab::new(2, 8, 3, false), 300);
 }

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dataplane::conn::{Address, Key};
 use dataplane::exchange::{ControlEnd, exchange};
 use dataplane::handover::{Around, alone};
 use dataplane::memory::{BUFFER, Buffer, HEADROOM, Recycler};
 use dataplane::observe::Event;
 use dataplane::owner::{Fields, Steering};
-use dataplane::parse::{Parsed, Parses, Whole};
+use dataplane::parse::{Parsed, Parses};
 use dataplane::port::{Burst, Frame, FramePool, Port, PortId, RxFlags, WorkerId};
 use dataplane::probe::{Answer, Question};
 use dataplane::published::Publisher;
@@ -19,6 +20,8 @@ use dataplane::services::{Blocks, PortView, RealId, ServiceId, Snapshot};
 use dataplane::time::Millis;
 use dataplane::vlan::{self, Tagging};
 use dataplane::worker::{Pages, PagesError, Parts, Worker};
+use wire::ethernet::{self, EtherType};
+use wire::{ipv4, ipv6};
 
 use super::{Made, Recorder, Sent};
 
@@ -128,11 +131,35 @@ fn arrival(crew: &Crew, snapshot: &Snapshot, made: &Made) -> WorkerId {
             let key = &parses.v6[usize::from(*place)].key;
             steering.owner(Fields::Tuple, key)
         }
-        Some(Parsed::Fragment(place)) => match &parses.fragments[usize::from(*place)].of {
-            Whole::V4(of) => steering.owner(Fields::Addresses, of.key()),
-            Whole::V6(of) => steering.owner(Fields::Addresses, of.key()),
-        },
-        _ => WorkerId(0),
+        _ => by_addresses(steering, &made.bytes).unwrap_or(WorkerId(0)),
+    }
+}
+
+/// The worker that a frame comes to of which a receive queue's hash sees no ports; `None` if there
+/// are no addresses either.
+pub fn by_addresses(steering: &Steering, bytes: &[u8]) -> Option<WorkerId> {
+    fn between<A: Address>(steering: &Steering, source: A, destination: A) -> WorkerId {
+        let key = Key {
+            source,
+            destination,
+            source_port: 0,
+            destination_port: 0,
+            protocol: 0,
+        };
+        steering.owner(Fields::Addresses, &key)
+    }
+    let frame = ethernet::Frame::parse(bytes).ok()?;
+    match frame.ethertype() {
+        EtherType::IPV4 => {
+            let ip = ipv4::Packet::parse(frame.payload()).ok()?;
+            Some(between(steering, ip.src().to_bits(), ip.dst().to_bits()))
+        }
+        EtherType::IPV6 => {
+            let ip = ipv6::Packet::parse(frame.payload()).ok()?;
+            ip.upper().ok()?;
+            Some(between(steering, ip.src().to_bits(), ip.dst().to_bits()))
+        }
+        _ => None,
     }
 }
 

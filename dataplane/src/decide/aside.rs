@@ -73,7 +73,7 @@ impl<'a> Context<'a> {
     /// is none, or nobody knows the connection.
     fn error<A: Stored, F: Frame>(&mut self, frame: &mut F, origin: Origin) -> Option<Verdict> {
         if self.snapshot.nat64
-            && let Some(verdict) = self.error_from_ipv4(frame)
+            && let Some(verdict) = self.error_from_ipv4(frame, origin)
         {
             return Some(verdict);
         }
@@ -100,7 +100,7 @@ impl<'a> Context<'a> {
     }
 
     /// The worker that may know the connection, but never one to make it.
-    fn error_elsewhere<A: Stored, F: Frame>(
+    pub(super) fn error_elsewhere<A: Stored, F: Frame>(
         &self,
         frame: &mut F,
         key: &Key<A>,

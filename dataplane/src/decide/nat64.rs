@@ -9,12 +9,12 @@
 
 use wire::tcp;
 
-use super::{Aside, Context, Refusal, Way, way};
+use super::{Aside, Context, Origin, Refusal, way};
 use crate::conn::{Address, Entry, Flags, Found, Guess, Hash, Key, Side, Slot};
 use crate::fwd::nat64::{self, Error, GROWTH, Refused, ToClient, ToReal};
-use crate::fwd::{self, Forwarder};
+use crate::fwd::{self, Forwarder, icmp};
 use crate::observe::{Ended, Event};
-use crate::parse::{Packet, Shape};
+use crate::parse::Packet;
 use crate::port::{Frame, PortId};
 use crate::reply::Kind;
 use crate::services::{HopId, ServiceId, Towards};
@@ -67,7 +67,8 @@ impl Context<'_> {
         from: HopId,
     ) -> Result<Verdict, Refusal> {
         let plan = ToClient::of(frame.bytes())?;
-        let way = self.way_as_ipv6(plan.shape(), towards)?;
+        let way = way::<u128>(self.snapshot, plan.shape(), towards, 0)
+            .map_err(|refusal| refusal.seen_from(|mtu| mtu.saturating_sub(plan.growth())))?;
         frame.observe(way.event(towards));
         let cut = plan.cut(way.mtu);
         plan.apply(frame, entry, way.link, cut.is_some())?;
@@ -77,12 +78,6 @@ impl Context<'_> {
         }
         self.aside = cut.map(Aside::Cut);
         Ok(way.verdict)
-    }
-
-    /// The way to a client, for a packet of this shape in IPv6.
-    fn way_as_ipv6(&self, shape: Shape, towards: Towards) -> Result<Way, Refusal> {
-        let way = way::<u128>(self.snapshot, shape, towards, 0);
-        way.map_err(|refusal| refusal.seen_from(|mtu| mtu.saturating_sub(GROWTH)))
     }
 
     /// Takes an IPv4 packet through the connection of an IPv6 client, if it is one's.
@@ -130,9 +125,18 @@ impl Context<'_> {
 
     /// An ICMP error about what we sent to an IPv4 real server, told to the client; `None` if it
     /// is none, or nobody here knows the connection.
-    pub(super) fn error_from_ipv4<F: Frame>(&mut self, frame: &mut F) -> Option<Verdict> {
+    pub(super) fn error_from_ipv4<F: Frame>(
+        &mut self,
+        frame: &mut F,
+        origin: Origin,
+    ) -> Option<Verdict> {
         let about = nat64::about_ours(frame.bytes())?;
-        let (slot, _) = self.find_reply(frame, &about.from_ipv4()?)?;
+        let Some((slot, _)) = self.find_reply(frame, &about.from_ipv4()?) else {
+            // One of a kind that passes between the families alone: nobody else asks whose it is.
+            let is_ours_alone = icmp::embedded::<u32>(frame.bytes()).is_none();
+            let elsewhere = is_ours_alone.then(|| self.error_elsewhere(frame, &about, origin));
+            return elsewhere.flatten();
+        };
         let entry = *self.state.v6.entry(slot);
         frame.observe(Event::of(&entry, Side::Real));
         let passed = self.error_as_ipv6(frame, slot, &entry);

@@ -226,16 +226,21 @@ impl ToClient {
     }
 
     /// What the link towards the client asks. Where it must not be cut, the real server is told
-    /// of a path [`GROWTH`] octets narrower.
+    /// of a path [`growth`](Self::growth) octets narrower.
     pub fn shape(&self) -> Shape {
-        let header = match self.common.part {
-            Some(_) => ipv6::LEN + ipv6::FRAGMENT_LEN,
-            None => ipv6::LEN,
-        };
         Shape {
-            length: u32::from(self.common.len) + u32::try_from(header).expect("48 at most"),
+            length: u32::from(self.common.len) + u32::from(size(ipv4::LEN) + self.growth()),
             ttl: self.common.hops,
             dont_fragment: self.dont_fragment,
+        }
+    }
+
+    /// Octets by which a packet like this, without options, is longer in IPv6: [`GROWTH`], and a
+    /// fragment header's if it is a fragment.
+    pub fn growth(&self) -> u16 {
+        match self.common.part {
+            Some(_) => GROWTH + size(ipv6::FRAGMENT_LEN),
+            None => GROWTH,
         }
     }
 
@@ -365,7 +370,7 @@ pub fn mss_to_real(mtu: u16) -> u16 {
 }
 
 fn size(header: usize) -> u16 {
-    u16::try_from(header).expect("40 at most")
+    u16::try_from(header).expect("a small constant")
 }
 
 /// The extension headers that are left out must not matter: a routing header is used up, nothing
@@ -377,7 +382,7 @@ fn check_extensions(ip: &ipv6::Packet<&[u8]>, upper: &ipv6::Upper) -> Result<(),
     for (kind, at) in ip.extensions(upper) {
         let left = ip.payload().get(at + SEGMENTS_LEFT);
         if kind == Protocol::ROUTING && left.is_some_and(|&left| left != 0) {
-            let pointer = u8::try_from(ipv6::LEN + at + SEGMENTS_LEFT).unwrap_or(u8::MAX);
+            let pointer = u16::try_from(ipv6::LEN + at + SEGMENTS_LEFT).unwrap_or(u16::MAX);
             let kind = Kind::ErroneousField { pointer };
             return Err(Refused(Reason::SourceRoute, Some(kind)));
         }
