@@ -82,12 +82,23 @@ why_no_lab() {
 
 HUGEPAGES=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
 
+# set_hugepages N: asks again where memory was in pieces, once the kernel has put them together.
+set_hugepages() {
+    local tries
+    for tries in 1 2 3; do
+        echo "$1" >"$HUGEPAGES"
+        if [ "$(cat "$HUGEPAGES")" -ge "$1" ]; then return; fi
+        if [ "$tries" = 1 ] && [ -w /proc/sys/vm/compact_memory ]; then echo 1 >/proc/sys/vm/compact_memory; fi
+        sleep 0.2
+    done
+}
+
 # lend_hugepages N: at least N of 2 MiB until give_back_hugepages; as many as there were, if memory is
 # in pieces.
 lend_hugepages() {
     lent_before=$(cat "$HUGEPAGES")
     [ "$lent_before" -lt "$1" ] || return 0
-    echo "$1" >"$HUGEPAGES"
+    set_hugepages "$1"
     if [ "$(cat "$HUGEPAGES")" -lt "$1" ]; then echo "$lent_before" >"$HUGEPAGES"; fi
 }
 

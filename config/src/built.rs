@@ -111,6 +111,7 @@ impl Feature {
             | Self::Scheduler(_)
             | Self::Flags
             | Self::LocalAddresses
+            | Self::ClientAddress
             | Self::MssClamp
             | Self::Lists
             | Self::ConnectionTimeout
@@ -132,7 +133,6 @@ impl Feature {
             | Self::OnePacket
             | Self::Vlan              => true,
             Self::PersistenceEngine
-            | Self::ClientAddress
             | Self::Synproxy
             | Self::AddressSets
             | Self::Bond              => false,

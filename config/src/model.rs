@@ -411,6 +411,15 @@ impl ClientAddress {
         ("proxy-v2-insecure", Self::ProxyV2Insecure),
     ];
 
+    /// Whether it tells of this protocol's clients.
+    pub fn tells_of(self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Tcp => self != Self::None,
+            Protocol::Udp => matches!(self, Self::ProxyV2 | Self::ProxyV2Insecure),
+            Protocol::Sctp => false,
+        }
+    }
+
     /// The name in the file.
     pub fn name(self) -> &'static str {
         let row = Self::NAMES.iter().find(|(_, one)| *one == self);

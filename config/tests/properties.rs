@@ -434,13 +434,25 @@ fn service() -> impl Strategy<Value = Service> {
                         ..
                     }
                 );
+                let reals = distinct(reals, |real| real.endpoint);
+                let tells = match listen {
+                    Listen::Address { protocol, .. } => options.1.tells_of(protocol),
+                    Listen::Mark { .. } => true,
+                };
+                let hidden = |real: &Real| real.mode == Mode::FullNat;
+                // Elsewhere it is a warning.
+                let in_vain = !tells || !reals.is_empty() && !reals.iter().any(hidden);
                 Service {
                     scheduler: scheduler.0,
                     flags: scheduler.1,
                     persistence,
                     one_packet: options.0 && udp,
                     local_addresses: vec![local],
-                    client_address: options.1,
+                    client_address: if in_vain {
+                        ClientAddress::None
+                    } else {
+                        options.1
+                    },
                     mss_clamp: options.2,
                     block: distinct(more.0, |one| *one),
                     allow: distinct(more.1, |one| *one),
@@ -449,7 +461,7 @@ fn service() -> impl Strategy<Value = Service> {
                     synproxy: more.3.1,
                     sorry_server: sorry
                         .filter(|sorry| reals.iter().all(|it| it.endpoint != sorry.real.endpoint)),
-                    reals: distinct(reals, |real| real.endpoint),
+                    reals,
                     ..Service::new(listen)
                 }
             },

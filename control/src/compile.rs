@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use config::model::{
-    self, Endpoint, Family, Listen, Mode, PersistenceMask, Prefix, Protocol, SchedulerFlags,
-    SchedulerKind, Tunnel, TunnelChecksum,
+    self, ClientAddress, Endpoint, Family, Listen, Mode, PersistenceMask, Prefix, Protocol,
+    SchedulerFlags, SchedulerKind, Tunnel, TunnelChecksum,
 };
 use dataplane::fwd::icmp::AboutTunnel;
 use dataplane::fwd::{self, Envelope, Forwarder};
@@ -22,10 +22,11 @@ use dataplane::sched::{Backend, Flags, Kind, Scheduler, Spec};
 use dataplane::services::marks::Network;
 use dataplane::services::{
     Access, Asks, Blocks, Candidate, Hop, HopId, Key, Marks, NatReal, Persistence, Real, RealId,
-    Route, Routes, Service, ServiceId, Snapshot, Standing, Target,
+    Route, Routes, Service, ServiceId, Snapshot, Standing, Target, Telling,
 };
 use proto::listing::{Rates, Totals};
 use wire::ethernet::Mac;
+use wire::proxy::Version;
 
 use crate::account::{self, Account, Accounts};
 use crate::arena::{Arena, Taken};
@@ -72,10 +73,24 @@ pub fn compile_service(
         address: entry.settings.listen.address(),
         owners,
         locals: entry.settings.local_addresses.iter().copied().collect(),
+        telling: telling(entry.settings.client_address),
         mss_clamp: entry.settings.mss_clamp,
         persistence: entry.settings.persistence.as_ref().map(persistence),
         one_packet: entry.settings.one_packet,
         ..Service::new(id, revision, scheduler, candidates.collect())
+    }
+}
+
+/// How the service's real servers are told who a client is.
+fn telling(way: ClientAddress) -> Telling {
+    let proxy = |version, insecure| Telling::Proxy { version, insecure };
+    match way {
+        ClientAddress::None => Telling::None,
+        ClientAddress::Toa => Telling::Toa,
+        ClientAddress::ProxyV1 => proxy(Version::V1, false),
+        ClientAddress::ProxyV2 => proxy(Version::V2, false),
+        ClientAddress::ProxyV1Insecure => proxy(Version::V1, true),
+        ClientAddress::ProxyV2Insecure => proxy(Version::V2, true),
     }
 }
 

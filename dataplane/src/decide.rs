@@ -17,6 +17,7 @@ mod aside;
 mod hit;
 mod miss;
 mod nat64;
+mod tell;
 mod watch;
 
 use std::net::IpAddr;
@@ -29,6 +30,7 @@ use crate::conn::tcp::{self, Direction, Event};
 use crate::conn::{Address, Entry, Flags, Found, Key, Side, Slot, Table, sctp};
 use crate::fragments::Transport;
 use crate::fwd::{self, Family, Forwarder, Link};
+use crate::isn::Isn;
 use crate::local::LocalPorts;
 use crate::observe;
 use crate::owner::{Steering, Step};
@@ -51,6 +53,8 @@ pub struct Identity {
     pub steering: Arc<Steering>,
     /// The local ports whose replies come to it.
     pub locals: LocalPorts,
+    /// Initial sequence numbers for real servers.
+    pub isn: Isn,
 }
 
 /// What a decision is made with.
@@ -79,6 +83,8 @@ pub enum Aside {
     Reply(Reply),
     /// To be cut for a link of this MTU in octets.
     Cut(u16),
+    /// A packet of the header in [`State::ahead`] alone, sent before it.
+    Ahead,
     /// A RST that answers it.
     Reset,
     /// What it says of a tunnel, told to the client whose packet was in there.
@@ -284,13 +290,20 @@ impl<'a> Context<'a> {
         };
         if let Forwarder::Nat64 { .. } = forwarder {
             let entry = *A::table(self.state).entry(slot);
-            return self.send_as_ipv4(frame, packet.flags, &entry, hop, port);
+            let tell = match flags.has(Flags::TOLD) {
+                true => tell::Tell::Stream(slot),
+                false => tell::Tell::Nothing,
+            };
+            return self.send_as_ipv4(frame, packet, (tell, &entry), hop, port);
         }
         let hop = Towards::Hop(hop);
-        let way = way::<A>(self.snapshot, packet.shape, hop, forwarder.overhead())?;
+        let mut way = way::<A>(self.snapshot, packet.shape, hop, forwarder.overhead())?;
         frame.observe(way.event(hop));
         if packet.flags.syn() {
             self.clamp::<A, F>(frame, service, forwarder, way.mtu);
+        }
+        if flags.has(Flags::TOLD) {
+            self.told_to_real(frame, packet, slot, &mut way)?;
         }
         let outer = self.outer(forwarder, way.cut);
         let entry = A::table(self.state).entry(slot);
@@ -399,10 +412,13 @@ impl<'a> Context<'a> {
         };
         if let Forwarder::Nat64 { hop: from } = *forwarder {
             let entry = *A::table(self.state).entry(slot);
-            return self.send_as_ipv6(frame, packet.flags, &entry, hop, from);
+            return self.send_as_ipv6(frame, packet, (slot, &entry), hop, from);
         }
         let way = way::<A>(self.snapshot, packet.shape, hop, 0)?;
         frame.observe(way.event(hop));
+        if flags.has(Flags::TOLD) {
+            self.told_to_client(frame, packet, slot);
+        }
         forwarder.to_client(frame, A::table(self.state).entry(slot), way.link)?;
         Ok(self.by(&way, forwarder))
     }

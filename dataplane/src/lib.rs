@@ -15,6 +15,7 @@ pub mod fragments;
 pub mod fwd;
 pub mod gather;
 pub mod handover;
+pub mod isn;
 pub mod local;
 pub mod memory;
 pub mod observe;

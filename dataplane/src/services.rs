@@ -31,6 +31,7 @@ use crate::verdict::PuntClass;
 use crate::vlan::Tagging;
 use crate::walk::Errand;
 
+pub use crate::conn::stream::Telling;
 pub use access::Access;
 pub use index::{By, FTP, Key, ServiceIndex};
 pub use marks::Marks;
@@ -101,6 +102,8 @@ pub struct Service {
     pub owners: Owners,
     /// FULLNAT's source addresses.
     pub locals: LocalAddresses,
+    /// How FULLNAT's real servers are told who the client is.
+    pub telling: Telling,
     /// Whether the MSS of a SYN is lowered to what a real server's tunnel leaves.
     pub mss_clamp: bool,
     /// Whether, and for how long, a client stays with its real server. Such a service's
@@ -131,6 +134,7 @@ impl Service {
             address: None,
             owners: Owners::new(Fields::Tuple),
             locals: LocalAddresses::default(),
+            telling: Telling::None,
             mss_clamp: false,
             persistence: None,
             one_packet: false,

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
+use wire::proxy::Header;
+
 use crate::conn::defence::Sweep;
 use crate::conn::{Entry, Flags, Found, Hash, Key, Table};
 use crate::fwd::{Family, Outer};
@@ -30,6 +32,8 @@ pub struct State {
     pub sched: sched::Memory,
     /// The identification of the next outer packet that may be fragmented.
     pub outer_id: u16,
+    /// The header that goes before the packet just decided, if one does.
+    pub ahead: Header,
 }
 
 impl State {

@@ -191,6 +191,9 @@ reasons! {
     Astray => "drop-astray",
     /// Would have opened a connection, but `drop_packet` lets only some do so.
     Defence => "drop-defence",
+    /// Data that overtook the first of a connection whose real server is told the client's address
+    /// in front of them, or that can't be put behind it: fragments of it.
+    Unplaced => "drop-unplaced",
     /// No room for a new connection.
     TableFull => "drop-table-full",
     /// A chain of IPv6 extension headers that is too long, or ends nowhere.
@@ -267,6 +270,8 @@ pub struct Counters {
     pub evicted: Counter,
     /// Packets sent to their real server without a connection, for want of room.
     pub unkept: Counter,
+    /// Packets that were to tell their real server the client's address, but had no room for it.
+    pub untold: Counter,
     /// Connections and templates in the tables now: IPv4, IPv6.
     pub entries: [Gauge; 2],
     /// Turns of the loop.
@@ -303,6 +308,7 @@ impl Default for Counters {
             connections_ended: zero(),
             evicted: zero(),
             unkept: zero(),
+            untold: zero(),
             entries: Default::default(),
             turns: zero(),
             busy_turns: zero(),
@@ -333,6 +339,7 @@ impl Counters {
             ("connections-ended", &self.connections_ended),
             ("evicted", &self.evicted),
             ("unkept", &self.unkept),
+            ("untold", &self.untold),
             ("turns", &self.turns),
             ("busy-turns", &self.busy_turns),
             ("busy-cycles", &self.busy_cycles),

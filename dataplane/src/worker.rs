@@ -15,6 +15,7 @@ pub use arch::{Pages, PagesError};
 use arrayvec::ArrayVec;
 use wire::cut::Cut;
 use wire::ethernet::{self, EtherType};
+use wire::proxy::Header;
 use wire::{ipv4, ipv6};
 
 use crate::bucket::TokenBucket;
@@ -24,9 +25,10 @@ use crate::conn::{Address, Hasher, Table};
 use crate::decide::{Aside, Context, Identity, Origin, at, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
 use crate::fragments::{Fate, Transport};
-use crate::fwd::{Link, icmp};
+use crate::fwd::{Link, icmp, told};
 use crate::gather::{Gathered, Gathering};
 use crate::handover::{Flushed, Handed, Peers};
+use crate::isn::Isn;
 use crate::local::{LocalPorts, ReplyHash};
 use crate::observe::Event;
 use crate::owner::{Fields, Steering, Step};
@@ -140,6 +142,7 @@ impl<P: Port> Worker<P> {
                     parts.seed,
                 ),
                 steering: parts.steering,
+                isn: Isn::new(parts.seed),
             },
             reader,
             exchange: parts.exchange,
@@ -163,6 +166,7 @@ impl<P: Port> Worker<P> {
                 packets_spared: 0,
                 sched: sched::Memory::new(parts.id, parts.seed, parts.now),
                 outer_id: seeded_id(parts.seed, parts.id),
+                ahead: Header::EMPTY,
             },
             punts: limits.map(|per_second| TokenBucket::new(per_second, parts.now)),
             replies: TokenBucket::new(REPLIES_PER_SECOND, parts.now),
@@ -714,6 +718,10 @@ impl<P: Port> Turn<'_, P> {
             (Some(Aside::Cut(mtu)), Verdict::Transmit(port)) => {
                 self.send_in_pieces(frame, origin, port, mtu);
             }
+            (Some(Aside::Ahead), _) => {
+                self.send_ahead(&frame, &context.state.ahead, verdict);
+                self.finish(frame, origin, verdict);
+            }
             (Some(Aside::Reply(reply)), _) => {
                 self.reply(&frame, origin.port, &reply);
                 self.finish(frame, origin, verdict);
@@ -754,6 +762,27 @@ impl<P: Port> Turn<'_, P> {
         };
         self.finish(frame, origin, verdict);
         rest.drain(..).for_each(|piece| self.send_made(piece, port));
+    }
+
+    /// Sends a packet of `header` alone, at once: it goes before the one in `frame`. With one that
+    /// waits for its neighbour it can't go.
+    #[cold]
+    #[inline(never)]
+    fn send_ahead(&mut self, frame: &P::Frame, header: &Header, verdict: Verdict) {
+        self.counters.made.add(1);
+        let port = match verdict {
+            Verdict::Transmit(port) => port,
+            _ => return self.counters.made_dropped.add(1),
+        };
+        let made = self.alloc(port);
+        match made.and_then(|mut made| told::ahead(frame, header, &mut made).then_some(made)) {
+            Some(made) => self.send_made(made, port),
+            None => return self.counters.made_dropped.add(1),
+        }
+        let queues = self.way_out(port).map(|(queues, _)| usize::from(queues.0));
+        if let Some(lane) = queues.and_then(|queues| self.lanes.get_mut(queues)) {
+            lane.flush_made(self.counters);
+        }
     }
 
     /// Sends what we made ourselves.

@@ -15,7 +15,7 @@ use dataplane::owner::Step;
 use dataplane::port::{Frame, WorkerId};
 use dataplane::sched::Kind;
 use dataplane::services::marks::Network;
-use dataplane::services::{Access, HopId, ServiceId, Standing, Unmatched};
+use dataplane::services::{Access, HopId, ServiceId, Standing, Telling, Unmatched};
 use dataplane::verdict::{PuntClass, Reason};
 use wire::build::{Packet, echo_reply, echo_request, ether, icmp, ip, sctp, tcp, udp};
 use wire::tcp::Flags;
@@ -418,6 +418,24 @@ fn special_cases() -> Vec<&'static str> {
     nowhere.one(&rx(&syn(1)));
     let reply = ip(real_ip(1), CLIENT).with(tcp(80, 1).syn().ack());
     expect(nowhere.one(&rx(&reply)), "drop-no-route");
+
+    let mut told = verdict_lab();
+    told.change_real(0, |real| real.forwarder = Forwarder::FullNat { hop });
+    told.change_service(ServiceId(0), |service| {
+        service.locals = [std::net::IpAddr::from([10, 1, 0, 250])]
+            .into_iter()
+            .collect();
+        service.telling = Telling::Proxy {
+            version: wire::proxy::Version::V2,
+            insecure: false,
+        };
+    });
+    told.one(&rx(&ip(CLIENT, VIP).with(tcp(1, 80).syn().seq(7))));
+    let second = tcp(1, 80).seq(9).acks(1).payload("later");
+    expect(
+        told.one(&rx(&ip(CLIENT, VIP).with(second))),
+        "drop-unplaced",
+    );
 
     let mut parted = verdict_lab();
     parted.service(SCTP, VIP, 80, "rr", &[(1, 1)]);

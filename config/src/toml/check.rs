@@ -10,7 +10,8 @@ use super::service::PlacedService;
 use super::table::{Placed, Table};
 use crate::built::Feature;
 use crate::model::{
-    Endpoint, Family, MarkRule, Mode, Neighbour, Port, Real, Route, Service, SorryServer, Vip,
+    ClientAddress, Endpoint, Family, Listen, MarkRule, Mode, Neighbour, Port, Real, Route, Service,
+    SorryServer, Vip,
 };
 
 type Ports<'a, 'd> = &'a [Placed<'d, Port>];
@@ -214,6 +215,7 @@ pub(super) fn services(
             let text = format!("{local} is the director's own address");
             report.error(table.at("local_addresses"), text);
         }
+        told_in_vain(service, table, report);
         let mut endpoints = Seen::<Endpoint>::new();
         for (real, table) in service.reals.iter().zip(reals) {
             let at = table.at("address");
@@ -246,6 +248,28 @@ fn local_address(service: &Service, real: &Real, at: usize, report: &mut Report<
         let text = format!("mode fullnat needs {family} local_addresses in its service");
         report.error(at, text);
     }
+}
+
+/// Nobody is told of a client where no real server's mode hides it, or without a way to.
+fn told_in_vain(service: &Service, table: &Table<'_>, report: &mut Report<'_>) {
+    let told = service.client_address;
+    if told == ClientAddress::None {
+        return;
+    }
+    let text = match service.listen {
+        Listen::Address { protocol, .. } if !told.tells_of(protocol) => {
+            format!("client_address {} tells nothing of {protocol}", told.name())
+        }
+        _ => {
+            let mut reals = service.reals.iter();
+            let hidden = |real: &Real| real.mode == Mode::FullNat;
+            if service.reals.is_empty() || reals.any(hidden) {
+                return;
+            }
+            "client_address is for mode fullnat, which no real server has".to_owned()
+        }
+    };
+    report.warn(table.at("client_address"), text);
 }
 
 /// A NAT real that is the director itself would have its replies sent by the kernel, as they are.

@@ -330,7 +330,7 @@ fn configurations_are_checked() {
     let (exit, stdout, stderr) = check(&GOOD.replace("weight = 1", "weight = 70000"));
     assert_eq!((exit, stdout.as_str()), (1, ""));
     assert!(stderr.starts_with("lb.toml:14: "), "{stderr}");
-    let (exit, stdout, stderr) = check(&GOOD.replace("\"rr\"", "\"rr\"\nclient_address = \"toa\""));
+    let (exit, stdout, stderr) = check(&GOOD.replace("\"rr\"", "\"rr\"\nsynproxy = true"));
     assert_eq!((exit, stdout.as_str()), (2, ""));
     assert!(stderr.contains("not built yet"), "{stderr}");
     let device = GOOD.replace("\ndevice = \"", "\ndevice = \"x");

@@ -235,8 +235,7 @@ fn words_that_make_no_replay_are_refused() {
     );
     assert_eq!(exit, 2);
 
-    let later = PORTS.to_owned()
-        + "[[service]]\nlisten = \"tcp 192.0.2.10:80\"\nclient_address = \"toa\"\n";
+    let later = PORTS.to_owned() + "[[service]]\nlisten = \"tcp 192.0.2.10:80\"\nsynproxy = true\n";
     let (text, exit) = refused(&Bench::new(&later));
     assert!(text.ends_with(": not built yet"), "{text}");
     assert_eq!(exit, 2);

@@ -8,6 +8,7 @@ use common::{Bench, CLIENT, CLIENT_MAC, LAN_MAC, MS, PORTS, SECOND, VIP, WAN_MAC
 use wire::Protocol;
 use wire::build::{Packet, icmp, ip, tcp};
 use wire::ethernet::Mac;
+use wire::tcp::OptionKind;
 
 const REAL: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
 const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 250);
@@ -102,6 +103,56 @@ fn tun_wraps() {
     let outer = wire::ipv4::Packet::parse(&frame[14..]).expect("an IP packet");
     assert_eq!((outer.protocol(), outer.dst()), (Protocol::IPIP, REAL));
     assert_eq!(outcome.field("mode"), ["tun"]);
+}
+
+/// The same bytes for ever: sequence numbers and local ports come of the seed and the captures' time.
+#[test]
+fn fullnat_tells_who_the_client_is() {
+    const SEEN: u32 = 0x41d1_8bd0;
+    const PORT: u16 = 29_212;
+    let cases: [(&str, &[u8], &[u8]); 3] = [
+        ("toa", &[0xfe, 8, 0x9c, 0x40, 203, 0, 113, 7], b""),
+        (
+            "proxy-v1",
+            b"",
+            b"PROXY TCP4 203.0.113.7 192.0.2.10 40000 80\r\n",
+        ),
+        (
+            "proxy-v2",
+            b"",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\xc0\0\x02\x0a\x9c\x40\0\x50",
+        ),
+    ];
+    for (way, option, header) in cases {
+        let service = format!("local_addresses = [\"10.1.0.250\"]\nclient_address = \"{way}\"");
+        let real = "address = \"10.1.0.11:8080\"\nmode = \"fullnat\"";
+        let mut bench = bench(&service, real);
+        let from_client = |body| rx(&ip(CLIENT, VIP).with(body));
+        let get = tcp(40000, 80).seq(8).acks(71).payload("GET /");
+        let syn = tcp(40000, 80)
+            .seq(7)
+            .syn()
+            .option(OptionKind::TIMESTAMPS, &[1; 8]);
+        let answer = tcp(8080, PORT).seq(70).acks(SEEN + 1).syn().mss(1460);
+        let there = [(MS, from_client(syn)), (3 * MS, from_client(get))];
+        bench.input("wan", &there);
+        bench.input("lan", &[(2 * MS, rx(&ip(REAL, LOCAL).with(answer)))]);
+        let outcome = bench.run();
+        let from_us = |body| to_real(&ip(LOCAL, REAL).ttl(63).with(body));
+        let nops = (0..10).fold(tcp(PORT, 8080).seq(SEEN).syn(), |syn, _| syn.nop());
+        assert_eq!(outcome.lan[0], (MS, from_us(nops)), "{way}");
+        let told = tcp(PORT, 8080).seq(SEEN + 1).acks(71);
+        let told = match option {
+            [kind, _, rest @ ..] => told.option(OptionKind(*kind), rest),
+            _ => told,
+        };
+        let told = told.payload([header, b"GET /"].concat());
+        assert_eq!(outcome.lan[1], (3 * MS, from_us(told)), "{way}");
+        let mss = if way == "toa" { 1452 } else { 1460 };
+        let answer = tcp(80, 40000).seq(70).acks(8).syn().mss(mss);
+        let answer = ip(VIP, CLIENT).ttl(63).with(answer);
+        assert_eq!(outcome.wan[0].1[14..], answer.bytes(), "{way}");
+    }
 }
 
 #[test]

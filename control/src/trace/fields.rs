@@ -1,7 +1,11 @@
 //! The header fields of a frame, by name: what a rewrite changes.
 
+use std::net::{IpAddr, SocketAddr};
+
 use wire::ethernet::{self, EtherType};
+use wire::proxy::{Ends, Found, Version};
 use wire::segment::Quoted;
+use wire::tcp::OptionKind;
 use wire::{Protocol, display, ipv4, ipv6, sctp, tcp, udp};
 
 /// Names and values, in the order in which they stand in the frame.
@@ -80,18 +84,75 @@ fn upper(fields: &mut Fields, protocol: Protocol, offset: usize, payload: &[u8])
         _ => None,
     };
     fields.extend(sum.map(|sum| ("transport-checksum", format!("{sum:#06x}"))));
-    if protocol == Protocol::SCTP
-        && let Ok(packet) = sctp::Packet::parse(payload)
-    {
-        let crc = packet.checksum();
-        fields.push(("transport-checksum", format!("{crc:#010x}")));
+    match protocol {
+        Protocol::TCP => {
+            if let Ok(segment) = tcp::Packet::parse(payload) {
+                self::segment(fields, &segment);
+            }
+        }
+        Protocol::UDP => {
+            let data = payload.get(udp::LEN..).unwrap_or_default();
+            fields.extend(proxy_header(data));
+        }
+        Protocol::SCTP => {
+            if let Ok(packet) = sctp::Packet::parse(payload) {
+                let crc = packet.checksum();
+                fields.push(("transport-checksum", format!("{crc:#010x}")));
+            }
+        }
+        _ => {}
     }
-    let tcp = tcp::Packet::parse(payload).ok();
-    let mss = tcp
-        .filter(|_| protocol == Protocol::TCP)
-        .and_then(|it| it.mss());
-    fields.extend(mss.map(|mss| ("mss", mss.to_string())));
 }
+
+fn segment(fields: &mut Fields, segment: &tcp::Packet<&[u8]>) {
+    let mss = segment.mss().map(|mss| ("mss", mss.to_string()));
+    fields.extend(mss);
+    fields.push(("sequence", segment.seq().to_string()));
+    if segment.flags().ack() {
+        fields.push(("acknowledgement", segment.ack().to_string()));
+    }
+    let kinds = |kind| segment.options().find(|option| option.kind == kind);
+    if kinds(OptionKind::TIMESTAMPS).is_some() {
+        fields.push(("timestamps", "offered".to_owned()));
+    }
+    let toa = kinds(OptionKind::TOA).and_then(|option| client(option.data));
+    fields.extend(toa.map(|client| ("toa", client)));
+    fields.extend(proxy_header(segment.payload()));
+}
+
+/// The client that a TOA option tells of.
+fn client(data: &[u8]) -> Option<String> {
+    let (port, address) = data.split_first_chunk::<2>()?;
+    let address = match (address.first_chunk::<4>(), address.first_chunk::<16>()) {
+        (_, Some(v6)) => IpAddr::from(*v6),
+        (Some(v4), None) => IpAddr::from(*v4),
+        (None, None) => return None,
+    };
+    Some(SocketAddr::new(address, u16::from_be_bytes(*port)).to_string())
+}
+
+/// Who the PROXY protocol header at the start of `data` says that the client is.
+fn proxy_header(data: &[u8]) -> Option<(&'static str, String)> {
+    let found = Found::at_start_of(data)?;
+    let client = match found.ends {
+        Some(Ends { source, .. }) => SocketAddr::from(source).to_string(),
+        None => "unknown".to_owned(),
+    };
+    let version = match found.version {
+        Version::V1 => "v1",
+        Version::V2 => "v2",
+    };
+    Some(("proxy-header", format!("{version} {client}")))
+}
+
+/// Fields of a segment that only say something beside its ports.
+const IN_TCP: [&str; 5] = [
+    "sequence",
+    "acknowledgement",
+    "timestamps",
+    "toa",
+    "proxy-header",
+];
 
 /// Every field that is another one afterwards: name, before, after; nothing for one that is not
 /// there.
@@ -105,7 +166,9 @@ pub(super) fn changes(before: &Fields, after: &Fields) -> Vec<(&'static str, Str
     let mut seen: Vec<(&'static str, String, String)> = Vec::new();
     for name in names {
         let (old, new) = (get(before, name), get(after, name));
-        if old != new && !seen.iter().any(|(known, ..)| *known == name) {
+        // In a tunnel they stay what they are: the packet inside is shown whole.
+        let inside = IN_TCP.contains(&name) && get(after, "source-port").is_empty();
+        if old != new && !inside && !seen.iter().any(|(known, ..)| *known == name) {
             seen.push((name, old, new));
         }
     }

@@ -87,6 +87,23 @@ impl<T: Copy> HugeSlice<T> {
     }
 }
 
+impl<const N: usize> HugeSlice<[u32; N]> {
+    /// `len` elements of zeros whose memory the kernel gives when it is written first, a page at
+    /// a time, on ordinary pages: for what most users of a large table never need.
+    ///
+    /// # Errors
+    /// No address space.
+    pub fn zeroed(len: usize) -> Result<Self, PagesError> {
+        let mut slice = Self::empty(len, Pages::Off)?;
+        if let Some(map) = &slice.map {
+            madvise_small(map.start, map.len);
+        }
+        // Zeros, which the mapping consists of, are an array of integers.
+        slice.len = len;
+        Ok(slice)
+    }
+}
+
 impl<T> HugeSlice<T> {
     /// `len` elements that `make` gives for the indices from 0.
     ///
@@ -163,8 +180,8 @@ impl<T> Deref for HugeSlice<T> {
 
     #[inline(always)]
     fn deref(&self) -> &[T] {
-        // SAFETY: `from_fn` wrote the first `len` elements, and nobody takes them out before
-        // `Drop`; the borrow of `self` covers them.
+        // SAFETY: `from_fn` wrote the first `len` elements, or `zeroed` mapped them as the zeros
+        // that they are, and nobody takes them out before `Drop`; the borrow of `self` covers them.
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }
 }
@@ -285,6 +302,13 @@ fn madvise_huge(start: NonNull<u8>, len: usize) -> bool {
     unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_HUGEPAGE) == 0 }
 }
 
+/// Has the kernel give ordinary pages only, one at a time. Where it knows no others it refuses, to
+/// no harm.
+fn madvise_small(start: NonNull<u8>, len: usize) {
+    // SAFETY: MADV_NOHUGEPAGE changes no content, and the range is one mapping of ours.
+    unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_NOHUGEPAGE) };
+}
+
 /// `madvise` succeeds where the operator turned transparent pages off; this knows better.
 fn transparent_allowed() -> bool {
     fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -336,6 +360,29 @@ mod tests {
         assert_eq!(Rc::strong_count(&witness), 11);
         drop(slice);
         assert_eq!(Rc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    fn zeros_take_memory_when_they_are_written() {
+        let mut slice = HugeSlice::<[u32; 16]>::zeroed(1 << 20).expect("64 MiB of addresses");
+        let before = resident_kib();
+        assert_eq!((slice.len(), slice.mapped_bytes()), (1 << 20, 64 << 20));
+        slice[1 << 19] = [7; 16];
+        assert_eq!(slice[1 << 19], [7; 16]);
+        assert_eq!(slice[(1 << 20) - 1], [0; 16]);
+        assert!(resident_kib() < before + 4096, "64 MiB are not touched");
+        assert!(
+            HugeSlice::<[u32; 16]>::zeroed(0)
+                .expect("nothing")
+                .is_empty()
+        );
+    }
+
+    fn resident_kib() -> u64 {
+        let status = fs::read_to_string("/proc/self/status").expect("Linux");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
     #[test]

@@ -27,6 +27,8 @@ impl Flags {
     /// Replies leave by the port and to the MAC that the client's packets come by and from
     /// ([`super::sender`]).
     pub const TO_SENDER: u16 = 64;
+    /// The real server is told who the client is ([`super::stream`]).
+    pub const TOLD: u16 = 128;
 
     const FIELDS_SHIFT: u32 = 8;
     const METHOD_SHIFT: u32 = 10;

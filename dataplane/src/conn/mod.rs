@@ -20,6 +20,7 @@ pub mod index;
 pub mod key;
 pub mod sctp;
 pub mod sender;
+pub mod stream;
 pub mod table;
 pub mod tcp;
 pub mod template;

@@ -8,6 +8,7 @@ use super::fifo::Fifo;
 use super::index::{Guess, Index};
 use super::key::{Address, Hash, Hasher, Key};
 use super::sender::Senders;
+use super::stream::Streams;
 use super::template::REARMED_MS;
 use super::wheel::{NIL, Wheel};
 use crate::bucket::TokenBucket;
@@ -87,6 +88,8 @@ pub struct Table<A: Address> {
     pub(super) fifo: Fifo,
     /// Of the connections with [`Flags::TO_SENDER`].
     pub senders: Senders,
+    /// Of the connections with [`Flags::TOLD`].
+    pub streams: Streams,
     hasher: Hasher,
     /// Evictions that are left.
     pub(super) budget: TokenBucket,
@@ -113,7 +116,7 @@ const LEAST_BUDGET: u32 = 64;
 
 impl<A: Address> Table<A> {
     /// A table for `capacity` connections, at most [`MAX_CONNECTIONS`]; all its memory is
-    /// taken and touched here.
+    /// taken and touched here, but that of [`Table::streams`].
     ///
     /// # Errors
     /// No memory, or no hugepages where `pages` requires them.
@@ -134,6 +137,7 @@ impl<A: Address> Table<A> {
             wheel: Wheel::new(now),
             fifo: Fifo::new(capacity as usize, pages)?,
             senders: Senders::new(0, pages)?,
+            streams: Streams::new(capacity as usize)?,
             hasher,
             budget: TokenBucket::new(budget(capacity), now),
             full_at: None,
@@ -151,7 +155,8 @@ impl<A: Address> Table<A> {
         Ok(Self { senders, ..self })
     }
 
-    /// Octets that it takes, and on what pages.
+    /// Octets that it takes, and on what pages. What the streams take is the connections' that are
+    /// told of, and not counted.
     pub fn memory(&self) -> (usize, PageKind) {
         (
             self.entries.mapped_bytes()

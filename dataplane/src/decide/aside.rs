@@ -87,13 +87,13 @@ impl<'a> Context<'a> {
         frame.observe(Event::of(&entry, side));
         let passed = match side {
             Side::Client if entry.flags.method() == Method::Nat64 => {
-                self.error_as_ipv4(frame, &entry)
+                self.error_as_ipv4(frame, slot, &entry)
             }
             // Only its own family's packets come from an IPv4 real server: this quote is made up.
             Side::Real if entry.flags.method() == Method::Nat64 => {
                 Err(Reason::Untranslatable.into())
             }
-            Side::Client => self.error_inbound(frame, &entry, &about),
+            Side::Client => self.error_inbound(frame, slot, &entry, &about),
             Side::Real => self.error_outbound(frame, slot, &entry, &about),
         };
         Some(passed.unwrap_or_else(|refusal| self.refused(refusal, &about.key)))
@@ -165,6 +165,7 @@ impl<'a> Context<'a> {
     fn error_inbound<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
+        slot: Slot,
         entry: &Entry<A>,
         about: &Embedded<A>,
     ) -> Result<Verdict, Refusal> {
@@ -175,6 +176,9 @@ impl<'a> Context<'a> {
         let hop = Towards::Hop(hop);
         let way = way::<A>(self.snapshot, shape(about), hop, forwarder.overhead())?;
         frame.observe(way.event(hop));
+        if entry.flags.has(Flags::TOLD) {
+            self.told_error::<A, A, F>(frame, slot, Side::Client)?;
+        }
         let outer = self.outer(forwarder, way.cut);
         forwarder.error_to_real(frame, entry, way.link, outer)?;
         Ok(self.by(&way, forwarder))
@@ -195,6 +199,9 @@ impl<'a> Context<'a> {
         };
         let way = way::<A>(self.snapshot, shape(about), hop, 0)?;
         frame.observe(way.event(hop));
+        if entry.flags.has(Flags::TOLD) {
+            self.told_error::<A, A, F>(frame, slot, Side::Real)?;
+        }
         forwarder.error_to_client(frame, entry, way.link)?;
         Ok(self.by(&way, forwarder))
     }

@@ -210,8 +210,8 @@ fn count<A: Stored, F: Frame>(
     frame.observe(Event::Moved(entry));
 }
 
-/// Whether the packet leaves its connection's state and timeout as they are, and goes where the
-/// routes say.
+/// Whether the packet leaves its connection's state and timeout as they are, goes where the
+/// routes say, and with new ends alone.
 #[inline(always)]
 fn goes_on<A: Stored>(
     entry: &Entry<A>,
@@ -219,7 +219,7 @@ fn goes_on<A: Stored>(
     packet: &Packet<A>,
     timeouts: &Timeouts,
 ) -> bool {
-    if entry.flags.has(Flags::TO_SENDER) {
+    if entry.flags.has(Flags::TO_SENDER | Flags::TOLD) {
         return false;
     }
     if packet.key.protocol == Protocol::TCP.0 {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use wire::Protocol;
 
+use super::tell::Tell;
 use super::{Aside, Context, Origin, Refusal, way};
 use crate::conn::defence::every;
 use crate::conn::table::New;
@@ -460,6 +461,10 @@ impl<'a> Context<'a> {
     fn keep<A: Stored>(&mut self, opening: &Opening<'_, A>, new: &New<A>) -> Result<Slot, Full> {
         let slot = A::table(self.state).insert(new, self.now)?;
         self.return_to_sender::<A>(slot, opening.port, new.method);
+        if new.method.hides_client() {
+            let protocol = opening.packet.key.protocol;
+            self.begin_telling::<A>(slot, protocol, opening.service.telling);
+        }
         self.count_new(opening, new.real_id);
         opening.own.made_under[usize::from(new.fields.0)].up();
         Ok(slot)
@@ -523,14 +528,24 @@ impl<'a> Context<'a> {
         let Some(hop) = real.forwarder.hop() else {
             return Ok(Verdict::Punt(PuntClass::Local));
         };
+        let telling = opening.service.telling;
+        let told = new.method.hides_client() && telling.applies(packet.key.protocol);
         if let Forwarder::Nat64 { .. } = real.forwarder {
-            return self.send_as_ipv4(frame, packet.flags, &entry, hop, opening.port);
+            let tell = match told && !packet.later {
+                true => Tell::Datagram(telling),
+                false => Tell::Nothing,
+            };
+            return self.send_as_ipv4(frame, packet, (tell, &entry), hop, opening.port);
         }
         let hop = Towards::Hop(hop);
-        let way = way::<A>(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
+        let mut way = way::<A>(self.snapshot, packet.shape, hop, real.forwarder.overhead())?;
         frame.observe(way.event(hop));
         if packet.flags.syn() {
             self.clamp::<A, F>(frame, new.service, &real.forwarder, way.mtu);
+        }
+        if told && !packet.later {
+            // Each datagram is the first of its connection.
+            self.tell_datagram(frame, packet, &entry, telling, &mut way);
         }
         let outer = self.outer(&real.forwarder, way.cut);
         real.forwarder.to_real(frame, &entry, way.link, outer)?;

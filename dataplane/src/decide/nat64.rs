@@ -7,9 +7,8 @@
 //!                                   └─ no: as any unknown packet
 //! ```
 
-use wire::tcp;
-
-use super::{Aside, Context, Origin, Refusal, way};
+use super::tell::Tell;
+use super::{Aside, Context, Origin, Refusal, Way, way};
 use crate::conn::{Address, Entry, Flags, Found, Guess, Hash, Key, Side, Slot};
 use crate::fwd::nat64::{self, Error, GROWTH, Refused, ToClient, ToReal};
 use crate::fwd::{self, Forwarder, icmp};
@@ -34,25 +33,51 @@ impl Context<'_> {
     pub(super) fn send_as_ipv4<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
-        flags: tcp::Flags,
-        entry: &Entry<A>,
+        packet: &Packet<A>,
+        (tell, entry): (Tell, &Entry<A>),
         hop: HopId,
         port: PortId,
     ) -> Result<Verdict, Refusal> {
-        let plan = ToReal::of(frame.bytes())?;
+        let mut plan = ToReal::of(frame.bytes())?;
         let towards = Towards::Hop(hop);
         let way = way::<u32>(self.snapshot, plan.shape(), towards, 0)
             .map_err(|refusal| refusal.seen_from(|mtu| mtu.saturating_add(GROWTH)))?;
         frame.observe(way.event(towards));
+        let mut ahead = None;
+        if tell != Tell::Nothing {
+            ahead = self.tell_as_ipv4(frame, packet, (tell, entry), way)?;
+            plan = ToReal::of(frame.bytes())?;
+        }
         let id = self.state.outer(true).id;
         plan.apply(frame, entry, way.link, id)?;
-        if flags.syn() && self.clamps(entry.service) {
+        if packet.flags.syn() && self.clamps(entry.service) {
             let view = self.snapshot.ports.get(usize::from(port.0));
             let mtu = view.map_or(u16::MAX, |view| view.mtu);
             fwd::clamp_mss::<u32, F>(frame, nat64::mss_to_client(mtu));
         }
-        self.aside = way.cut.then_some(Aside::Cut(way.mtu));
+        self.aside = ahead.or(way.cut.then_some(Aside::Cut(way.mtu)));
         Ok(way.verdict)
+    }
+
+    /// Tells the real server by a client's packet, as it is in IPv6, for whose link there is so much
+    /// more room; says what else is to be sent.
+    fn tell_as_ipv4<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        (tell, entry): (Tell, &Entry<A>),
+        way: Way,
+    ) -> Result<Option<Aside>, Refusal> {
+        let mtu = way.mtu.saturating_add(GROWTH);
+        let mut room = Way { mtu, ..way };
+        match tell {
+            Tell::Nothing => {}
+            Tell::Stream(slot) => self.told_to_real(frame, packet, slot, &mut room)?,
+            Tell::Datagram(telling) => {
+                self.tell_datagram(frame, packet, entry, telling, &mut room);
+            }
+        }
+        Ok(self.aside.take())
     }
 
     /// Sends an IPv4 real server's packet, which came over the link of `from`, to the client.
@@ -61,8 +86,8 @@ impl Context<'_> {
     pub(super) fn send_as_ipv6<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
-        flags: tcp::Flags,
-        entry: &Entry<A>,
+        packet: &Packet<A>,
+        (slot, entry): (Slot, &Entry<A>),
         towards: Towards,
         from: HopId,
     ) -> Result<Verdict, Refusal> {
@@ -71,8 +96,11 @@ impl Context<'_> {
             .map_err(|refusal| refusal.seen_from(|mtu| mtu.saturating_sub(plan.growth())))?;
         frame.observe(way.event(towards));
         let cut = plan.cut(way.mtu);
+        if entry.flags.has(Flags::TOLD) {
+            self.told_to_client(frame, packet, slot);
+        }
         plan.apply(frame, entry, way.link, cut.is_some())?;
-        if flags.syn() && self.clamps(entry.service) {
+        if packet.flags.syn() && self.clamps(entry.service) {
             let mtu = self.mtu_towards(Towards::Hop(from));
             fwd::clamp_mss::<u128, F>(frame, nat64::mss_to_real(mtu));
         }
@@ -155,6 +183,9 @@ impl Context<'_> {
             None => self.towards(entry.client.to_ip(), u32::from(entry.client_port))?,
         };
         let mtu = self.mtu_towards(towards);
+        if entry.flags.has(Flags::TOLD) {
+            self.told_error::<u128, u32, F>(frame, slot, Side::Real)?;
+        }
         let error = Error::to_client(frame.bytes(), entry, mtu)?;
         let way = way::<u128>(self.snapshot, error.shape(), towards, 0)?;
         frame.observe(way.event(towards));
@@ -166,11 +197,15 @@ impl Context<'_> {
     pub(super) fn error_as_ipv4<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
+        slot: Slot,
         entry: &Entry<A>,
     ) -> Result<Verdict, Refusal> {
         let Forwarder::Nat64 { hop } = *self.forwarder(entry)? else {
             return Err(Reason::Untranslatable.into());
         };
+        if entry.flags.has(Flags::TOLD) {
+            self.told_error::<A, A, F>(frame, slot, Side::Client)?;
+        }
         let towards = Towards::Hop(hop);
         let (mtu, id) = (self.mtu_towards(towards), self.state.outer(true).id);
         let error = Error::to_real(frame.bytes(), entry, mtu, id)?;

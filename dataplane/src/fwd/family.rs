@@ -72,6 +72,10 @@ pub trait Family: Address {
         addresses: Delta,
         change: impl FnOnce(&mut [u8]) -> Result<Delta, Reason>,
     ) -> Result<(), Reason>;
+
+    /// Has an error about a packet that was too large ask for one that is smaller by `less` octets,
+    /// down to [`Self::LEAST_MTU`]; any other stays as it is.
+    fn narrow(message: &mut [u8], less: u16);
 }
 
 /// The transport header in a fragment that is not the first: none, but SCTP's would have to be

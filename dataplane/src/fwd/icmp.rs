@@ -256,6 +256,31 @@ pub(super) fn translate<A: Family, F: Frame>(
     })
 }
 
+/// Puts the numbers of the TCP segment that the ICMP error in `frame` quotes where `seq` and `ack`
+/// say, as far as it quotes them; an error about its size asks for one smaller by `less` octets.
+pub fn renumber<A: Family>(
+    frame: &mut [u8],
+    seq: impl Fn(u32) -> u32,
+    ack: impl Fn(u32) -> u32,
+    less: u16,
+) -> Result<(), Reason> {
+    let packet = frame.get_mut(ethernet::LEN..).ok_or(Reason::ShortFrame)?;
+    let mut ip = A::open(packet, false)?;
+    match ip.upper_mut() {
+        Some((protocol, message)) if protocol == A::ICMP => {
+            if less > 0 {
+                A::narrow(message, less);
+            }
+            A::requote(message, Delta::NONE, |quoted| {
+                let mut ip = A::open(quoted, true)?;
+                let (protocol, bytes) = ip.upper_mut().ok_or(Reason::ShortTransport)?;
+                touch(protocol, bytes, |segment| segment.renumber(seq, ack))
+            })
+        }
+        _ => Err(Reason::ShortTransport),
+    }
+}
+
 /// The part of a quoted transport header that a rewrite changes: up to TCP's checksum.
 const TOUCHED: usize = 18;
 
@@ -279,13 +304,26 @@ fn reseat<A: Copy>(
     addresses: Delta,
     quote: Quote<A>,
 ) -> Result<Delta, Reason> {
+    touch(protocol, bytes, |segment| {
+        let ports = segment
+            .set_src_port(quote.source.1)
+            .and(segment.set_dst_port(quote.destination.1));
+        addresses.and(ports)
+    })
+}
+
+/// Lets `change` rewrite a quoted transport header, and pays what it owes to that one's checksum;
+/// says what both owe to the message around it.
+fn touch(
+    protocol: Protocol,
+    bytes: &mut [u8],
+    change: impl FnOnce(&mut Quoted<&mut [u8]>) -> Delta,
+) -> Result<Delta, Reason> {
     let touched = bytes.len().min(TOUCHED);
     let mut before = [0; TOUCHED];
     before[..touched].copy_from_slice(&bytes[..touched]);
     let mut segment = Quoted::parse(protocol, &mut *bytes).map_err(|_| Reason::ShortTransport)?;
-    let ports = segment
-        .set_src_port(quote.source.1)
-        .and(segment.set_dst_port(quote.destination.1));
-    segment.settle(addresses.and(ports));
+    let owed = change(&mut segment);
+    segment.settle(owed);
     Ok(Delta::bytes(&before[..touched], &bytes[..touched]))
 }

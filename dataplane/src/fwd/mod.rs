@@ -15,6 +15,7 @@ mod nat;
 pub mod nat64;
 mod pass;
 mod ports;
+pub mod told;
 mod tun;
 
 use wire::ethernet::{Mac, Macs};
@@ -104,6 +105,11 @@ impl Method {
     /// Whether the real server's replies pass us, so that connections are found from both sides.
     pub fn is_two_way(self) -> bool {
         matches!(self, Self::Nat | Self::FullNat | Self::Nat64)
+    }
+
+    /// Whether the real server sees somebody else in the client's place.
+    pub fn hides_client(self) -> bool {
+        matches!(self, Self::FullNat | Self::Nat64)
     }
 }
 

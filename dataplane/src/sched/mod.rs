@@ -24,7 +24,7 @@ mod recall;
 mod rr;
 mod sed;
 mod sh;
-mod siphash;
+pub(crate) mod siphash;
 mod standing;
 pub mod sums;
 pub mod thresholds;

@@ -20,7 +20,8 @@ use dataplane::sched::{self, Backend, Flags, Kind, Scheduler, mh};
 use dataplane::services::marks::{Network, Rule};
 use dataplane::services::{
     self, Addresses, Blocks, Candidate, Hop, HopId, Marks, NatReals, Owned, Persistence, PortView,
-    Real, RealId, Route, Routes, Service, ServiceId, Snapshot, Standing, Target, Unmatched,
+    Real, RealId, Route, Routes, Service, ServiceId, Snapshot, Standing, Target, Telling,
+    Unmatched,
 };
 use dataplane::time::Millis;
 use dataplane::verdict::Counters;
@@ -99,6 +100,8 @@ pub struct Spec {
     /// Number and mode, in the order they were added; at most [`REALS`].
     pub reals: Vec<(u8, Mode)>,
     pub locals: Vec<IpAddr>,
+    /// How FULLNAT's reals are told of clients.
+    pub telling: Telling,
     pub owners: Option<Owners>,
     pub scheduler: Option<Scheduler>,
 }
@@ -123,6 +126,7 @@ impl Spec {
             upper: 0,
             reals: reals.to_vec(),
             locals,
+            telling: Telling::None,
             owners: None,
             scheduler: None,
         }
@@ -369,6 +373,7 @@ impl Fleet {
         let mut service = Service::new(id, self.revision, scheduler, candidates.into());
         service.address = spec.mark.is_none().then_some(address);
         service.one_packet = spec.one_packet;
+        service.telling = spec.telling;
         service.mss_clamp = spec.mss_clamp;
         service.owners = owners;
         service.persistence = spec.persistence.map(|mask| Persistence {

@@ -57,9 +57,12 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
 pub mod plain;
+pub mod proxy;
+pub mod resize;
 pub mod sctp;
 pub mod segment;
 pub mod tcp;
+pub mod toa;
 pub mod udp;
 pub mod vlan;
 

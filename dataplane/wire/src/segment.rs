@@ -1,6 +1,6 @@
 //! The transport header as the rewriters see it: ports, and a checksum that is owed.
 
-use crate::bytes::{Bytes, get16, put16};
+use crate::bytes::{Bytes, get16, get32, put16, put32};
 use crate::checksum::{Delta, for_udp};
 use crate::ip::Protocol;
 use crate::{sctp, tcp, udp};
@@ -218,6 +218,25 @@ impl Quoted<&mut [u8]> {
     #[inline]
     pub fn set_dst_port(&mut self, port: u16) -> Delta {
         self.put_port(2, port)
+    }
+
+    /// Puts TCP's sequence number, and its acknowledgement number if the quote has that, where
+    /// `seq` and `ack` say.
+    pub fn renumber(&mut self, seq: impl Fn(u32) -> u32, ack: impl Fn(u32) -> u32) -> Delta {
+        if self.protocol != Protocol::TCP {
+            return Delta::NONE;
+        }
+        let old = get32(self.head, 4);
+        let new = seq(old);
+        put32(self.head, 4, new);
+        let owed = Delta::u32(old, new);
+        let Some(rest) = self.rest.first_chunk_mut::<4>() else {
+            return owed;
+        };
+        let old = get32(rest, 0);
+        let new = ack(old);
+        put32(rest, 0, new);
+        owed.and(Delta::u32(old, new))
     }
 
     /// Pays what rewrites owe to the quoted checksum, where the quote has it: UDP's always, TCP's

@@ -205,6 +205,12 @@ impl<B: Bytes> Packet<B> {
         }
     }
 
+    /// The octets of the options.
+    #[inline]
+    pub fn options_bytes(&self) -> &[u8] {
+        &self.options
+    }
+
     /// The data.
     #[inline]
     pub fn payload(&self) -> &[u8] {
@@ -293,16 +299,46 @@ impl Packet<&mut [u8]> {
     /// Shifts every SACK edge by `by` (modulo 2^32): what a director owes to the receiver whose
     /// sequence numbers it moved.
     pub fn shift_sack(&mut self, by: u32) -> Delta {
+        self.map_sack(|edge| edge.wrapping_add(by))
+    }
+
+    /// Puts each SACK edge where `map` says; a block that becomes empty is taken away, and a
+    /// half one at the end left alone.
+    pub fn map_sack(&mut self, map: impl Fn(u32) -> u32) -> Delta {
         let mut owed = Delta::NONE;
         let mut at = 0;
         while let Some(option) = next_option(self.options, at) {
-            let (start, end) = (option.offset + 2, option.end());
+            let (start, end) = (option.offset, option.end());
             if option.kind == OptionKind::SACK {
-                owed = owed.and(shift_edges(&mut self.options[start..end], by).at(start));
+                owed = owed.and(map_blocks(&mut self.options[start..end], &map).at(start));
             }
             at = end;
         }
         owed
+    }
+
+    /// Overwrites the options of these kinds with NOPs.
+    pub fn blank(&mut self, kinds: &[OptionKind]) -> Delta {
+        let mut owed = Delta::NONE;
+        let mut at = 0;
+        while let Some(option) = next_option(self.options, at) {
+            let (start, end) = (option.offset, option.end());
+            if kinds.contains(&option.kind) {
+                let mut before = [0; 40];
+                let whole = &mut self.options[start..end];
+                before[..whole.len()].copy_from_slice(whole);
+                whole.fill(OptionKind::NOP.0);
+                owed = owed.and(Delta::bytes(&before[..end - start], whole).at(start));
+            }
+            at = end;
+        }
+        owed
+    }
+
+    /// Replaces the urgent pointer.
+    #[inline]
+    pub fn set_urgent(&mut self, urgent: u16) -> Delta {
+        self.put_word(18, urgent)
     }
 
     /// Pays what rewrites owe to the checksum.
@@ -393,18 +429,31 @@ impl Header {
     }
 }
 
-/// Shifts whole blocks of two edges; a half one at the end is left alone.
-fn shift_edges(blocks: &mut [u8], by: u32) -> Delta {
-    let mut owed = Delta::NONE;
-    for edges in blocks.as_chunks_mut::<8>().0 {
-        for at in [0, 4] {
-            let old = get32(edges, at);
-            let new = old.wrapping_add(by);
-            put32(edges, at, new);
-            owed = owed.and(Delta::u32(old, new));
+/// Puts the edges of the SACK option `option` where `map` says. Blocks that are empty then make
+/// room for those after them; what is left over becomes NOPs.
+fn map_blocks(option: &mut [u8], map: impl Fn(u32) -> u32) -> Delta {
+    let mut before = [0; 40];
+    before[..option.len()].copy_from_slice(option);
+    let blocks = before[..option.len()].get(2..).unwrap_or_default();
+    let mut end = 2;
+    for block in blocks.as_chunks::<8>().0 {
+        let [left, right] = [get32(block, 0), get32(block, 4)].map(&map);
+        if left != right {
+            option[end..end + 4].copy_from_slice(&left.to_be_bytes());
+            option[end + 4..end + 8].copy_from_slice(&right.to_be_bytes());
+            end += 8;
         }
     }
-    owed
+    let whole = 2 + blocks.len() / 8 * 8;
+    if end < whole {
+        let len = u8::try_from(end).expect("at most 40 octets of options");
+        option[end..].fill(OptionKind::NOP.0);
+        match end {
+            2 => option.fill(OptionKind::NOP.0),
+            _ => option[1] = len,
+        }
+    }
+    Delta::bytes(&before[..option.len()], option)
 }
 
 /// An option's kind (IANA "TCP Option Kind Numbers").
@@ -426,6 +475,8 @@ impl OptionKind {
     pub const SACK: Self = Self(5);
     /// Timestamps.
     pub const TIMESTAMPS: Self = Self(8);
+    /// Multipath TCP.
+    pub const MULTIPATH: Self = Self(30);
     /// TCP fast open.
     pub const FAST_OPEN: Self = Self(34);
     /// The client's address as FULLNAT sends it (experimental, RFC 4727).
@@ -444,7 +495,7 @@ pub struct TcpOption<'a> {
 }
 
 impl TcpOption<'_> {
-    fn end(&self) -> usize {
+    pub(crate) fn end(&self) -> usize {
         self.offset + 2 + self.data.len()
     }
 }
@@ -454,6 +505,13 @@ impl TcpOption<'_> {
 pub struct Options<'a> {
     list: &'a [u8],
     at: usize,
+}
+
+impl<'a> Options<'a> {
+    /// The options in `list`.
+    pub(crate) fn new(list: &'a [u8]) -> Self {
+        Self { list, at: 0 }
+    }
 }
 
 impl<'a> Iterator for Options<'a> {
@@ -639,6 +697,43 @@ mod tests {
             prop_assert_eq!(patched, checksum::of(&bytes));
         }
 
+        /// Whatever is done to options, the checksum is that of what is there then.
+        #[test]
+        fn options_change_with_the_checksum(
+            mut bytes in proptest::collection::vec(any::<u8>(), 60..61), kinds in proptest::collection::vec(0..12u8, 1..6),
+            shift in any::<u32>(), clamp in any::<bool>(),
+        ) {
+            bytes[12] = 0xf0;
+            let mut at = 20;
+            for kind in kinds {
+                let len = match kind {
+                    0 | 1 => 1,
+                    5 => 18,
+                    8 => 10,
+                    _ => 4,
+                };
+                if at + len > 60 {
+                    break;
+                }
+                bytes[at] = kind.max(1);
+                if len > 1 {
+                    bytes[at + 1] = u8::try_from(len).unwrap();
+                }
+                at += len;
+            }
+            bytes[at..].fill(0);
+            let before = checksum::of(&bytes);
+            let mut tcp = Packet::parse(&mut bytes[..]).unwrap();
+            let owed = if clamp {
+                tcp.map_sack(|edge| edge.wrapping_add(shift).max(1 << 31))
+            } else {
+                tcp.blank(&[OptionKind::TIMESTAMPS, OptionKind::SACK])
+            };
+            prop_assert!(clamp || tcp.options().all(|option| !matches!(option.kind.0, 5 | 8)));
+            prop_assert!(tcp.sack_blocks().all(|(left, right)| left != right || !clamp));
+            prop_assert_eq!(owed.apply(before), checksum::of(&bytes));
+        }
+
         #[test]
         fn any_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..80), mss in any::<u16>()) {
             if let Ok(tcp) = Packet::parse(&bytes[..]) {
@@ -647,6 +742,8 @@ mod tests {
             }
             if let Ok(mut tcp) = Packet::parse(&mut bytes[..]) {
                 let owed = tcp.clamp_mss(mss).and(tcp.shift_sack(u32::from(mss)));
+                let kinds = [OptionKind(mss.to_be_bytes()[0]), OptionKind::SACK];
+                let owed = owed.and(tcp.map_sack(|edge| edge | 1 << 31)).and(tcp.blank(&kinds));
                 tcp.settle(owed);
             }
         }

@@ -325,6 +325,40 @@ impl Lab {
         self.start_web_in(&self.real(index), &format!("real-{index}"))
     }
 
+    /// Has a real's web server demand the PROXY protocol, and log who that says its clients are.
+    ///
+    /// # Errors
+    ///
+    /// What the system refused.
+    pub(crate) fn demand_proxy_protocol(&self, index: usize) -> Result<(), Failure> {
+        let name = format!("real-{index}");
+        let (namespace, path) = (self.real(index), self.file(&format!("nginx-{name}.conf")));
+        let text = fs::read_to_string(&path)?
+            .replace("listen 80;", "listen 80 proxy_protocol;")
+            .replace("listen [::]:80;", "listen [::]:80 proxy_protocol;")
+            .replace("$remote_addr", "$proxy_protocol_addr");
+        fs::write(&path, text)?;
+        let log = self.file(&format!("nginx-{name}.log"));
+        let mut reload = Self::inside(&namespace, "nginx");
+        run(reload
+            .args(["-q", "-s", "reload", "-c"])
+            .arg(path)
+            .arg("-e")
+            .arg(log))?;
+        let answers = || {
+            let command = "printf 'PROXY UNKNOWN\\r\\nGET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
+            let script = format!("exec 3<>/dev/tcp/127.0.0.1/80; {command}");
+            let mut bash = Self::inside(&namespace, "bash");
+            let said = run(bash.args(["-c", &script]));
+            said.is_ok_and(|said| said.contains(" 200 "))
+        };
+        if !wait_for(10, answers) {
+            return Err(Failure::Wrong(format!("{name} knows no PROXY protocol")));
+        }
+        fs::write(self.file(&format!("access-{name}")), "")?;
+        Ok(())
+    }
+
     /// A web server in a namespace; it answers with its name.
     ///
     /// # Errors

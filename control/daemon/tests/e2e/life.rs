@@ -113,6 +113,18 @@ fn free_hugepages() -> u64 {
     text.trim().parse().unwrap_or(0)
 }
 
+/// How often hugepages are asked for: a machine that was busy has its memory in pieces.
+const ATTEMPTS: u32 = 5;
+
+/// Lets the kernel put the pieces of free memory together, files that it only keeps at hand among
+/// them. Where it may not be told to, time alone has to help.
+fn mend_memory() {
+    for file in ["drop_caches", "compact_memory"] {
+        let _ = fs::write(format!("/proc/sys/vm/{file}"), "1");
+    }
+    std::thread::sleep(Duration::from_millis(200));
+}
+
 /// Hugepages that this test reserved; given back when dropped.
 struct Reserved {
     before: String,
@@ -127,8 +139,14 @@ impl Reserved {
         let reserved = Self {
             before: before.trim().to_owned(),
         };
-        if free_hugepages() < pages {
-            let total = reserved.before.parse::<u64>().unwrap_or(0) + pages;
+        let total = reserved.before.parse::<u64>().unwrap_or(0) + pages;
+        for attempt in 0..ATTEMPTS {
+            if free_hugepages() >= pages {
+                return Ok(reserved);
+            }
+            if attempt > 0 {
+                mend_memory();
+            }
             fs::write(&path, total.to_string())
                 .map_err(|_| Failure::CannotRun("hugepages cannot be reserved".to_owned()))?;
         }

@@ -23,6 +23,7 @@ mod routed;
 mod runner;
 mod sctp;
 mod switch;
+mod told;
 mod trace;
 mod tunnel;
 mod two_arm;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         sctp::TESTS,
         two_arm::TESTS,
         lossy::TESTS,
+        told::TESTS,
         refusals::TESTS,
         commands::TESTS,
         trace::TESTS,

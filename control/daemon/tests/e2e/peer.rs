@@ -14,6 +14,7 @@
 //! tcp-hold ADDRESS COUNT      opens that many connections and keeps them until killed
 //! tcp-ask ADDRESS COUNT       the same; a request on each when its input ends: prints how many
 //!                             were answered
+//! toa ADDRESS PORT            reads TCP to that port of its own until its input ends; see [`told`]
 //! sctp-server ADDRESS NAME    answers associations with NAME and the client's address; see [`sctp`]
 //! sctp-client ADDRESS COUNT   opens that many; when its input ends asks on each, and prints the answers
 //! relay NEAR FAR              a bad cable between two TAPs that it makes; see [`relay`]
@@ -26,7 +27,7 @@ use std::process::{Child, ChildStdout, ExitCode};
 use std::time::Duration;
 
 use crate::runner::Failure;
-use crate::{relay, sctp, switch, tunnel};
+use crate::{relay, sctp, switch, told, tunnel};
 
 /// The first argument of a peer.
 pub(crate) const FLAG: &str = "--peer";
@@ -46,6 +47,7 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
         "udp-flow" => udp_flow(address, last.parse().unwrap_or(0)),
         "tcp-ask" => tcp_ask(address, last.parse().unwrap_or(0)),
         "decapsulate" => tunnel::decapsulate(address, last, say_ready),
+        "toa" => told::read(address, last, say_ready),
         "relay" => relay::run(address, last, say_ready),
         "sctp-server" => sctp::serve(address, last, say_ready),
         "sctp-client" => sctp::ask(address, last.parse().unwrap_or(0), say_ready),

@@ -132,9 +132,9 @@ fn malformed_configuration() -> Outcome {
 
 fn what_is_not_built_yet() -> Outcome {
     refuses(
-        &Toml::with(web("rr", &[]).replace("\"rr\"", "\"rr\"\nclient_address = \"toa\"")),
+        &Toml::with(web("rr", &[]).replace("\"rr\"", "\"rr\"\nsynproxy = true")),
         CONFIGURATION,
-        &["client address", "not built yet"],
+        &["synproxy", "not built yet"],
     )
 }
 

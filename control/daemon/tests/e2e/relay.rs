@@ -37,14 +37,29 @@ type Cable = BinaryHeap<Reverse<(Instant, u64, Vec<u8>)>>;
 ///
 /// What the system refused.
 pub(crate) fn between(lab: &mut Lab, address: &str) -> Result<(), Failure> {
-    let (director, client) = (lab.director(), lab.client());
-    Lab::ip(&client, "link del eth0")?;
-    lab.start_peer(&director, &["relay", "near", "far"])?;
-    Lab::ip(&director, "link set near master br0 up")?;
-    let moved = format!("link set far netns {client} name eth0");
+    let client = lab.client();
+    before(lab, &client, ["near", "far"], address)
+}
+
+/// Puts a relay with ends of these names between a host with this address and the bridge.
+///
+/// # Errors
+///
+/// What the system refused.
+pub(crate) fn before(
+    lab: &mut Lab,
+    host: &str,
+    [near, far]: [&str; 2],
+    address: &str,
+) -> Result<(), Failure> {
+    let director = lab.director();
+    Lab::ip(host, "link del eth0")?;
+    lab.start_peer(&director, &["relay", near, far])?;
+    Lab::ip(&director, &format!("link set {near} master br0 up"))?;
+    let moved = format!("link set {far} netns {host} name eth0");
     Lab::ip(&director, &moved)?;
-    Lab::ip(&client, &format!("addr add {address} dev eth0"))?;
-    Lab::ip(&client, "link set eth0 up")?;
+    Lab::ip(host, &format!("addr add {address} dev eth0"))?;
+    Lab::ip(host, "link set eth0 up")?;
     Ok(())
 }
 

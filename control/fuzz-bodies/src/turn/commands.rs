@@ -151,7 +151,14 @@ fn with_options(verb: &str, service: &str, v6: bool, input: &mut Input<'_>) -> S
         words += match scheduler {
             SchedulerKind::Sh => input.pick(&[" -b sh-port", " -b sh-fallback"]),
             SchedulerKind::Mh => input.pick(&[" -b mh-port", " -b mh-fallback,mh-port"]),
-            _ => " -b flag-3",
+            _ => input.pick(&[
+                " -b flag-3",
+                " --client-address toa",
+                " --proxy-protocol v1",
+                " --proxy-protocol v2",
+                " --proxy-protocol v1-insecure",
+                " --proxy-protocol v2-insecure",
+            ]),
         };
     }
     words

@@ -84,6 +84,19 @@ impl Family for u32 {
         icmp.settle(owed);
         Ok(())
     }
+
+    fn narrow(message: &mut [u8], less: u16) {
+        use icmpv4::{Type, unreachable::FRAGMENTATION_NEEDED};
+        let Ok(mut icmp) = icmpv4::Packet::parse(message) else {
+            return;
+        };
+        let too_large = icmp.kind() == Type::UNREACHABLE && icmp.code() == FRAGMENTATION_NEEDED;
+        // Old routers don't say how much.
+        if too_large && icmp.mtu() > Self::LEAST_MTU {
+            let mtu = icmp.mtu().saturating_sub(less).max(Self::LEAST_MTU);
+            icmp.set_mtu(mtu);
+        }
+    }
 }
 
 #[inline]

@@ -78,6 +78,17 @@ impl Family for u128 {
         icmp.settle(owed.and(addresses));
         Ok(())
     }
+
+    fn narrow(message: &mut [u8], less: u16) {
+        let Ok(mut icmp) = icmpv6::Packet::parse(message) else {
+            return;
+        };
+        let least = u32::from(Self::LEAST_MTU);
+        if icmp.kind() == icmpv6::Type::PACKET_TOO_BIG && icmp.mtu() > least {
+            let mtu = icmp.mtu().saturating_sub(less.into()).max(least);
+            icmp.set_mtu(mtu);
+        }
+    }
 }
 
 #[inline]

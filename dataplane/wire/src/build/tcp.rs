@@ -59,6 +59,17 @@ impl Tcp {
         self.flags(Flags::PSH)
     }
 
+    /// With URG.
+    pub fn urg(self) -> Self {
+        self.flags(Flags::URG)
+    }
+
+    /// Between these ports.
+    pub fn ports(mut self, src_port: u16, dst_port: u16) -> Self {
+        self.ports = (src_port, dst_port);
+        self
+    }
+
     /// With these flags added.
     pub fn flags(mut self, flags: Flags) -> Self {
         self.flags = self.flags.and(flags);
