@@ -271,7 +271,7 @@ impl Fleet {
             });
     }
 
-    fn send(&mut self, port: PortId, frame: &[u8]) {
+    pub(crate) fn send(&mut self, port: PortId, frame: &[u8]) {
         // A full ring, or an empty pool, loses it.
         self.given += u64::from(self.punted.send(port, frame).is_ok());
     }
