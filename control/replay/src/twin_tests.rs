@@ -8,13 +8,15 @@ use std::path::PathBuf;
 use config::model::Config;
 use config::toml;
 use control::connections::Portion;
-use control::trace::{Crew, Made};
+use control::trace::{Crew, Made, Sent};
 use dataplane::port::PortId;
 use dataplane::worker::Worker;
 use proto::message::{Format, Framing, Reply, Request};
-use wire::build::{Body, Packet, icmp, ip, sctp, tcp, udp};
+use wire::build::{Body, Packet, Tcp, icmp, ip, sctp, tcp, udp};
 use wire::ethernet::{self, EtherType, Mac};
+use wire::proxy::Found;
 use wire::segment::Quoted;
+use wire::tcp::OptionKind;
 use wire::{Protocol, ipv4, ipv6};
 
 use super::{Machine, OPERATOR};
@@ -31,17 +33,27 @@ const THEIRS: Mac = Mac([2, 9, 9, 9, 9, 9]);
 /// The port of the services of SCTP, and of IPv6 with an IPv4 real server.
 const OTHERS: u16 = 94;
 
+/// How real servers are told who the client is: services on the ports from here on.
+const TELLING: [&str; 5] = [
+    "toa",
+    "proxy-v1",
+    "proxy-v2",
+    "proxy-v1-insecure",
+    "proxy-v2-insecure",
+];
+const TOLD: u16 = 95;
+
 /// Services of every kind on ports of their own; marks, templates, local addresses.
-/// With one arm `lan` is a VLAN over `wan`.
+/// With one arm `lan` is a VLAN over `wan`, and replies go back to whoever sent the client's packets.
 fn configuration(connections: u32, one_arm: bool) -> Config {
-    let vlan = if one_arm {
-        "parent = \"wan\"\nvlan = 20\n"
+    let (back, vlan) = if one_arm {
+        ("return = \"sender\"\n", "parent = \"wan\"\nvlan = 20\n")
     } else {
-        ""
+        ("", "")
     };
     let mut text = format!(
         "version = 1\n[dataplane]\nconnections = {connections}\nconnections_v6 = {connections}\n\
-         [[port]]\nname = \"wan\"\nmac = \"02:00:00:00:00:01\"\naddresses = [\"192.0.2.2/24\", \"2001:db8::2/64\"]\n\
+         [[port]]\nname = \"wan\"\nmac = \"02:00:00:00:00:01\"\naddresses = [\"192.0.2.2/24\", \"2001:db8::2/64\"]\n{back}\
          [[port]]\nname = \"lan\"\nmac = \"02:00:00:00:00:02\"\naddresses = [\"10.1.0.2/24\", \"2001:db8:1::2/64\"]\n{vlan}\
          [[route]]\nto = \"0.0.0.0/0\"\nvia = \"192.0.2.1\"\n\
          [[route]]\nto = \"::/0\"\nvia = \"2001:db8::1\"\n\
@@ -92,6 +104,19 @@ fn configuration(connections: u32, one_arm: bool) -> Config {
              [[service.real]]\naddress = \"10.1.0.11:9000\"\nmode = \"fullnat\"\n"
         )
         .expect("a string");
+    }
+    for (port, way) in (TOLD..).zip(TELLING) {
+        let listens = ["tcp 192.0.2.10", "tcp [2001:db8::10]", "udp [2001:db8::10]"];
+        for (at, listen) in listens.into_iter().enumerate() {
+            // Each has a port of its own: which local ports are free is asked a few times only.
+            write!(
+                text,
+                "[[service]]\nlisten = \"{listen}:{port}\"\nscheduler = \"rr\"\nclient_address = \"{way}\"\n\
+                 local_addresses = [\"10.1.0.250\"]\n\
+                 [[service.real]]\naddress = \"10.1.0.11:9{at}{port}\"\nmode = \"fullnat\"\n"
+            )
+            .expect("a string");
+        }
     }
     toml::read(&text, "lb.toml").expect("good").config
 }
@@ -233,6 +258,7 @@ impl Lab {
             0 => 8000 + dice.small(3),
             1 => 79,
             2 | 3 => OTHERS,
+            4 => TOLD + dice.small(5),
             _ => 80 + dice.small(14),
         };
         let ttl = if dice.roll(20) == 0 { 1 } else { 64 };
@@ -300,20 +326,114 @@ impl Lab {
     fn step(&mut self) -> String {
         self.meddle();
         let made = self.packet();
-        let before = self.state();
-        let told = self.asked(&made);
-        assert_eq!(self.state(), before, "a question changes nothing");
-        assert_eq!((told.exit, told.stderr.as_str()), (0, ""));
-        self.n += 1;
-        let (became, sent) = self.machine.traced(self.n, &made);
-        let became = became.json();
-        let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
-        let became: serde_json::Value = serde_json::from_str(&became).expect("JSON");
-        assert_eq!(told, became, "packet {}", self.n);
+        let (became, sent) = self.follow(&made);
         let sent = sent.into_iter().find(|frame| frame.port == LAN);
         self.last = sent.map_or_else(Vec::new, |frame| frame.bytes);
         became["verdict"].as_str().expect("a word").to_owned()
     }
+
+    /// The same for one packet; what became of it.
+    fn follow(&mut self, made: &Made) -> (serde_json::Value, Vec<Sent>) {
+        let before = self.state();
+        let told = self.asked(made);
+        assert_eq!(self.state(), before, "a question changes nothing");
+        assert_eq!((told.exit, told.stderr.as_str()), (0, ""));
+        self.n += 1;
+        let (became, sent) = self.machine.traced(self.n, made);
+        let became = became.json();
+        let told: serde_json::Value = serde_json::from_str(&told.stdout).expect("JSON");
+        let became: serde_json::Value = serde_json::from_str(&became).expect("JSON");
+        assert_eq!(told, became, "packet {}", self.n);
+        (became, sent)
+    }
+}
+
+/// A client of a service whose real server is told of it, and that server.
+struct Dialogue<'a> {
+    lab: &'a mut Lab,
+    service: u16,
+    v6: bool,
+    /// What the client sends next, and what it has of the server's.
+    numbers: (u32, u32),
+    /// The last that the server got.
+    got: Vec<u8>,
+}
+
+impl Dialogue<'_> {
+    /// The client sends this; says what the server gets.
+    fn client(&mut self, segment: Tcp) -> Vec<u8> {
+        let (seq, ack) = self.numbers;
+        let segment = segment.ports(40_009, self.service).seq(seq);
+        let segment = if ack == 0 { segment } else { segment.acks(ack) };
+        let packet: Packet = if self.v6 {
+            let client = Ipv6Addr::new(0x2001, 0xdb8, 0x99, 0, 0, 0, 0, 9);
+            let vip = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+            ip(client, vip).with(segment)
+        } else {
+            let (client, vip) = ([203, 0, 113, 9], [192, 0, 2, 10]);
+            ip(Ipv4Addr::from(client), Ipv4Addr::from(vip)).with(segment)
+        };
+        let bytes = packet.ether(THEIRS, WAN_MAC).bytes();
+        let (became, sent) = self.lab.follow(&Made { port: WAN, bytes });
+        assert_eq!(became["verdict"], "transmit", "{became}");
+        let frame = sent.into_iter().next().expect("one packet").bytes;
+        self.got = segment_of(&frame);
+        self.got.clone()
+    }
+
+    /// The server answers with this, which acknowledges all that it got.
+    fn server(&mut self, segment: Tcp) {
+        let got = parsed(&self.got);
+        let len = got.payload().len() + usize::from(got.flags().syn());
+        let ack = got.seq().wrapping_add(u32::try_from(len).expect("small"));
+        let segment = segment.ports(got.dst_port(), got.src_port()).acks(ack);
+        let (real, us) = ([10, 1, 0, 11], [10, 1, 0, 250]);
+        let packet = ip(Ipv4Addr::from(real), Ipv4Addr::from(us)).with(segment);
+        let bytes = packet.ether(THEIRS, LAN_MAC).bytes();
+        let (became, _) = self.lab.follow(&Made { port: LAN, bytes });
+        assert_eq!(became["verdict"], "transmit", "{became}");
+    }
+}
+
+/// The TCP segment in a frame of IPv4.
+fn segment_of(frame: &[u8]) -> Vec<u8> {
+    let frame = ethernet::Frame::parse(frame).expect("a frame");
+    let ip4 = ipv4::Packet::parse(frame.payload()).expect("IPv4");
+    ip4.payload().to_vec()
+}
+
+fn parsed(segment: &[u8]) -> wire::tcp::Packet<&[u8]> {
+    wire::tcp::Packet::parse(segment).expect("TCP")
+}
+
+/// A connection from its begin on: its first data are sent twice, and it goes on after them.
+fn stream(lab: &mut Lab, at: u16, v6: bool) {
+    let numbers = (u32::MAX - 3, 0);
+    let mut talk = Dialogue {
+        lab,
+        service: TOLD + at,
+        v6,
+        numbers,
+        got: Vec::new(),
+    };
+    talk.client(tcp(0, 0).syn().mss(1460));
+    talk.server(tcp(0, 0).syn().seq(70).mss(1460));
+    talk.numbers = (numbers.0.wrapping_add(1), 71);
+    let greeted = talk.client(tcp(0, 0));
+    let told = talk.client(tcp(0, 0).payload("GET /"));
+    let again = talk.client(tcp(0, 0).payload("GET /"));
+    assert_eq!(told, again, "{at} {v6}");
+    let is_toa = at == 0;
+    let has_option = parsed(&greeted).options().next().map(|it| it.kind);
+    assert_eq!(has_option == Some(OptionKind::TOA), is_toa, "{at} {v6}");
+    let found = Found::at_start_of(parsed(&told).payload());
+    assert_eq!(found.is_none(), is_toa, "{at} {v6}");
+    talk.server(tcp(0, 0).seq(71).payload("200"));
+    talk.numbers = (numbers.0.wrapping_add(6), 74);
+    talk.client(tcp(0, 0).payload("GET /again"));
+    talk.server(tcp(0, 0).seq(74).fin());
+    talk.numbers.0 = numbers.0.wrapping_add(16);
+    talk.client(tcp(0, 0).fin());
 }
 
 /// What the real server answers to a frame that was sent to it, or a router says of that; `None` if
@@ -387,4 +507,15 @@ fn what_five_workers_would_do_is_what_they_do() {
 #[test]
 fn tables_that_are_full() {
     compare(Lab::new(2, 8, 3, false), 300);
+}
+
+#[test]
+fn streams_whose_real_server_is_told() {
+    for (workers, one_arm) in [(1, false), (4, true)] {
+        for at in 0..5 {
+            for v6 in [false, true] {
+                stream(&mut Lab::new(workers, 256, 4, one_arm), at, v6);
+            }
+        }
+    }
 }

@@ -10,6 +10,7 @@ use wire::ethernet::Mac;
 
 use super::entry::{Entry, Flags};
 use super::key::{Address, Hasher, Key};
+use super::stream::Stream;
 use super::table::{Side, Slot, Table, queued};
 use super::wheel::NIL;
 use crate::bucket::TokenBucket;
@@ -32,6 +33,8 @@ struct Copied<A> {
     slot: Slot,
     entry: Entry<A>,
     sender: Option<(PortId, Mac)>,
+    /// If its real server is told who the client is.
+    stream: Option<Stream>,
 }
 
 /// The excerpt.
@@ -79,10 +82,13 @@ impl<A: Address> Excerpt<A> {
             if known || self.copied.is_full() {
                 continue;
             }
+            let entry = *table.entry(slot);
+            let told = entry.flags.has(Flags::TOLD);
             self.copied.push(Copied {
                 slot,
-                entry: *table.entry(slot),
+                entry,
                 sender: table.senders.get(slot),
+                stream: told.then(|| table.streams.get(slot)),
             });
         }
     }
@@ -165,6 +171,9 @@ impl<A: Address> Table<A> {
             .arm(&mut self.entries, slot.0, now, entry.remaining_ms(now));
         if let Some((port, mac)) = copied.sender {
             self.senders.note(slot, port, mac);
+        }
+        if let Some(stream) = &copied.stream {
+            self.streams.put(slot, stream);
         }
     }
 }
