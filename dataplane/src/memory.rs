@@ -50,12 +50,7 @@ impl Recycler {
     /// If `bytes` is longer than a buffer's room, 10112 octets.
     pub fn fill(&self, bytes: &[u8]) -> Buffer {
         let mut buffer = self.empty();
-        assert!(
-            buffer.append(bytes.len()),
-            "{} octets don't fit into a buffer",
-            bytes.len()
-        );
-        buffer.bytes_mut().copy_from_slice(bytes);
+        buffer.refill(bytes);
         buffer
     }
 
@@ -71,6 +66,24 @@ impl Recycler {
             tci: 0,
             home: self.clone(),
         }
+    }
+}
+
+impl Buffer {
+    /// Replaces everything: as [`Recycler::fill`], without the way there and back.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is longer than a buffer's room, 10112 octets.
+    pub fn refill(&mut self, bytes: &[u8]) {
+        (self.start, self.len) = (HEADROOM, 0);
+        (self.rss_hash, self.flags, self.tci) = (None, RxFlags::default(), 0);
+        assert!(
+            self.append(bytes.len()),
+            "{} octets don't fit into a buffer",
+            bytes.len()
+        );
+        self.bytes_mut().copy_from_slice(bytes);
     }
 }
 

@@ -24,7 +24,7 @@ const REAL: u8 = 11;
 const CPORT: u16 = 40_000;
 /// Octets that may be under way.
 const WINDOW: usize = 5_000;
-const MOST_STEPS: usize = 60_000;
+const MOST_STEPS: usize = 30_000;
 
 /// Numbers that look random: Marsaglia's xorshift.
 struct Dice(u64);
@@ -69,6 +69,14 @@ struct Segment {
     data: Vec<u8>,
     sacks: Vec<Range<u32>>,
     options: Vec<u8>,
+}
+
+impl std::fmt::Debug for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (len, here) = (self.stream.len(), (self.acked, self.sent));
+        let there = (self.taken, self.peer_len);
+        write!(f, "{len} octets, acked and sent {here:?}, taken {there:?}")
+    }
 }
 
 impl End {
@@ -189,6 +197,7 @@ impl End {
         let Ok(start) = usize::try_from(start) else {
             return;
         };
+        assert!(start <= self.taken + WINDOW, "far off: {start}, {self:?}");
         // What was taken once is not looked at again, as in any TCP.
         for (octet, at) in segment
             .data
@@ -222,13 +231,17 @@ impl End {
     }
 }
 
+/// Frames that fit a link; more are lost. Without a bound what is sent again and again would keep
+/// what is new from ever arriving.
+const DEPTH: usize = 12;
+
 /// Frames under way: lost, doubled and in any order.
 #[derive(Default)]
 struct Link(Vec<Vec<u8>>);
 
 impl Link {
     fn put(&mut self, frame: Vec<u8>, dice: &mut Dice) {
-        if dice.one_of(6) {
+        if dice.one_of(6) || self.0.len() >= DEPTH {
             return;
         }
         if dice.one_of(8) {
@@ -323,6 +336,8 @@ struct World {
     /// The first segment that begins the client's stream, as the director saw it first.
     first: Option<Vec<u8>>,
     before_data_without_option: usize,
+    /// The director saw the client's FIN.
+    is_ending: bool,
 }
 
 impl World {
@@ -349,6 +364,7 @@ impl World {
             local: None,
             first: None,
             before_data_without_option: 0,
+            is_ending: false,
         }
     }
 
@@ -384,6 +400,11 @@ impl World {
         };
         if link == 0 {
             let segment = read(&frame);
+            // An old SYN behind a FIN begins another connection (`conn_reuse_mode`), here as in IPVS.
+            if segment.syn && self.is_ending {
+                return;
+            }
+            self.is_ending |= segment.fin;
             let begins = segment.seq == self.client.number(0) && !segment.data.is_empty();
             if begins && self.first.is_none() {
                 self.first = Some(segment.data);
@@ -498,7 +519,12 @@ fn prefixes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    // The same cases every time: what fails once fails again. More and others: another seed.
+    #![proptest_config(ProptestConfig {
+        cases: 96,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn streams_arrive_as_they_were_sent(
@@ -515,7 +541,7 @@ proptest! {
         while !(world.client.is_done() && world.real.is_done()) {
             world.step();
             steps += 1;
-            prop_assert!(steps < MOST_STEPS, "the streams got stuck: {} of {}", world.client.acked, stream.len());
+            prop_assert!(steps < MOST_STEPS, "the streams got stuck: {:?}, {:?}", world.client, world.real);
         }
         let want = match stream.is_empty() {
             true => Vec::new(),

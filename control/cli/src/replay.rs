@@ -30,9 +30,9 @@ pub(crate) struct Words {
     /// Which worker a frame comes to: the one that a NIC's hash chooses, or each in turn.
     #[arg(long, value_enum, default_value = "rss")]
     arrive: Arrival,
-    /// Frames of one time that are taken at once; changes nothing in the output.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
-    burst: u8,
+    /// Frames of one time that are taken at once, 32 at most; changes nothing in the output.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    burst: u16,
     /// Fixes every random choice.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,

@@ -5,6 +5,7 @@
 //! packet it was sent: an ICMP error because of the one that it is about, a held fragment
 //! because of the one that released it.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use control::trace::Recorder;
@@ -92,18 +93,61 @@ impl Watched {
     }
 }
 
+/// Nobody wants to know.
+const NOTHING: u8 = 0;
+/// What a line of JSON says, and because of which packet a frame was sent.
+const RECORDS: u8 = 1;
+/// Everything.
+const TRACE: u8 = 2;
+
 /// A clone watches the same packets. Nobody else ever holds the lock: it is there because frames
-/// may have to travel between threads, and costs next to nothing.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Watch(Arc<Mutex<Watched>>);
+/// may have to travel between threads. Taking it for each event is a fifth of a replay's time, so
+/// what is not wanted does without.
+#[derive(Clone, Debug)]
+pub(crate) struct Watch(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    watched: Mutex<Watched>,
+    wanted: AtomicU8,
+}
 
 impl Watch {
+    /// Of records, if they are wanted.
+    pub(crate) fn new(records: bool) -> Self {
+        Self(Arc::new(Shared {
+            watched: Mutex::default(),
+            wanted: AtomicU8::new(if records { RECORDS } else { NOTHING }),
+        }))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Watched> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let watched = &self.0.watched;
+        watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody wants to know of such an event.
+    #[inline]
+    fn wants(&self, event: &Event<'_>) -> bool {
+        match self.0.wanted.load(Ordering::Relaxed) {
+            NOTHING => false,
+            RECORDS => matches!(
+                event,
+                Event::Begins
+                    | Event::Service(_)
+                    | Event::Opened
+                    | Event::Connection { .. }
+                    | Event::Decided(_)
+            ),
+            _ => true,
+        }
     }
 
     /// Watches `count` packets from number `first` on, and no longer those before.
     pub(crate) fn begin(&self, first: u64, count: usize) {
+        if self.0.wanted.load(Ordering::Relaxed) == NOTHING {
+            return;
+        }
         let mut watched = self.lock();
         watched.first = first;
         watched.records.clear();
@@ -121,6 +165,7 @@ impl Watch {
 
     /// From now on `recorder` notes what packet `n` hears.
     pub(crate) fn trace(&self, n: u64, recorder: Recorder) {
+        self.0.wanted.fetch_max(TRACE, Ordering::Relaxed);
         self.lock().traced = Some((n, recorder));
     }
 
@@ -135,31 +180,42 @@ impl Watch {
     }
 }
 
-/// A frame that knows which packet it is.
+/// A frame that knows which packet it is. In a box, for turns move whole bursts about.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct Seen(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     buffer: Buffer,
     watch: Watch,
-    /// Its packet's number; none if it is of our own making.
-    pub(crate) n: Option<u64>,
-    /// The packet because of which it was sent.
-    pub(crate) cause: u64,
+    n: Option<u64>,
+    cause: u64,
 }
 
 impl Seen {
+    /// Its packet's number; none if it is of our own making.
+    pub(crate) fn n(&self) -> Option<u64> {
+        self.0.n
+    }
+
+    /// The packet because of which it was sent.
+    pub(crate) fn cause(&self) -> u64 {
+        self.0.cause
+    }
+
     /// The frame.
     pub(crate) fn whole(&self) -> &[u8] {
-        self.buffer.bytes()
+        self.0.buffer.bytes()
     }
 
     /// Octets of it.
     pub(crate) fn len(&self) -> usize {
-        self.buffer.bytes().len()
+        self.0.buffer.bytes().len()
     }
 
     /// Replaces the Ethernet source.
     pub(crate) fn set_source(&mut self, mac: [u8; 6]) {
-        if let Some(source) = self.buffer.bytes_mut().get_mut(6..12) {
+        if let Some(source) = self.0.buffer.bytes_mut().get_mut(6..12) {
             source.copy_from_slice(&mac);
         }
     }
@@ -167,35 +223,35 @@ impl Seen {
 
 impl Frame for Seen {
     fn bytes(&self) -> &[u8] {
-        self.buffer.bytes()
+        self.0.buffer.bytes()
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        self.buffer.bytes_mut()
+        self.0.buffer.bytes_mut()
     }
 
     fn headroom(&self) -> usize {
-        self.buffer.headroom()
+        self.0.buffer.headroom()
     }
 
     fn tailroom(&self) -> usize {
-        self.buffer.tailroom()
+        self.0.buffer.tailroom()
     }
 
     fn prepend(&mut self, n: usize) -> bool {
-        self.buffer.prepend(n)
+        self.0.buffer.prepend(n)
     }
 
     fn append(&mut self, n: usize) -> bool {
-        self.buffer.append(n)
+        self.0.buffer.append(n)
     }
 
     fn trim_front(&mut self, n: usize) {
-        self.buffer.trim_front(n);
+        self.0.buffer.trim_front(n);
     }
 
     fn truncate(&mut self, len: usize) {
-        self.buffer.truncate(len);
+        self.0.buffer.truncate(len);
     }
 
     fn rss_hash(&self) -> Option<u32> {
@@ -203,51 +259,84 @@ impl Frame for Seen {
     }
 
     fn rx_flags(&self) -> RxFlags {
-        self.buffer.rx_flags()
+        self.0.buffer.rx_flags()
     }
 
     fn stripped_tag(&self) -> Option<u16> {
-        self.buffer.stripped_tag()
+        self.0.buffer.stripped_tag()
     }
 
     fn forget_stripped_tag(&mut self) {
-        self.buffer.forget_stripped_tag();
+        self.0.buffer.forget_stripped_tag();
     }
 
     fn observe(&mut self, event: Event<'_>) {
-        let Some(n) = self.n else { return };
-        let mut watched = self.watch.lock();
-        if let Some((traced, recorder)) = &mut watched.traced
-            && *traced == n
-        {
-            recorder.note(event, &self.buffer);
+        let Inner {
+            buffer,
+            watch,
+            n: Some(n),
+            cause,
+        } = &mut *self.0
+        else {
+            return;
+        };
+        if !watch.wants(&event) {
+            return;
         }
-        watched.note(n, event);
-        self.cause = watched.cause;
+        let mut watched = watch.lock();
+        if let Some((traced, recorder)) = &mut watched.traced
+            && *traced == *n
+        {
+            recorder.note(event, buffer);
+        }
+        watched.note(*n, event);
+        *cause = watched.cause;
     }
 }
 
 /// Where frames come from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pool {
     recycler: Recycler,
     pub(crate) watch: Watch,
 }
 
 impl Pool {
-    /// The frame of packet `n`. One that is longer than a buffer is cut, and says so.
-    fn frame(&self, n: u64, bytes: &[u8]) -> Seen {
+    /// Of frames that are watched so.
+    pub(crate) fn new(watch: Watch) -> Self {
+        Self {
+            recycler: Recycler::default(),
+            watch,
+        }
+    }
+
+    /// The frame of packet `n`, in one that is `spare` if there is. What is longer than a buffer is cut,
+    /// and says so.
+    fn frame(&self, n: u64, bytes: &[u8], spare: Option<Seen>) -> Seen {
         let room = BUFFER - HEADROOM;
-        let mut buffer = self.recycler.fill(&bytes[..bytes.len().min(room)]);
+        let mut seen = spare.unwrap_or_else(|| self.seen(None, n));
+        let Inner {
+            buffer,
+            n: number,
+            cause,
+            ..
+        } = &mut *seen.0;
+        buffer.refill(&bytes[..bytes.len().min(room)]);
         if bytes.len() > room {
             buffer.flags = RxFlags(RxFlags::SEGMENTED);
         }
-        Seen {
-            buffer,
+        (*number, *cause) = (Some(n), n);
+        seen
+    }
+
+    /// An empty frame.
+    fn seen(&self, n: Option<u64>, cause: u64) -> Seen {
+        Seen(Box::new(Inner {
+            buffer: self.recycler.empty(),
             watch: self.watch.clone(),
-            n: Some(n),
-            cause: n,
-        }
+            n,
+            cause,
+        }))
     }
 }
 
@@ -255,12 +344,8 @@ impl FramePool for Pool {
     type Frame = Seen;
 
     fn alloc(&mut self) -> Option<Seen> {
-        Some(Seen {
-            buffer: self.recycler.empty(),
-            watch: self.watch.clone(),
-            n: None,
-            cause: self.watch.lock().cause,
-        })
+        let cause = self.watch.lock().cause;
+        Some(self.seen(None, cause))
     }
 }
 
@@ -281,9 +366,10 @@ impl Lane {
         }
     }
 
-    /// Puts the frame of packet `n`, with the tag of this VLAN, where the worker takes it.
-    pub(crate) fn give(&mut self, n: u64, bytes: &[u8], vlan: Option<u16>) {
-        let mut frame = self.pool.frame(n, bytes);
+    /// Puts the frame of packet `n`, with the tag of this VLAN, where the worker takes it; in one that is
+    /// `spare`, if there is.
+    pub(crate) fn give(&mut self, n: u64, bytes: &[u8], vlan: Option<u16>, spare: Option<Seen>) {
+        let mut frame = self.pool.frame(n, bytes, spare);
         if let Some(id) = vlan {
             // One too short for a tag is too short for everything.
             let _ = vlan::put_on(&mut frame, id);

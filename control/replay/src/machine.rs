@@ -27,7 +27,7 @@ use crate::arrive::Arrive;
 use crate::connections;
 use crate::error::ReplayError;
 use crate::flow::Flow;
-use crate::frame::{Lane, Pool, Record, Seen};
+use crate::frame::{Lane, Pool, Record, Seen, Watch};
 use crate::names;
 use crate::time::{Nanos, millis};
 
@@ -44,6 +44,9 @@ const STRIDE: u64 = 1 << 30;
 /// Milliseconds after which a worker's clock shows the same again.
 const ROUND: u64 = 1 << 32;
 
+/// Frames kept to be used again, at most.
+const SPARES: usize = 64;
+
 /// Said of a restore.
 const NO_STDIN: &str =
     "-R: a replay's command has no standard input: give the restore's lines a time each";
@@ -56,6 +59,8 @@ pub(crate) struct Machine {
     punted: ControlEnd<Pool>,
     steering: Arc<Steering>,
     pool: Pool,
+    /// Frames to be used again.
+    spare: Vec<Seen>,
     arrive: Arrive,
     /// Milliseconds on the virtual clock, for which every timer has fired.
     now: u64,
@@ -87,7 +92,9 @@ impl Machine {
         let ports = topology.with_queues();
         let (engine, readers) =
             Engine::new(config, topology, count, OPERATOR.uid).map_err(|error| usage(&error))?;
-        let pool = Pool::default();
+        // Frames that come in bursts are put in order by their packets.
+        let watch = Watch::new(options.json || options.burst > 1);
+        let pool = Pool::new(watch);
         let (punted, ends) = exchange(count, pool.clone());
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         let mut workers = Vec::new();
@@ -119,6 +126,7 @@ impl Machine {
             punted,
             steering,
             pool,
+            spare: Vec::new(),
             arrive: options.arrive,
             now: start.ms(),
             tick: start.ms() + TICK,
@@ -247,9 +255,17 @@ impl Machine {
             Some((parent, id)) => (parent, Some(id)),
             None => (port, None),
         };
+        let spare = self.spare.pop();
         let lane = self.workers[usize::from(worker)].port_mut(queues);
         lane.expect("every port with queues has a lane")
-            .give(n, bytes, vlan);
+            .give(n, bytes, vlan, spare);
+    }
+
+    /// Takes back what was sent.
+    pub(crate) fn take_back(&mut self, sent: &mut Vec<Sent>) {
+        let room = SPARES - self.spare.len().min(SPARES);
+        let frames = sent.drain(..).map(|sent| sent.frame);
+        self.spare.extend(frames.take(room));
     }
 
     /// Takes packet `n` through, watched closely, and says what happened.

@@ -1,6 +1,7 @@
 //! All captures as one stream, by time.
 
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 
 use dataplane::port::PortId;
@@ -34,7 +35,7 @@ impl Merge {
     /// Opens the captures: for each its file and its port.
     ///
     /// # Errors
-    /// One that can't be opened, or is none.
+    /// One that can't be opened. One that is no capture breaks at its beginning.
     pub(crate) fn open(files: Vec<(PathBuf, PortId)>) -> Result<Self, ReplayError> {
         let mut merge = Self {
             inputs: Vec::new(),
@@ -44,16 +45,21 @@ impl Merge {
             size: 0,
         };
         for (path, port) in files {
-            match open(&path) {
-                Ok((capture, size)) => {
-                    merge.size += size;
-                    merge.inputs.push(Input {
-                        path,
-                        port,
-                        capture,
-                    });
+            let (file, size) = match open(&path) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    let error = error.into();
+                    return Err(ReplayError::Capture { path, error });
                 }
-                Err(error) => return Err(ReplayError::Capture { path, error }),
+            };
+            merge.size += size;
+            match Capture::new(file) {
+                Ok(capture) => merge.inputs.push(Input {
+                    path,
+                    port,
+                    capture,
+                }),
+                Err(error) => merge.breaks(path, error),
             }
         }
         for at in (0..merge.inputs.len()).rev() {
@@ -108,14 +114,19 @@ impl Merge {
         let Input { path, capture, .. } = &mut self.inputs[at];
         if let Err(error) = capture.advance() {
             let path = path.clone();
-            self.broken
-                .get_or_insert(ReplayError::Capture { path, error });
+            self.breaks(path, error);
         }
+    }
+
+    /// Notes what can't be read, unless something could not be before.
+    fn breaks(&mut self, path: PathBuf, error: CaptureError) {
+        self.broken
+            .get_or_insert(ReplayError::Capture { path, error });
     }
 }
 
-fn open(path: &PathBuf) -> Result<(Capture<File>, u64), CaptureError> {
+fn open(path: &PathBuf) -> io::Result<(File, u64)> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
-    Ok((Capture::new(file)?, size))
+    Ok((file, size))
 }

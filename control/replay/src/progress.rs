@@ -17,6 +17,8 @@ pub(crate) struct Progress {
     on: bool,
     began: Instant,
     last: Instant,
+    /// The number of packets from which on the real clock is looked at again.
+    next: u64,
     size: u64,
 }
 
@@ -28,6 +30,7 @@ impl Progress {
             on: std::io::stderr().is_terminal(),
             began: Instant::now(),
             last: Instant::now(),
+            next: EVERY,
             size,
         }
     }
@@ -35,8 +38,11 @@ impl Progress {
     /// `packets` are through, `octets` are read, and the virtual clock shows `at`.
     #[inline]
     pub(crate) fn tell(&mut self, packets: u64, octets: impl FnOnce() -> u64, at: Nanos) {
-        if self.on && packets.is_multiple_of(EVERY) && self.last.elapsed() >= PAUSE {
-            self.show(packets, octets(), at);
+        if self.on && packets >= self.next {
+            self.next = packets + EVERY;
+            if self.last.elapsed() >= PAUSE {
+                self.show(packets, octets(), at);
+            }
         }
     }
 

@@ -76,7 +76,7 @@ impl<W: Write> Report<W> {
             let comma = if at == 0 { "" } else { "," };
             let (port, bytes) = (port_name(port), frame.len());
             write!(out, r#"{comma}{{"out":{port},"bytes":{bytes}"#)?;
-            if let Some(held) = frame.n.filter(|held| held != n) {
+            if let Some(held) = frame.n().filter(|held| held != n) {
                 write!(out, r#","n":{held}"#)?;
             }
             out.write_all(b"}")?;

@@ -209,7 +209,7 @@ impl<O: Write, E: Write> Replay<O, E> {
     fn write(&mut self, at: Nanos, first: u64) -> Result<(), ReplayError> {
         let mut sent = std::mem::take(&mut self.sent);
         if self.group.len() > 1 {
-            sent.sort_by_key(|sent| sent.frame.cause);
+            sent.sort_by_key(|sent| sent.frame.cause());
         }
         for Sent { port, frame } in &mut sent {
             let place = usize::from(port.0);
@@ -221,7 +221,7 @@ impl<O: Write, E: Write> Replay<O, E> {
         if let Some(report) = &mut self.report {
             let mut rest = &sent[..];
             for (place, (&port, n)) in self.group.iter().zip(first..).enumerate() {
-                let count = rest.partition_point(|sent| sent.frame.cause <= n);
+                let count = rest.partition_point(|sent| sent.frame.cause() <= n);
                 let (own, others) = rest.split_at(count);
                 rest = others;
                 let packet = Packet {
@@ -236,7 +236,7 @@ impl<O: Write, E: Write> Replay<O, E> {
                     .or_else(ignore)?;
             }
         }
-        sent.clear();
+        self.machine.take_back(&mut sent);
         self.sent = sent;
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::time::Nanos;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) at: Nanos,
-    /// The words behind the time, without `ipvsadm`.
+    /// The words behind the time, without `ipvsadm` in front.
     pub(crate) words: Vec<String>,
 }
 
@@ -20,7 +20,8 @@ pub(crate) fn read(text: &str, name: &str) -> Result<Vec<Step>, ReplayError> {
     for (number, line) in (1..).zip(text.lines()) {
         let mut words = line
             .split_whitespace()
-            .take_while(|word| !word.starts_with('#'));
+            .take_while(|word| !word.starts_with('#'))
+            .peekable();
         let Some(first) = words.next() else {
             continue;
         };
@@ -35,10 +36,10 @@ pub(crate) fn read(text: &str, name: &str) -> Result<Vec<Step>, ReplayError> {
         {
             return Err(usage(format!("time goes back, from {before} to {at}")));
         }
-        let words = words.filter(|&word| word != "ipvsadm").map(str::to_owned);
+        words.next_if_eq(&"ipvsadm");
         steps.push(Step {
             at,
-            words: words.collect(),
+            words: words.map(str::to_owned).collect(),
         });
     }
     Ok(steps)
@@ -50,13 +51,18 @@ mod tests {
 
     #[test]
     fn lines_are_times_and_words() {
-        let text = "# nothing\n0 -A -t 10.0.0.1:80 -s rr # comment\n\n 2.5\tipvsadm -Lnc\n";
+        let text =
+            "# nothing\n0 -A -t 10.0.0.1:80 -s rr # comment\n\n 2.5\tipvsadm -Lnc\n3 -C ipvsadm\n";
         let steps = read(text, "c").expect("good");
         let shown: Vec<_> = steps
             .iter()
             .map(|step| (step.at.to_string(), step.words.join(" ")))
             .collect();
-        let want = [("0", "-A -t 10.0.0.1:80 -s rr"), ("2.5", "-Lnc")];
+        let want = [
+            ("0", "-A -t 10.0.0.1:80 -s rr"),
+            ("2.5", "-Lnc"),
+            ("3", "-C ipvsadm"),
+        ];
         assert_eq!(
             shown,
             want.map(|(at, words)| (at.to_owned(), words.to_owned()))

@@ -197,6 +197,28 @@ fn what_cannot_be_read_has_one_line_that_says_where() {
 }
 
 #[test]
+fn one_that_is_no_capture_leaves_the_others_packets_alone() {
+    let frame = syn(1);
+    let len = u32::try_from(frame.len()).expect("short");
+    let good = classic(0xa1b2_c3d4, false, &[(1, 0, len, &frame)]);
+    #[rustfmt::skip]
+    let cases = [
+        (&good[..10], "packet 0, at byte 0: the capture is cut short here"),
+        (&b"hello"[..], "not a capture: it begins neither as pcap nor as pcapng"),
+    ];
+    for (bad, want) in cases {
+        let mut bench = web();
+        fs::write(bench.path("bad"), bad).expect("room");
+        fs::write(bench.path("good"), &good).expect("room");
+        let path = bench.path("bad").display().to_string();
+        let outcome = bench.file("wan", "bad").file("wan", "good").run();
+        assert_eq!(outcome.error, Some((format!("{path}: {want}"), 1)));
+        assert_eq!(outcome.field("verdict"), ["transmit"]);
+        assert_eq!(outcome.total("transmit"), 1);
+    }
+}
+
+#[test]
 fn words_that_make_no_replay_are_refused() {
     let refused = |bench: &Bench| bench.run().error.expect("refused");
     let mut bench = web();

@@ -47,6 +47,8 @@ pub(crate) struct Fleet {
     /// Whether neighbours answer who is asked for.
     pub(crate) neighbours_answer: bool,
     punted: ControlEnd<Pool>,
+    /// Frames that control gave to workers.
+    given: u64,
     /// Milliseconds on control's clock.
     now: u64,
 }
@@ -95,6 +97,7 @@ impl Fleet {
             digest: DefaultHasher::new(),
             neighbours_answer: true,
             punted,
+            given: 0,
             now,
         })
     }
@@ -189,7 +192,11 @@ impl Fleet {
         assert!(taken <= out, "{taken} frames were taken over of {out}");
         let lanes = (0..self.workers.len()).flat_map(|worker| PORTS.map(|port| (worker, port)));
         let mut lanes = lanes.collect::<Vec<_>>().into_iter();
-        taken < out || lanes.any(|(worker, port)| self.lane(worker, port).waiting() > 0)
+        // A worker takes a burst of control's a turn.
+        let injected = sum(|c| c.injected.get());
+        taken < out
+            || injected < self.given
+            || lanes.any(|(worker, port)| self.lane(worker, port).waiting() > 0)
     }
 
     /// Moves the clock on. A short while is a turn that came late; after a long one everything
@@ -264,9 +271,9 @@ impl Fleet {
             });
     }
 
-    fn send(&mut self, port: PortId, frame: &[u8]) {
+    pub(crate) fn send(&mut self, port: PortId, frame: &[u8]) {
         // A full ring, or an empty pool, loses it.
-        let _ = self.punted.send(port, frame);
+        self.given += u64::from(self.punted.send(port, frame).is_ok());
     }
 
     /// A neighbour that is asked for answers.

@@ -213,3 +213,19 @@ fn nothing_is_left(fleet: &Fleet) {
         assert_eq!(counts, [0; 3], "counts of slot {slot}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_control_sends_is_waited_for() {
+        let mut fleet = begin(&mut Input::new(&[])).expect("a fleet");
+        for _ in 0..200 {
+            fleet.send(PortId(0), &[0xff; 60]);
+        }
+        assert!(fleet.pool.live() > 100, "a worker takes 32 a turn");
+        fleet.drain();
+        assert_eq!(fleet.pool.live(), 0);
+    }
+}

@@ -139,7 +139,7 @@ complete -c sluice -n "__fish_sluice_using_subcommand replay" -l commands -d 'Li
 complete -c sluice -n "__fish_sluice_using_subcommand replay" -l workers -d 'Workers, whatever the configuration says' -r
 complete -c sluice -n "__fish_sluice_using_subcommand replay" -l arrive -d 'Which worker a frame comes to: the one that a NIC\'s hash chooses, or each in turn' -r -f -a "rss\t''
 spread\t''"
-complete -c sluice -n "__fish_sluice_using_subcommand replay" -l burst -d 'Frames of one time that are taken at once; changes nothing in the output' -r
+complete -c sluice -n "__fish_sluice_using_subcommand replay" -l burst -d 'Frames of one time that are taken at once, 32 at most; changes nothing in the output' -r
 complete -c sluice -n "__fish_sluice_using_subcommand replay" -l seed -d 'Fixes every random choice' -r
 complete -c sluice -n "__fish_sluice_using_subcommand replay" -l socket -d 'Where sluiced listens' -r -F
 complete -c sluice -n "__fish_sluice_using_subcommand replay" -l json -d 'A line of JSON for each packet and command, on standard output'
