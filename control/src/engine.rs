@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use config::model::{Config, Endpoint, Listen, MarkRule, Mode, Prefix, Real};
+use config::model::{Config, Endpoint, Listen, MarkRule, Mode, Prefix};
 use dataplane::fwd::icmp;
 use dataplane::port::PortId;
 use dataplane::probe::{Hearing, Question};
