@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use control::engine::Engine;
 use control::trace::{end, mode};
 use dataplane::conn::Side;
-use dataplane::port::PortId;
+use dataplane::port::{Frame, PortId};
 use dataplane::services::{RealId, ServiceId};
 use proto::message::Reply;
 
@@ -74,9 +74,9 @@ impl<W: Write> Report<W> {
         )?;
         for (at, Sent { port, frame }) in sent.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
-            let (port, bytes) = (port_name(port), frame.len());
+            let (port, bytes) = (port_name(port), frame.bytes().len());
             write!(out, r#"{comma}{{"out":{port},"bytes":{bytes}"#)?;
-            if let Some(held) = frame.n().filter(|held| held != n) {
+            if let Some(held) = frame.note.n.filter(|held| held != n) {
                 write!(out, r#","n":{held}"#)?;
             }
             out.write_all(b"}")?;
