@@ -774,8 +774,12 @@ impl<P: Port> Turn<'_, P> {
             Verdict::Transmit(port) => port,
             _ => return self.counters.made_dropped.add(1),
         };
-        let made = self.alloc(port);
-        match made.and_then(|mut made| told::ahead(frame, header, &mut made).then_some(made)) {
+        let mtu = self.view(port).map_or(0, |view| usize::from(view.mtu));
+        let made = self.alloc(port).and_then(|mut made| {
+            let written = told::ahead(frame, header, &mut made);
+            (written && made.bytes().len() <= ethernet::LEN + mtu).then_some(made)
+        });
+        match made {
             Some(made) => self.send_made(made, port),
             None => return self.counters.made_dropped.add(1),
         }

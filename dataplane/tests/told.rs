@@ -10,6 +10,7 @@ use common::*;
 use dataplane::port::PortId;
 use dataplane::sched::Kind;
 use dataplane::services::Telling;
+use dataplane::verdict::Counters;
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 use wire::Protocol;
 use wire::build::{Body, Packet, Tcp, icmp, ip, tcp, udp};
@@ -502,6 +503,23 @@ fn a_header_without_room_goes_ahead() {
         }
         assert_eq!(talk.fleet.sum(|counters| counters.made_sent.get()), 2);
     }
+}
+
+#[test]
+fn a_header_larger_than_the_link_is_not_sent() {
+    let mut talk = Talk::open(V2, false);
+    // Of 28 octets in a packet of 40 more.
+    for (mtu, frames) in [(67, 1), (68, 2)] {
+        talk.fleet.mtus = [mtu; 2];
+        talk.fleet.compile();
+        let got = talk.client_sends(data(0, &[3; 20]).psh());
+        assert_eq!(got.len(), frames, "{mtu}");
+        let lengths = got.iter().map(|sent| sent.frame.len() - 14);
+        assert!(lengths.max() <= Some(mtu.into()), "{mtu}");
+    }
+    let made = |which: fn(&Counters) -> u64| talk.fleet.sum(which);
+    assert_eq!(made(|counters| counters.made_dropped.get()), 1);
+    assert_eq!(made(|counters| counters.made_sent.get()), 1);
 }
 
 #[test]
