@@ -53,9 +53,15 @@ impl Peer {
         let mut drawn = [Drawn::default(); BURST];
         let kept = self.rest.len();
         let got = self.queue.rx_burst(&mut self.rest);
-        for (drawn, frame) in drawn.iter_mut().zip(&self.rest[kept..]) {
+        for (drawn, frame) in drawn.iter_mut().zip(&mut self.rest[kept..]) {
             *drawn = self.source.draw();
             self.source.prefetch(*drawn);
+            // What is fetched is the line that is written, not that of a tunnel's outer header: to
+            // take that away from the worker each time is nothing that a device does.
+            let grown = HEADROOM.saturating_sub(frame.headroom());
+            if grown > 0 {
+                frame.trim_front(grown);
+            }
             frame.prefetch();
         }
         for (frame, drawn) in self.rest[kept..].iter_mut().zip(drawn) {
