@@ -172,7 +172,7 @@ impl<P: Port> Floor<P> {
         let [src_port, dst_port] = entry.ports;
         let macs = self.next_hops[usize::from(entry.next)];
         let end = match self.readdresses {
-            false => plain::pass(frame.bytes_mut(), macs),
+            false => plain::pass(frame.bytes_mut(), &macs),
             true => {
                 let ends = Ends {
                     src,
@@ -180,7 +180,7 @@ impl<P: Port> Floor<P> {
                     src_port,
                     dst_port,
                 };
-                plain::readdress(frame.bytes_mut(), macs, ends)
+                plain::readdress(frame.bytes_mut(), &macs, ends)
             }
         };
         frame.truncate(end.expect("a plain packet with hops left"));

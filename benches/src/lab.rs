@@ -224,11 +224,7 @@ fn snapshot(case: Case) -> Snapshot {
     let id = ServiceId(0);
     let mut snapshot = Snapshot::default();
     snapshot.index.insert(Key::address(PROTOCOL, vip, PORT), id);
-    let hop = |destination| Hop {
-        port: PortId(0),
-        source: OUR_MAC,
-        destination: Some(destination),
-    };
+    let hop = |destination| Hop::new(PortId(0), OUR_MAC, Some(destination));
     snapshot.hops.set(TO_CLIENTS, hop(GATEWAY));
     for n in 0..REALS {
         snapshot.hops.set(u32::from(n), hop(real_mac(n)));

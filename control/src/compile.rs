@@ -442,7 +442,7 @@ impl Compiler {
         let hop = |gateway| self.gateways.get(gateway).copied();
         let answers = |hop: &HopId| {
             let hop = self.snapshot.hops.get(hop.0);
-            hop.is_some_and(|hop| hop.destination.is_some())
+            hop.is_some_and(|hop| hop.destination().is_some())
         };
         let target = match &path.by {
             By::Link(port) => Target::OnLink(*port),
@@ -1128,13 +1128,7 @@ impl Compiler {
         self.hops.insert(to, Next { slot, users: 1 });
         let port = to.map_or(dataplane::port::PortId(0), |(port, _)| port);
         let source = topology.port(port).map_or(Mac([0; 6]), |setup| setup.mac);
-        let destination = None;
-        let hop = Hop {
-            port,
-            source,
-            destination,
-        };
-        self.snapshot.hops.set(slot.0, hop);
+        self.snapshot.hops.set(slot.0, Hop::new(port, source, None));
         if let Some(neighbour) = to {
             self.snapshot.next_hops.set(slot.0, neighbour.1);
             let wanted = true;
@@ -1176,12 +1170,10 @@ impl Compiler {
             return false;
         };
         match self.snapshot.hops.get(next.slot.0).copied() {
-            Some(hop) if hop.destination != mac => {
+            Some(hop) if hop.destination() != mac => {
                 self.routes_changed |= self.gateways.contains_key(&neighbour);
-                let destination = mac;
-                self.snapshot
-                    .hops
-                    .set(next.slot.0, Hop { destination, ..hop });
+                let hop = hop.with_destination(mac);
+                self.snapshot.hops.set(next.slot.0, hop);
                 true
             }
             _ => false,
@@ -1535,14 +1527,7 @@ mod tests {
         let hop = both.compiler.snapshot().hops.get(hop.0).copied();
         let source = Mac([2, 0, 0, 0, 0, 2]);
         let port = PortId(1);
-        assert_eq!(
-            hop,
-            Some(Hop {
-                port,
-                source,
-                destination: Some(mac)
-            })
-        );
+        assert_eq!(hop, Some(Hop::new(port, source, Some(mac))));
         both.delete(1);
         assert_eq!(both.compiler.take_wants(), [], "connections may be on it");
         both.compiler.sweep(100, u64::MAX);
@@ -1571,7 +1556,7 @@ mod tests {
             .hop()
             .expect("DR has one");
         let hop = both.compiler.snapshot().hops.get(hop.0).expect("set");
-        assert_eq!(hop.destination, None);
+        assert_eq!(hop.destination(), None);
         assert_eq!(both.compiler.take_wants(), []);
     }
 

@@ -20,6 +20,8 @@ mod nat64;
 mod tell;
 mod watch;
 
+pub use hit::Run;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -620,7 +622,7 @@ fn way<A: Family>(
         Towards::Unknown(_) => None,
         Towards::At(port, mac) => at(snapshot, port, mac),
     };
-    let resolved = resolved.and_then(|hop| Some((hop, hop.destination?)));
+    let resolved = resolved.and_then(|hop| Some((hop, hop.destination()?)));
     let (hop, next) = match resolved {
         Some(resolved) => resolved,
         None => (unresolved(snapshot, towards)?, UNKNOWN),
@@ -640,7 +642,7 @@ fn way<A: Family>(
             None => Verdict::Resolve(towards),
         },
         link: Link {
-            ours: hop.source,
+            ours: hop.source(),
             next,
         },
         mtu: view.mtu,
@@ -652,11 +654,7 @@ fn way<A: Family>(
 #[cold]
 pub(crate) fn at(snapshot: &Snapshot, port: PortId, mac: Mac) -> Option<Hop> {
     let view = snapshot.ports.get(usize::from(port.0))?;
-    Some(Hop {
-        port,
-        source: view.mac,
-        destination: Some(mac),
-    })
+    Some(Hop::new(port, view.mac, Some(mac)))
 }
 
 /// What stands for a MAC until control has found it.
@@ -674,12 +672,7 @@ fn unresolved(snapshot: &Snapshot, towards: Towards) -> Result<Hop, Reason> {
         Towards::Unknown(port) | Towards::At(port, _) => {
             let view = snapshot.ports.get(usize::from(port.0));
             let source = view.ok_or(Reason::NoPort)?.mac;
-            let destination = None;
-            Ok(Hop {
-                port,
-                source,
-                destination,
-            })
+            Ok(Hop::new(port, source, None))
         }
     }
 }

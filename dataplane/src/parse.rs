@@ -197,7 +197,7 @@ impl Parses {
         if let Some(plain) = Plain::<u32>::parse(frame.bytes())
             && gate.is_ordinary(&plain)
             && !is_nobody_v4(plain.src)
-            && frame.rx_flags() == RxFlags::default()
+            && frame.is_ordinary()
         {
             return self.frames.push(Parsed::V4(of_plain(&plain, tables)));
         }
@@ -216,7 +216,7 @@ impl Parses {
         if let Some(plain) = Plain::<u128>::parse(frame.bytes())
             && gate.is_ordinary(&plain)
             && !is_nobody_v6(plain.src)
-            && frame.rx_flags() == RxFlags::default()
+            && frame.is_ordinary()
         {
             let parsed = self.keep_v6(of_plain(&plain, tables));
             return self.frames.push(parsed);

@@ -83,6 +83,12 @@ pub trait Frame: Send {
     /// What the device said.
     fn rx_flags(&self) -> RxFlags;
 
+    /// Whether that is nothing that anybody has to look at: [`RxFlags::default`].
+    #[inline(always)]
+    fn is_ordinary(&self) -> bool {
+        self.rx_flags() == RxFlags::default()
+    }
+
     /// The tag control information of the 802.1Q tag that the device took off, if it did: as
     /// long as [`RxFlags::VLAN_STRIPPED`] is set.
     fn stripped_tag(&self) -> Option<u16>;

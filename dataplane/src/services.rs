@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use wire::ethernet::Mac;
+use wire::ethernet::{Mac, Macs};
 
 use crate::conn::Address;
 use crate::conn::timeout::Timeouts;
@@ -263,16 +263,51 @@ impl Snapshot {
     }
 }
 
-/// Where a packet goes next. The MACs stand as in a frame.
+/// Where a packet goes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
 pub struct Hop {
-    /// The neighbour's MAC; `None` while it is not known.
-    pub destination: Option<Mac>,
-    /// The port's MAC.
-    pub source: Mac,
+    /// The port's MAC and the neighbour's.
+    macs: Macs,
     /// The port to send by.
     pub port: PortId,
+    /// Whether the neighbour's MAC is known: else it stands as zeros.
+    known: bool,
+}
+
+const _: () = assert!(size_of::<Option<Hop>>() == 16, "four in a line");
+
+impl Hop {
+    /// By `port`, whose MAC is `source`, to the neighbour whose MAC is `destination`; `None` while
+    /// that is not known.
+    pub fn new(port: PortId, source: Mac, destination: Option<Mac>) -> Self {
+        Self {
+            macs: Macs::new(source, destination.unwrap_or(Mac::ZERO)),
+            port,
+            known: destination.is_some(),
+        }
+    }
+
+    /// The same with another MAC of the neighbour's.
+    #[must_use]
+    pub fn with_destination(self, destination: Option<Mac>) -> Self {
+        Self::new(self.port, self.source(), destination)
+    }
+
+    /// The port's MAC.
+    pub fn source(&self) -> Mac {
+        self.macs.src()
+    }
+
+    /// The neighbour's MAC; `None` while it is not known.
+    pub fn destination(&self) -> Option<Mac> {
+        self.known.then(|| self.macs.dst())
+    }
+
+    /// Both MACs, once the neighbour's is known.
+    #[inline(always)]
+    pub fn macs(&self) -> Option<&Macs> {
+        self.known.then_some(&self.macs)
+    }
 }
 
 /// What a worker knows of a port.
@@ -332,7 +367,10 @@ pub struct Addresses {
 
 /// Addresses by their last octet: what is not in it is certainly none of them.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sieve([u32; 8]);
+struct Sieve {
+    any: bool,
+    octets: [u32; 8],
+}
 
 impl Sieve {
     fn add(&mut self, address: IpAddr) {
@@ -340,12 +378,13 @@ impl Sieve {
             IpAddr::V4(v4) => v4.octets()[3],
             IpAddr::V6(v6) => v6.octets()[15],
         };
-        self.0[usize::from(last >> 5)] |= 1 << (last & 31);
+        self.any = true;
+        self.octets[usize::from(last >> 5)] |= 1 << (last & 31);
     }
 
     #[inline(always)]
     fn has(&self, last: u8) -> bool {
-        self.0[usize::from(last >> 5)] >> (last & 31) & 1 != 0
+        self.any && self.octets[usize::from(last >> 5)] >> (last & 31) & 1 != 0
     }
 }
 

@@ -66,13 +66,11 @@ impl State {
             return;
         };
         for parsed in frames {
-            match parsed {
-                Parsed::V4(packet) => packet.guess = self.v4.prefetch_entry(packet.hash),
-                Parsed::V6(place) => {
-                    let packet = &mut parses.v6[usize::from(*place)];
-                    packet.guess = self.v6.prefetch_entry(packet.hash);
-                }
-                _ => {}
+            if let Parsed::V4(packet) = parsed {
+                packet.guess = self.v4.prefetch_entry(packet.hash);
+            } else if let Parsed::V6(place) = parsed {
+                let packet = &mut parses.v6[usize::from(*place)];
+                packet.guess = self.v6.prefetch_entry(packet.hash);
             }
         }
     }
@@ -94,6 +92,9 @@ pub trait Stored: Family + Routed {
     /// Its connections.
     fn table(state: &mut State) -> &mut Table<Self>;
 
+    /// The same, and the identification of the last outer packet.
+    fn table_and_id(state: &mut State) -> (&mut Table<Self>, &mut u16);
+
     /// The address, if it is of this family.
     fn from_ip(address: IpAddr) -> Option<Self>;
 
@@ -111,6 +112,11 @@ impl Stored for u32 {
     #[inline]
     fn table(state: &mut State) -> &mut Table<Self> {
         &mut state.v4
+    }
+
+    #[inline]
+    fn table_and_id(state: &mut State) -> (&mut Table<Self>, &mut u16) {
+        (&mut state.v4, &mut state.outer_id)
     }
 
     #[inline]
@@ -138,6 +144,11 @@ impl Stored for u128 {
     #[inline]
     fn table(state: &mut State) -> &mut Table<Self> {
         &mut state.v6
+    }
+
+    #[inline]
+    fn table_and_id(state: &mut State) -> (&mut Table<Self>, &mut u16) {
+        (&mut state.v6, &mut state.outer_id)
     }
 
     #[inline]

@@ -5,7 +5,6 @@
 //! Everything it changes is its own; what it is told comes as a snapshot.
 
 use std::net::IpAddr;
-use std::ops::Range;
 use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +21,7 @@ use crate::bucket::TokenBucket;
 use crate::conn::defence::Sweep;
 use crate::conn::excerpt::Excerpt;
 use crate::conn::{Address, Hasher, Table};
-use crate::decide::{Aside, Context, Identity, Origin, at, decide};
+use crate::decide::{Aside, Context, Identity, Origin, Run, at, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
 use crate::fragments::{Fate, Transport};
 use crate::fwd::{Link, icmp, told};
@@ -610,12 +609,13 @@ impl<P: Port> Turn<'_, P> {
     /// two packets of one new flow in a burst make one connection.
     ///
     /// ```text
-    ///   parse    0  1  2  3
-    ///   look up     0  1  2  3          parts of a burst, from left to right
-    ///   decide         0  1  2  3
+    ///   parse    0  1
+    ///   look up     0  1       parts of a burst, from left to right
+    ///   decide         0..
     /// ```
     ///
-    /// While one part is decided, the buckets and entries of the next are on their way.
+    /// While one part is parsed the buckets of the one before are on their way, and while that is
+    /// decided the entries of the next.
     fn process(
         &mut self,
         frames: &mut Burst<P::Frame>,
@@ -625,58 +625,68 @@ impl<P: Port> Turn<'_, P> {
         context: &mut Context<'_>,
     ) {
         parses.clear();
-        let count = frames.len();
-        let part = |n: usize| (n * PART).min(count)..((n + 1) * PART).min(count);
-        let mut frames = frames.take().into_iter();
-        for step in 0..count.div_ceil(PART) + 2 {
-            let (coming, first) = (part(step), part(step.saturating_sub(2)).start);
-            if let Some(frames) = frames
-                .as_slice()
-                .get(coming.start - first..coming.end - first)
-            {
-                parse(parses, frames, coming.start, context.state);
-            }
-            if step >= 1 {
-                context.state.prefetch_entries(parses, part(step - 1));
-            }
-            if step >= 2 {
-                self.decide(&mut frames, parses, part(step - 2), &origin, context);
-            }
+        let mut parsed = 0..0;
+        for part in frames.chunks(PART) {
+            let next = parsed.end..parsed.end + part.len();
+            parse(parses, part, next.start, context.state);
+            context.state.prefetch_entries(parses, parsed);
+            parsed = next;
         }
+        context.state.prefetch_entries(parses, parsed);
+        frames
+            .iter_mut()
+            .for_each(|frame| frame.observe(Event::Begins));
+        let run = context.hits(frames, parses, 0);
+        if run.frames == frames.len() {
+            return self.pass_on_all(frames, run);
+        }
+        self.decide_each(frames.take().into_iter(), run, parses, origin, context);
     }
 
-    /// Decides about the next frames of a burst.
+    /// Decides about frames among which not all are common, or that leave by several ports; the
+    /// first of them are in `run` already.
     #[inline(never)]
-    fn decide(
+    fn decide_each(
         &mut self,
-        frames: &mut arrayvec::IntoIter<P::Frame, BURST>,
+        mut frames: arrayvec::IntoIter<P::Frame, BURST>,
+        mut run: Run,
         parses: &Parses,
-        which: Range<usize>,
         origin: impl Fn(usize) -> Origin,
         context: &mut Context<'_>,
     ) {
-        for at in which {
-            let (Some(mut frame), Some(parsed)) = (frames.next(), parses.frames.get(at)) else {
-                return;
-            };
-            frame.observe(Event::Begins);
-            let hit = match parsed {
-                Parsed::V4(packet) => context.hit(&mut frame, packet),
-                Parsed::V6(place) => context.hit_v6(&mut frame, &parses.v6[usize::from(*place)]),
-                _ => None,
-            };
-            match hit {
-                Some(port) => self.pass_on(frame, port),
-                None => self.settle_or_gather(frame, parses, at, origin(at), context),
+        let mut at = 0;
+        loop {
+            at += run.frames;
+            self.pass_on(frames.by_ref().take(run.frames), run);
+            if !run.parts {
+                let Some(frame) = frames.next() else { return };
+                self.settle_or_gather(frame, parses, at, origin(at), context);
+                at += 1;
             }
+            run = context.hits(frames.as_mut_slice(), parses, at);
         }
     }
 
-    /// Sends what the common way has rewritten.
+    /// Sends what the common way has rewritten: a burst, whole.
     #[inline(always)]
-    fn pass_on(&mut self, mut frame: P::Frame, port: PortId) {
-        frame.observe(Event::Decided(Verdict::Transmit(port)));
-        self.transmit(frame, port);
+    fn pass_on_all(&mut self, frames: &mut Burst<P::Frame>, run: Run) {
+        match self.lanes.get_mut(usize::from(run.port.0)) {
+            Some(lane) if lane.out.is_empty() => {
+                std::mem::swap(&mut lane.out, frames);
+                lane.octets += run.octets;
+            }
+            _ => self.pass_on(frames.drain(..), run),
+        }
+    }
+
+    /// The same of a part of one.
+    #[inline(never)]
+    fn pass_on(&mut self, frames: impl ExactSizeIterator<Item = P::Frame>, run: Run) {
+        // VLANs' ports stand behind those that have queues: what goes by one costs nothing here.
+        match self.lanes.get_mut(usize::from(run.port.0)) {
+            Some(lane) => lane.push_all(frames, run.octets, self.counters),
+            None => frames.for_each(|frame| self.transmit_tagged(frame, run.port)),
+        }
     }
 
     /// Does with a frame what is less common.
@@ -939,7 +949,6 @@ impl<P: Port> Turn<'_, P> {
 
     #[inline]
     fn transmit(&mut self, frame: P::Frame, port: PortId) {
-        // VLANs' ports stand behind those that have queues: what goes by one costs nothing here.
         let Some(lane) = self.lanes.get_mut(usize::from(port.0)) else {
             return self.transmit_tagged(frame, port);
         };
@@ -1057,8 +1066,8 @@ impl<P: Port> Turn<'_, P> {
             Towards::Unknown(_) => return None,
         };
         let link = Link {
-            ours: hop.source,
-            next: hop.destination?,
+            ours: hop.source(),
+            next: hop.destination()?,
         };
         let mtu = self.view(hop.port)?.mtu;
         let mut made = self.alloc(hop.port)?;
@@ -1107,6 +1116,20 @@ impl<P: Port> Lane<P> {
             self.flush(counters);
             self.out.push(full.element());
         }
+        self.octets += octets;
+    }
+
+    /// The same for several, which have so many octets.
+    fn push_all(
+        &mut self,
+        frames: impl ExactSizeIterator<Item = P::Frame>,
+        octets: u64,
+        counters: &Counters,
+    ) {
+        if self.out.remaining_capacity() < frames.len() {
+            self.flush(counters);
+        }
+        self.out.extend(frames);
         self.octets += octets;
     }
 

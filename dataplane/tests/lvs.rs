@@ -119,11 +119,7 @@ fn nat(lab: &mut Lab, slot: u32, n: u8) {
     let gateway = HopId(200);
     lab.snapshot.hops.set(
         gateway.0,
-        dataplane::services::Hop {
-            port: WAN,
-            source: WAN_MAC,
-            destination: Some(GATEWAY_MAC),
-        },
+        dataplane::services::Hop::new(WAN, WAN_MAC, Some(GATEWAY_MAC)),
     );
     let everywhere = Route {
         network: Ipv4Addr::UNSPECIFIED.into(),

@@ -28,13 +28,9 @@ fn nothing_is_allocated(mut lab: Lab, tags: &[u16]) {
     lab.service(TCP, VIP, 80, "wlc", &[(1, 1), (2, 1)]);
     if !tags.is_empty() {
         let hop = *lab.snapshot.hops.get(2).expect("of real server 2");
-        lab.snapshot.hops.set(
-            2,
-            Hop {
-                port: TWENTY,
-                ..hop
-            },
-        );
+        lab.snapshot
+            .hops
+            .set(2, Hop::new(TWENTY, hop.source(), hop.destination()));
         lab.publish();
     }
     let rx = |packet: wire::build::Packet| {

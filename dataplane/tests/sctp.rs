@@ -98,11 +98,7 @@ fn nat(lab: &mut Lab, slot: u32, n: u8) {
     let hop = HopId(u32::from(n));
     lab.change_real(slot, |real| real.forwarder = Forwarder::Nat { hop });
     let gateway = HopId(200);
-    let to_gateway = Hop {
-        port: WAN,
-        source: WAN_MAC,
-        destination: Some(GATEWAY_MAC),
-    };
+    let to_gateway = Hop::new(WAN, WAN_MAC, Some(GATEWAY_MAC));
     lab.snapshot.hops.set(gateway.0, to_gateway);
     let everywhere = Route {
         network: Ipv4Addr::UNSPECIFIED.into(),

@@ -366,13 +366,7 @@ fn special_cases() -> Vec<&'static str> {
 
     let mut unresolved = verdict_lab();
     let hop = *unresolved.snapshot.hops.get(1).expect("real server 1");
-    unresolved.snapshot.hops.set(
-        1,
-        dataplane::services::Hop {
-            destination: None,
-            ..hop
-        },
-    );
+    unresolved.snapshot.hops.set(1, hop.with_destination(None));
     unresolved.publish();
     expect(unresolved.one(&rx(&syn(1))), "drop-no-route");
     let real = std::net::IpAddr::from([10, 1, 0, 1]);

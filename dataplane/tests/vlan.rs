@@ -49,11 +49,7 @@ fn lab(mode: Forwarder) -> Lab {
     let mut lab = Lab::of_vlans();
     lab.service(TCP, VIP, 80, "rr", &[(1, 1)]);
     lab.service(UDP, VIP, 53, "rr", &[(1, 1)]);
-    let hop = |port, source, mac| Hop {
-        port,
-        source,
-        destination: Some(mac),
-    };
+    let hop = |port, source, mac| Hop::new(port, source, Some(mac));
     lab.snapshot
         .hops
         .set(HOP.0, hop(TWENTY, TWENTY_MAC, real_mac(1)));
@@ -352,8 +348,7 @@ fn control_is_told_the_vlans_port_and_sends_by_it() {
 fn who_waits_for_a_neighbour_waits_in_its_vlan() {
     let mut lab = dr();
     let hop = *lab.snapshot.hops.get(HOP.0).expect("of real server 1");
-    let destination = None;
-    lab.snapshot.hops.set(HOP.0, Hop { destination, ..hop });
+    lab.snapshot.hops.set(HOP.0, hop.with_destination(None));
     let real = IpAddr::from(real_ip(1));
     lab.snapshot.next_hops.set(HOP.0, real);
     lab.publish();

@@ -68,11 +68,7 @@ fn lab(mode: Forwarder) -> Lab {
 
 fn ready(mut lab: Lab, mode: Forwarder) -> Lab {
     lab.service(TCP, VIP, 80, "rr", &[(1, 1)]);
-    let gateway = Hop {
-        port: WAN,
-        source: WAN_MAC,
-        destination: Some(GATEWAY_MAC),
-    };
+    let gateway = Hop::new(WAN, WAN_MAC, Some(GATEWAY_MAC));
     lab.snapshot.hops.set(GATEWAY.0, gateway);
     let everywhere = |network: IpAddr| Route {
         network,

@@ -67,9 +67,9 @@ fn ways(view: &PortView, flags: u8, bytes: &[u8]) {
 }
 
 fn views(bytes: &mut [u8]) {
-    let passed = plain::pass(&mut bytes.to_vec(), Macs::new(Mac::ZERO, Mac::BROADCAST));
+    let passed = plain::pass(&mut bytes.to_vec(), &Macs::new(Mac::ZERO, Mac::BROADCAST));
     one_hop(Plain::<u32>::parse(bytes), passed);
-    let passed = plain::pass_v6(&mut bytes.to_vec(), Macs::new(Mac::ZERO, Mac::BROADCAST));
+    let passed = plain::pass_v6(&mut bytes.to_vec(), &Macs::new(Mac::ZERO, Mac::BROADCAST));
     one_hop(Plain::<u128>::parse(bytes), passed);
     let Ok(mut frame) = ethernet::Frame::parse(bytes) else {
         return;

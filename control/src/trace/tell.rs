@@ -441,7 +441,7 @@ impl Teller<'_> {
                 let address = snapshot.next_hops.get(id.0).copied();
                 (
                     hop.map(|h| h.port),
-                    hop.and_then(|h| h.destination),
+                    hop.and_then(|h| h.destination()),
                     address,
                 )
             }

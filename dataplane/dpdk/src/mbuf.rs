@@ -179,6 +179,13 @@ impl Frame for Mbuf {
         rx_flags(fields.ol_flags, fields.nb_segs)
     }
 
+    #[inline(always)]
+    fn is_ordinary(&self) -> bool {
+        let fields = self.fields();
+        let quiet = fields.ol_flags & TELLING == 0 && fields.nb_segs <= 1;
+        quiet || self.rx_flags() == RxFlags::default()
+    }
+
     #[inline]
     fn stripped_tag(&self) -> Option<u16> {
         let fields = self.fields();
@@ -196,6 +203,9 @@ impl Frame for Mbuf {
         arch::prefetch_read(self.start());
     }
 }
+
+/// Without these and in one buffer, a frame has none of [`RxFlags`].
+const TELLING: u64 = dpdk_sys::RX_IP_BAD | dpdk_sys::RX_L4_BAD | dpdk_sys::RX_VLAN_STRIPPED;
 
 #[inline]
 fn rx_flags(ol_flags: u64, segments: u16) -> RxFlags {
@@ -259,6 +269,8 @@ mod tests {
         ];
         for (name, ol_flags, segments, want) in cases {
             assert_eq!(rx_flags(ol_flags, segments), RxFlags(want), "{name}");
+            let quiet = ol_flags & TELLING == 0 && segments <= 1;
+            assert!(!quiet || want == 0, "{name}");
         }
     }
 }

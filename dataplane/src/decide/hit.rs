@@ -5,6 +5,7 @@
 //! waits. Whatever is not so common gets `None`, with nothing changed, and is decided at length. A
 //! test runs the same packets both ways.
 
+use wire::ethernet::Macs;
 use wire::plain::Ends;
 use wire::{Protocol, tcp as segment};
 
@@ -12,40 +13,130 @@ use super::{Context, flow_of};
 use crate::conn::tcp::State as Tcp;
 use crate::conn::timeout::Timeouts;
 use crate::conn::{Entry, Flags, Side, Slot};
-use crate::fwd::{Envelope, Forwarder, Link};
+use crate::fwd::{Envelope, Forwarder, Link, Outer};
 use crate::observe::Event;
-use crate::parse::Packet;
+use crate::parse::{Packet, Parsed, Parses};
 use crate::port::{Frame, PortId};
-use crate::services::{Blocks, Hop, HopId, Real, Snapshot, Standing, Towards, Traffic};
+use crate::services::{Blocks, HopId, Real, Snapshot, Standing, Towards, Traffic};
 use crate::state::Stored;
 use crate::time::Millis;
+use crate::verdict::Verdict;
 
 /// TCP's control bits that say something of the connection's state.
 const TELLING: u8 =
     segment::Flags::FIN.0 | segment::Flags::SYN.0 | segment::Flags::RST.0 | segment::Flags::ACK.0;
 
-impl Context<'_> {
-    /// Takes a common packet through its connection and says which port it leaves by.
+/// Frames, one behind the other, that leave by one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Which port; of no frames [`NOWHERE`].
+    pub port: PortId,
+    /// The port's MTU, in octets.
+    mtu: u16,
+    /// Whether the next frame is a common one too, but leaves by another port.
+    pub parts: bool,
+    /// How many.
+    pub frames: usize,
+    /// Their octets, as they leave.
+    pub octets: u64,
+}
+
+/// A port that there is not: nobody has so many.
+const NOWHERE: PortId = PortId(u16::MAX);
+
+impl Run {
+    /// No frames.
+    const NONE: Self = Self {
+        port: NOWHERE,
+        mtu: 0,
+        parts: false,
+        frames: 0,
+        octets: 0,
+    };
+
+    /// One frame more.
+    #[inline(always)]
+    fn add(&mut self, octets: usize) {
+        self.frames += 1;
+        self.octets += octets as u64;
+    }
+
+    /// The MTU of `port`, if a frame that leaves by that belongs to the run.
+    #[inline(always)]
+    fn mtu_by(&mut self, port: PortId, snapshot: &Snapshot) -> Option<u16> {
+        if port != self.port && !self.turns_to(port, snapshot) {
+            return None;
+        }
+        Some(self.mtu)
+    }
+
+    /// Begins with `port`.
+    #[cold]
     #[inline(never)]
-    pub fn hit<A: Stored, F: Frame>(
+    fn turns_to(&mut self, port: PortId, snapshot: &Snapshot) -> bool {
+        self.parts = self.frames > 0;
+        match snapshot.ports.get(usize::from(port.0)) {
+            Some(view) if !self.parts => {
+                (self.port, self.mtu) = (port, view.mtu);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Context<'_> {
+    /// Takes common packets through their connections, from the frame that was parsed as number
+    /// `from` on, for as long as one behind the other leaves by the same port. The first that does
+    /// not is as it was.
+    #[inline(never)]
+    pub fn hits<F: Frame>(&mut self, frames: &mut [F], parses: &Parses, from: usize) -> Run {
+        let mut run = Run::NONE;
+        let parsed = parses.frames.get(from..).unwrap_or_default();
+        for (frame, parsed) in frames.iter_mut().zip(parsed) {
+            let hit = match parsed {
+                Parsed::V4(packet) => self.hit(frame, packet, &mut run),
+                _ => self.hit_v6(frame, parsed, parses, &mut run),
+            };
+            if hit.is_none() {
+                break;
+            }
+            frame.observe(Event::Decided(Verdict::Transmit(run.port)));
+        }
+        run
+    }
+
+    /// Takes a common packet through its connection and adds its frame to the run.
+    #[inline(always)]
+    fn hit<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
-    ) -> Option<PortId> {
+        run: &mut Run,
+    ) -> Option<()> {
         let last = packet.key.destination.last();
         if !packet.plain || self.snapshot.addresses.may_be_not_held(last) {
             return None;
         }
         match packet.guess.place() {
-            (slot, Side::Client) => self.hit_by_client(frame, packet, slot),
-            (slot, Side::Real) => self.hit_by_real(frame, packet, slot),
+            (slot, Side::Client) => self.hit_by_client(frame, packet, slot, run),
+            (slot, Side::Real) => self.hit_by_real(frame, packet, slot, run),
         }
     }
 
     /// The same for IPv6, kept apart so that IPv4's packets have the processor's registers.
     #[inline(never)]
-    pub fn hit_v6<F: Frame>(&mut self, frame: &mut F, packet: &Packet<u128>) -> Option<PortId> {
-        self.hit(frame, packet)
+    fn hit_v6<F: Frame>(
+        &mut self,
+        frame: &mut F,
+        parsed: &Parsed,
+        parses: &Parses,
+        run: &mut Run,
+    ) -> Option<()> {
+        let Parsed::V6(place) = parsed else {
+            return None;
+        };
+        self.hit(frame, &parses.v6[usize::from(*place)], run)
     }
 
     #[inline(always)]
@@ -54,29 +145,50 @@ impl Context<'_> {
         frame: &mut F,
         packet: &Packet<A>,
         slot: Slot,
-    ) -> Option<PortId> {
+        run: &mut Run,
+    ) -> Option<()> {
         let at = (slot, Side::Client);
-        let entry = A::table(self.state).guessed(at, &packet.key, self.now)?;
+        let (table, outer_id) = A::table_and_id(self.state);
+        let entry = table.guessed(at, &packet.key, self.now)?;
         if !goes_on(entry, at.1, packet, &self.snapshot.settings.timeouts) {
             return None;
         }
         let (real, traffic) = behind(self.snapshot, self.blocks, entry)?;
-        if matches!(real.forwarder, Forwarder::Tun { .. }) {
-            return self.hit_tunnel(frame, packet, slot, (real, traffic));
-        }
-        if matches!(real.forwarder, Forwarder::Nat64 { .. }) {
-            return None;
+        match real.forwarder {
+            Forwarder::Tun {
+                hop,
+                ref tunnel,
+                envelope: Envelope::Ipip,
+                narrower,
+            } => {
+                let overhead = tunnel.overhead() + narrower;
+                let macs = road(self.snapshot, frame, hop, packet, overhead, run)?;
+                *outer_id = outer_id.wrapping_add(1);
+                let outer = Outer {
+                    id: *outer_id,
+                    pmtu_disc: self.snapshot.settings.pmtu_disc,
+                };
+                let whole = packet.shape.dont_fragment;
+                run.add(tunnel.wrap_plain::<A, F>(frame, whole, macs, outer)?);
+                count(frame, entry, at.1, packet, traffic, self.now);
+                return Some(());
+            }
+            Forwarder::Tun { .. } => {
+                return self.hit_tunnel(frame, packet, slot, (real, traffic), run);
+            }
+            Forwarder::Nat64 { .. } => return None,
+            _ => {}
         }
         let hop = real.forwarder.hop()?;
-        let (port, link) = road(self.snapshot, frame, hop, packet, 0)?;
-        let macs = link.macs();
+        let macs = road(self.snapshot, frame, hop, packet, 0, run)?;
         let end = match real.forwarder {
             Forwarder::Dr { .. } => A::pass_plain(frame.bytes_mut(), macs)?,
             _ => A::readdress_plain(frame.bytes_mut(), macs, ends(entry, at.1))?,
         };
         frame.truncate(end);
+        run.add(end);
         count(frame, entry, at.1, packet, traffic, self.now);
-        Some(port)
+        Some(())
     }
 
     #[inline(always)]
@@ -85,7 +197,8 @@ impl Context<'_> {
         frame: &mut F,
         packet: &Packet<A>,
         slot: Slot,
-    ) -> Option<PortId> {
+        run: &mut Run,
+    ) -> Option<()> {
         let at = (slot, Side::Real);
         let entry = A::table(self.state).guessed(at, &packet.key, self.now)?;
         if !goes_on(entry, at.1, packet, &self.snapshot.settings.timeouts) {
@@ -102,14 +215,15 @@ impl Context<'_> {
         let Towards::Hop(hop) = self.snapshot.routes.towards(entry.client, flow)? else {
             return None;
         };
-        let (port, link) = road(self.snapshot, frame, hop, packet, 0)?;
-        let end = A::readdress_plain(frame.bytes_mut(), link.macs(), ends(entry, at.1))?;
+        let macs = road(self.snapshot, frame, hop, packet, 0, run)?;
+        let end = A::readdress_plain(frame.bytes_mut(), macs, ends(entry, at.1))?;
         frame.truncate(end);
+        run.add(end);
         count(frame, entry, at.1, packet, traffic, self.now);
-        Some(port)
+        Some(())
     }
 
-    /// A client's packet into a tunnel: apart, for the others need none of it.
+    /// A client's packet into a tunnel with an envelope.
     #[inline(never)]
     fn hit_tunnel<A: Stored, F: Frame>(
         &mut self,
@@ -117,29 +231,21 @@ impl Context<'_> {
         packet: &Packet<A>,
         slot: Slot,
         (real, traffic): (&Real, Traffics<'_>),
-    ) -> Option<PortId> {
-        let Forwarder::Tun {
-            hop,
-            ref tunnel,
-            envelope,
-            narrower,
-        } = real.forwarder
-        else {
-            return None;
+        run: &mut Run,
+    ) -> Option<()> {
+        let hop = real.forwarder.hop()?;
+        let overhead = real.forwarder.overhead();
+        let macs = road(self.snapshot, frame, hop, packet, overhead, run)?;
+        let link = Link {
+            ours: macs.src(),
+            next: macs.dst(),
         };
-        let overhead = match envelope {
-            Envelope::Ipip => tunnel.overhead() + narrower,
-            _ => real.forwarder.overhead(),
-        };
-        let (port, link) = road(self.snapshot, frame, hop, packet, overhead)?;
         let outer = self.outer(&real.forwarder, false);
         let entry = A::table(self.state).entry_mut(slot);
-        match envelope {
-            Envelope::Ipip => tunnel.wrap_plain::<A, F>(frame, packet.shape, link, outer)?,
-            _ => real.forwarder.to_real(frame, entry, link, outer).ok()?,
-        }
+        real.forwarder.to_real(frame, entry, link, outer).ok()?;
+        run.add(frame.bytes().len());
         count(frame, entry, Side::Client, packet, traffic, self.now);
-        Some(port)
+        Some(())
     }
 }
 
@@ -163,29 +269,24 @@ fn behind<'a, A>(
 /// The way there, if its MAC is known and the packet may take it whole with `overhead` more
 /// octets.
 #[inline(always)]
-fn road<A, F: Frame>(
-    snapshot: &Snapshot,
+fn road<'a, A, F: Frame>(
+    snapshot: &'a Snapshot,
     frame: &mut F,
     hop: HopId,
     packet: &Packet<A>,
     overhead: u16,
-) -> Option<(PortId, Link)> {
-    let Some(&Hop {
-        destination: Some(next),
-        source,
-        port,
-    }) = snapshot.hops.get(hop.0)
-    else {
-        return None;
-    };
-    let view = snapshot.ports.get(usize::from(port.0))?;
-    let room = u32::from(view.mtu.saturating_sub(overhead));
+    run: &mut Run,
+) -> Option<&'a Macs> {
+    let next = snapshot.hops.get(hop.0)?;
+    let macs = next.macs()?;
+    let mtu = run.mtu_by(next.port, snapshot)?;
+    let room = u32::from(mtu.saturating_sub(overhead));
     let goes = packet.shape.length <= room && packet.shape.ttl > 1;
     if goes {
-        let (towards, mtu) = (Towards::Hop(hop), view.mtu);
+        let towards = Towards::Hop(hop);
         frame.observe(Event::Way { towards, mtu });
     }
-    goes.then_some((port, Link { ours: source, next }))
+    goes.then_some(macs)
 }
 
 /// Counts the packet, everywhere, once nothing can stop it any more.

@@ -15,7 +15,7 @@ use crate::verdict::Reason;
 #[inline]
 pub(super) fn to_real<A: Family, F: Frame>(frame: &mut F, link: Link) -> Result<(), Reason> {
     if size_of::<A>() == size_of::<u32>()
-        && let Some(end) = plain::pass(frame.bytes_mut(), link.macs())
+        && let Some(end) = plain::pass(frame.bytes_mut(), &link.macs())
     {
         frame.truncate(end);
         return Ok(());

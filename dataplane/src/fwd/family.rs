@@ -44,16 +44,13 @@ pub trait Family: Address {
 
     /// Sends a plain packet one hop further between these MACs and says where the frame ends;
     /// `None`, and no change, where [`wire::plain`] knows better.
-    fn pass_plain(frame: &mut [u8], macs: Macs) -> Option<usize>;
+    fn pass_plain(frame: &mut [u8], macs: &Macs) -> Option<usize>;
 
     /// The same between the MACs that it has.
-    fn age_plain(frame: &mut [u8]) -> Option<usize>;
-
-    /// DSCP and ECN of a plain packet.
-    fn tos_of_plain(frame: &[u8]) -> Option<u8>;
+    fn age_plain(frame: &mut [u8]) -> Option<plain::Aged>;
 
     /// As [`pass_plain`](Self::pass_plain), between new ends.
-    fn readdress_plain(frame: &mut [u8], macs: Macs, ends: plain::Ends<Self>) -> Option<usize>;
+    fn readdress_plain(frame: &mut [u8], macs: &Macs, ends: plain::Ends<Self>) -> Option<usize>;
 
     /// What is owed to each checksum that covers an address.
     fn owed(old: Self, new: Self) -> Delta;

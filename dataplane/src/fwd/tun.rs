@@ -10,14 +10,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use wire::ethernet::{self, EtherType};
+use wire::ethernet::{self, EtherType, Macs};
+use wire::plain::Aged;
 use wire::{Protocol, ipv4, ipv6};
 
 use super::envelope::{Envelope, Seal};
 use super::family::{Family, Ip, IpMut};
 use super::{Link, Outer};
 use crate::conn::Entry;
-use crate::parse::Shape;
 use crate::port::Frame;
 use crate::verdict::Reason;
 
@@ -64,49 +64,67 @@ impl Tunnel {
         }
     }
 
-    /// Puts a plain packet of this shape, which has hops left and room in the link, into the tunnel
-    /// without an envelope. `None`, and no change, without room in the buffer.
+    /// Puts a plain packet, which has room in the link, into the tunnel without an envelope, and
+    /// says how long the frame is then. `None`, and no change, without room in the buffer or hops
+    /// left.
     #[inline(always)]
     pub fn wrap_plain<A: Family, F: Frame>(
         &self,
         frame: &mut F,
-        shape: Shape,
-        link: Link,
+        dont_fragment: bool,
+        macs: &Macs,
         outer: Outer,
-    ) -> Option<()> {
-        let overhead = usize::from(self.overhead());
-        if frame.headroom() < overhead {
-            return None;
-        }
-        let inner = Inner {
-            protocol: A::TUNNELLED,
-            hops: shape.ttl.checked_sub(1)?,
-            tos: outer_tos(A::tos_of_plain(frame.bytes())?),
-            dont_fragment: shape.dont_fragment,
-            length: u16::try_from(shape.length).ok()?,
-        };
-        let end = A::age_plain(frame.bytes_mut())?;
-        frame.truncate(end);
-        let grown = frame.prepend(overhead);
-        debug_assert!(grown, "there was headroom");
-        let (head, rest) = frame.bytes_mut().split_first_chunk_mut()?;
+    ) -> Option<usize> {
         match *self {
             Self::V4 {
                 source,
                 destination,
             } => {
-                ethernet::emit(head, link.ours, link.next, EtherType::IPV4);
-                v4(inner, outer, source, destination).emit(rest.first_chunk_mut()?);
+                let aged = grow::<A, F>(frame, u32::HEADER)?;
+                let (head, rest) = frame.bytes_mut().split_first_chunk_mut()?;
+                macs.emit(head, EtherType::IPV4);
+                let inner = inner::<A>(&aged, dont_fragment);
+                v4(&inner, outer, source, destination).emit(rest.first_chunk_mut()?);
+                Some(aged.end() + usize::from(u32::HEADER))
             }
             Self::V6 {
                 source,
                 destination,
             } => {
-                ethernet::emit(head, link.ours, link.next, EtherType::IPV6);
-                v6(inner, source, destination).emit(rest.first_chunk_mut()?);
+                let aged = grow::<A, F>(frame, u128::HEADER)?;
+                let (head, rest) = frame.bytes_mut().split_first_chunk_mut()?;
+                macs.emit(head, EtherType::IPV6);
+                let inner = inner::<A>(&aged, dont_fragment);
+                v6(&inner, source, destination).emit(rest.first_chunk_mut()?);
+                Some(aged.end() + usize::from(u128::HEADER))
             }
         }
-        Some(())
+    }
+}
+
+/// Makes a plain packet one hop older and its frame larger in front. `None`, and no change, without
+/// room in the buffer or hops left.
+#[inline(always)]
+fn grow<A: Family, F: Frame>(frame: &mut F, overhead: u16) -> Option<Aged> {
+    let overhead = usize::from(overhead);
+    if frame.headroom() < overhead {
+        return None;
+    }
+    let aged = A::age_plain(frame.bytes_mut())?;
+    frame.truncate(aged.end());
+    let grown = frame.prepend(overhead);
+    debug_assert!(grown, "there was headroom");
+    Some(aged)
+}
+
+#[inline(always)]
+fn inner<A: Family>(aged: &Aged, dont_fragment: bool) -> Inner {
+    Inner {
+        protocol: A::TUNNELLED,
+        hops: aged.hops,
+        tos: outer_tos(aged.tos),
+        dont_fragment,
+        length: aged.length,
     }
 }
 
@@ -188,7 +206,7 @@ fn wrap(
         } => {
             ethernet::emit(head, link.ours, link.next, EtherType::IPV4);
             let (header, rest) = rest.split_first_chunk_mut()?;
-            v4(carried, outer, source, destination).emit(header);
+            v4(&carried, outer, source, destination).emit(header);
             seal.write(rest, inner.protocol, [source.into(), destination.into()])
         }
         Tunnel::V6 {
@@ -197,14 +215,14 @@ fn wrap(
         } => {
             ethernet::emit(head, link.ours, link.next, EtherType::IPV6);
             let (header, rest) = rest.split_first_chunk_mut()?;
-            v6(carried, source, destination).emit(header);
+            v6(&carried, source, destination).emit(header);
             seal.write(rest, inner.protocol, [source.into(), destination.into()])
         }
     }
 }
 
-#[inline]
-fn v4(inner: Inner, outer: Outer, src: Ipv4Addr, dst: Ipv4Addr) -> ipv4::Header {
+#[inline(always)]
+fn v4(inner: &Inner, outer: Outer, src: Ipv4Addr, dst: Ipv4Addr) -> ipv4::Header {
     let dont_fragment = inner.dont_fragment && outer.pmtu_disc;
     ipv4::Header {
         src,
@@ -218,8 +236,8 @@ fn v4(inner: Inner, outer: Outer, src: Ipv4Addr, dst: Ipv4Addr) -> ipv4::Header 
     }
 }
 
-#[inline]
-fn v6(inner: Inner, src: Ipv6Addr, dst: Ipv6Addr) -> ipv6::Header {
+#[inline(always)]
+fn v6(inner: &Inner, src: Ipv6Addr, dst: Ipv6Addr) -> ipv6::Header {
     ipv6::Header {
         src,
         dst,
@@ -238,11 +256,7 @@ fn outer_tos(inner: u8) -> u8 {
     const ECN: u8 = 3;
     const CONGESTED: u8 = 3;
     const CAPABLE: u8 = 2;
-    if inner & ECN == CONGESTED {
-        inner & !ECN | CAPABLE
-    } else {
-        inner
-    }
+    inner - u8::from(inner & ECN == CONGESTED) * (CONGESTED - CAPABLE)
 }
 
 #[cfg(test)]

@@ -519,11 +519,8 @@ fn blocks() -> Blocks {
 }
 
 fn hop(port: PortId) -> Hop {
-    Hop {
-        port,
-        source: if port == WAN { WAN_MAC } else { LAN_MAC },
-        destination: Some(GATEWAY_MAC),
-    }
+    let source = if port == WAN { WAN_MAC } else { LAN_MAC };
+    Hop::new(port, source, Some(GATEWAY_MAC))
 }
 
 fn default_routes() -> Routes {
@@ -542,13 +539,9 @@ fn default_routes() -> Routes {
 fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode) {
     let hop = HopId(n.into());
     let destination = Some(real_mac(n));
-    snapshot.hops.set(
-        hop.0,
-        Hop {
-            destination,
-            ..self::hop(LAN)
-        },
-    );
+    snapshot
+        .hops
+        .set(hop.0, self::hop(LAN).with_destination(destination));
     let forwarder = match tunnel(n, mode) {
         Some(tunnel) => Forwarder::Tun {
             hop,

@@ -213,14 +213,9 @@ impl Lab {
         let slot = self.reals;
         self.reals += 1;
         let hop = HopId(u32::from(n));
-        self.snapshot.hops.set(
-            hop.0,
-            Hop {
-                port: LAN,
-                source: LAN_MAC,
-                destination: Some(real_mac(n)),
-            },
-        );
+        self.snapshot
+            .hops
+            .set(hop.0, Hop::new(LAN, LAN_MAC, Some(real_mac(n))));
         let forwarder = Forwarder::Dr { hop };
         let real = Real {
             address: real_ip(n).into(),

@@ -209,34 +209,54 @@ impl Frame<&mut [u8]> {
 /// Writes a header.
 #[inline]
 pub fn emit(out: &mut [u8; LEN], src: Mac, dst: Mac, ethertype: EtherType) {
-    Macs::new(src, dst).put(out);
-    put16(out, 12, ethertype.0);
+    Macs::new(src, dst).emit(out, ethertype);
 }
 
-/// Both MACs as they stand in a frame: written by two stores, where six octets take two each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Macs {
-    first: u64,
-    last: u32,
-}
+/// Both MACs as they stand in a frame: read and written by two words, where six octets take two each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Macs([u8; 12]);
 
 impl Macs {
     /// Those of a frame from `src` to `dst`.
+    #[inline]
+    pub const fn new(src: Mac, dst: Mac) -> Self {
+        let [a, b, c, d, e, f] = dst.0;
+        let [g, h, i, j, k, l] = src.0;
+        Self([a, b, c, d, e, f, g, h, i, j, k, l])
+    }
+
+    /// Who sends.
+    #[inline]
+    pub const fn src(&self) -> Mac {
+        let [.., a, b, c, d, e, f] = self.0;
+        Mac([a, b, c, d, e, f])
+    }
+
+    /// To whom.
+    #[inline]
+    pub const fn dst(&self) -> Mac {
+        let [a, b, c, d, e, f, ..] = self.0;
+        Mac([a, b, c, d, e, f])
+    }
+
+    /// Writes a header between them.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "32 bits are left")]
-    pub fn new(src: Mac, dst: Mac) -> Self {
-        let (src, dst) = (src.word(), dst.word());
-        Self {
-            first: dst | src << 48,
-            last: (src >> 16) as u32,
-        }
+    pub fn emit(&self, out: &mut [u8; LEN], ethertype: EtherType) {
+        self.put(out);
+        put16(out, 12, ethertype.0);
     }
 
     /// Writes them at the start of a frame. Always called with one that has them.
     #[inline(always)]
-    pub(crate) fn put(self, frame: &mut [u8]) {
-        put(frame, 0, self.first.to_le_bytes());
-        put(frame, 8, self.last.to_le_bytes());
+    pub(crate) fn put(&self, frame: &mut [u8]) {
+        put(frame, 0, get::<8>(&self.0, 0));
+        put(frame, 8, get::<4>(&self.0, 8));
+    }
+}
+
+impl fmt::Debug for Macs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} > {}", self.src(), self.dst())
     }
 }
 

@@ -380,25 +380,25 @@ impl Header {
     /// Writes the header with its checksum. A `payload_len` past 65,515 is written as 65,515.
     #[inline(always)]
     pub fn emit(&self, out: &mut [u8; LEN]) {
-        let part = if self.dont_fragment { DONT_FRAGMENT } else { 0 };
-        // Three words of eight, eight and four octets. Sums are of the values, not of the octets
-        // just written: those would have to be read back.
+        // Three words of eight, eight and four octets, their first octet the lowest, as most
+        // processors write them. Sums are of the values, not of the octets just written: those
+        // would have to be read back.
         let length = self.payload_len.saturating_add(20);
-        let first = 0x45 << 56
-            | u64::from(self.tos) << 48
-            | u64::from(length) << 32
-            | u64::from(self.id) << 16
-            | u64::from(part);
-        let second = u64::from(self.ttl) << 56
-            | u64::from(self.protocol.0) << 48
-            | u64::from(self.src.to_bits());
-        let third = self.dst.to_bits();
+        let first = 0x45
+            | u64::from(self.tos) << 8
+            | u64::from(length.swap_bytes()) << 16
+            | u64::from(self.id.swap_bytes()) << 32
+            | u64::from(self.dont_fragment) << (48 + 6);
+        let second = u64::from(self.ttl)
+            | u64::from(self.protocol.0) << 8
+            | u64::from(u32::from_le_bytes(self.src.octets())) << 32;
+        let third = u32::from_le_bytes(self.dst.octets());
         let sum = checksum::end_around(first, second);
         let sum = checksum::end_around(sum, u64::from(third));
-        let checksum = u64::from(!checksum::fold(sum)) << 32;
-        put(out, 0, first.to_be_bytes());
-        put(out, 8, (second | checksum).to_be_bytes());
-        put(out, 16, third.to_be_bytes());
+        let checksum = u64::from(!checksum::fold(sum)) << 16;
+        put(out, 0, first.to_le_bytes());
+        put(out, 8, (second | checksum).to_le_bytes());
+        put(out, 16, third.to_le_bytes());
     }
 }
 

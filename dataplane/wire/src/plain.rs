@@ -14,7 +14,7 @@ use crate::checksum::end_around;
 use crate::ethernet::Mac;
 use crate::tcp::Flags;
 
-pub use rewrite::{Ends, age, age_v6, pass, pass_v6, readdress, readdress_v6};
+pub use rewrite::{Aged, Ends, age, age_v6, pass, pass_v6, readdress, readdress_v6};
 
 /// Ethernet, IPv4 and TCP: what is shorter is left to the views.
 const HEAD: usize = 54;
@@ -294,7 +294,7 @@ mod tests {
             if aged {
                 ethernet.set_macs(ours, next);
             }
-            prop_assert_eq!(pass(&mut frame, Macs::new(ours, next)), aged.then_some(end));
+            prop_assert_eq!(pass(&mut frame, &Macs::new(ours, next)), aged.then_some(end));
             // One's complement has two zeros; the header is intact by either.
             let intact = ipv4::Packet::parse(&frame[ETHERNET..]).expect("built").verify_checksum();
             prop_assert!(intact);

@@ -30,22 +30,17 @@ impl Family for u32 {
     }
 
     #[inline(always)]
-    fn pass_plain(frame: &mut [u8], macs: Macs) -> Option<usize> {
+    fn pass_plain(frame: &mut [u8], macs: &Macs) -> Option<usize> {
         plain::pass(frame, macs)
     }
 
     #[inline(always)]
-    fn age_plain(frame: &mut [u8]) -> Option<usize> {
+    fn age_plain(frame: &mut [u8]) -> Option<plain::Aged> {
         plain::age(frame)
     }
 
     #[inline(always)]
-    fn tos_of_plain(frame: &[u8]) -> Option<u8> {
-        frame.get(15).copied()
-    }
-
-    #[inline(always)]
-    fn readdress_plain(frame: &mut [u8], macs: Macs, ends: plain::Ends<Self>) -> Option<usize> {
+    fn readdress_plain(frame: &mut [u8], macs: &Macs, ends: plain::Ends<Self>) -> Option<usize> {
         plain::readdress(frame, macs, ends)
     }
 

@@ -29,23 +29,17 @@ impl Family for u128 {
     }
 
     #[inline(always)]
-    fn pass_plain(frame: &mut [u8], macs: Macs) -> Option<usize> {
+    fn pass_plain(frame: &mut [u8], macs: &Macs) -> Option<usize> {
         plain::pass_v6(frame, macs)
     }
 
     #[inline(always)]
-    fn age_plain(frame: &mut [u8]) -> Option<usize> {
+    fn age_plain(frame: &mut [u8]) -> Option<plain::Aged> {
         plain::age_v6(frame)
     }
 
     #[inline(always)]
-    fn tos_of_plain(frame: &[u8]) -> Option<u8> {
-        let &[upper, lower] = frame.get(14..16)?.first_chunk()?;
-        Some(upper << 4 | lower >> 4)
-    }
-
-    #[inline(always)]
-    fn readdress_plain(frame: &mut [u8], macs: Macs, ends: plain::Ends<Self>) -> Option<usize> {
+    fn readdress_plain(frame: &mut [u8], macs: &Macs, ends: plain::Ends<Self>) -> Option<usize> {
         plain::readdress_v6(frame, macs, ends)
     }
 

@@ -33,51 +33,91 @@ impl<A> Ends<A> {
 /// What one hop less owes to the header's checksum: the octet before the protocol is one less.
 const ONE_HOP: u64 = u16::from_ne_bytes([0xfe, 0xff]) as u64;
 
+/// A plain packet that is one hop older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aged {
+    /// Octets of the packet.
+    pub length: u16,
+    /// Hops that are left.
+    pub hops: u8,
+    /// DSCP and ECN.
+    pub tos: u8,
+}
+
+impl Aged {
+    /// Octets of the frame, without what Ethernet padded.
+    #[inline(always)]
+    pub fn end(&self) -> usize {
+        ETHERNET + usize::from(self.length)
+    }
+}
+
 /// Sends a plain IPv4 frame one hop further in a new envelope and says where its packet ends.
 #[inline(always)]
-pub fn pass(frame: &mut [u8], macs: Macs) -> Option<usize> {
-    let end = age(frame)?;
+pub fn pass(frame: &mut [u8], macs: &Macs) -> Option<usize> {
+    let aged = age(frame)?;
     let head: &mut [u8; 34] = frame.first_chunk_mut()?;
     macs.put(head);
-    Some(end)
+    Some(aged.end())
 }
 
 /// The same in the envelope that it has.
 #[inline(always)]
-pub fn age(frame: &mut [u8]) -> Option<usize> {
+pub fn age(frame: &mut [u8]) -> Option<Aged> {
     let head: &mut [u8; 34] = frame.first_chunk_mut()?;
     if !may_pass(head) {
         return None;
     }
-    head[22] -= 1;
-    let sum = u64::from(!u16::from_ne_bytes(get(head, 24))) + ONE_HOP;
-    put(head, 24, (!fold(sum)).to_ne_bytes());
-    Some(ETHERNET + usize::from(get16(head, 16)))
+    let hops = head[22] - 1;
+    head[22] = hops;
+    let sum = one_hop_less(u16::from_ne_bytes(get(head, 24)));
+    put(head, 24, sum.to_ne_bytes());
+    Some(Aged {
+        length: get16(head, 16),
+        hops,
+        tos: head[15],
+    })
+}
+
+/// A header's checksum once its packet has a hop less: the octet before the protocol is one less,
+/// so the checksum is one more there, and the carry comes in from below (RFC 1624 section 3).
+/// Never 65535, as eqn. 3 there has it.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the carry is in already")]
+fn one_hop_less(old: u16) -> u16 {
+    let sum = u32::from(old) + u32::from(u16::from_ne_bytes([1, 0]));
+    (sum + u32::from(sum >= 0xffff)) as u16
 }
 
 /// As [`pass`], for IPv6, which has no checksum of its own.
 #[inline(always)]
-pub fn pass_v6(frame: &mut [u8], macs: Macs) -> Option<usize> {
-    let end = age_v6(frame)?;
+pub fn pass_v6(frame: &mut [u8], macs: &Macs) -> Option<usize> {
+    let aged = age_v6(frame)?;
     let head: &mut [u8; 54] = frame.first_chunk_mut()?;
     macs.put(head);
-    Some(end)
+    Some(aged.end())
 }
 
-/// As [`age`], for IPv6.
+/// As [`age`], for IPv6; one whose length is past 65,535 octets is not plain.
 #[inline(always)]
-pub fn age_v6(frame: &mut [u8]) -> Option<usize> {
+pub fn age_v6(frame: &mut [u8]) -> Option<Aged> {
     let head: &mut [u8; 54] = frame.first_chunk_mut()?;
+    let length = get16(head, 18).checked_add(IPV6)?;
     if !may_pass_v6(head) {
         return None;
     }
-    head[21] -= 1;
-    Some(ETHERNET + usize::from(IPV6) + usize::from(get16(head, 18)))
+    let hops = head[21] - 1;
+    head[21] = hops;
+    Some(Aged {
+        length,
+        hops,
+        tos: head[14] << 4 | head[15] >> 4,
+    })
 }
 
 /// As [`pass`], between new ends.
 #[inline(always)]
-pub fn readdress(frame: &mut [u8], macs: Macs, ends: Ends<u32>) -> Option<usize> {
+pub fn readdress(frame: &mut [u8], macs: &Macs, ends: Ends<u32>) -> Option<usize> {
     let head: &mut [u8; HEAD] = frame.first_chunk_mut()?;
     let protocol = head[23];
     if !may_pass(head) || !is_summed(protocol) {
@@ -98,7 +138,7 @@ pub fn readdress(frame: &mut [u8], macs: Macs, ends: Ends<u32>) -> Option<usize>
 
 /// As [`readdress`], for IPv6.
 #[inline(always)]
-pub fn readdress_v6(frame: &mut [u8], macs: Macs, ends: Ends<u128>) -> Option<usize> {
+pub fn readdress_v6(frame: &mut [u8], macs: &Macs, ends: Ends<u128>) -> Option<usize> {
     let head: &mut [u8; HEAD_V6] = frame.first_chunk_mut()?;
     let protocol = head[20];
     if !may_pass_v6(head) || !is_summed(protocol) {
@@ -258,7 +298,7 @@ mod tests {
                 src_port: new.2,
                 dst_port: new.3,
             };
-            let end = readdress(&mut frame, Macs::new(OURS, NEXT), ends);
+            let end = readdress(&mut frame, &Macs::new(OURS, NEXT), ends);
             prop_assert_eq!(end, Some(want.len()));
             frame.truncate(want.len());
             prop_assert_eq!(normal(&frame, 20, body.0), normal(&want, 20, body.0));
@@ -275,7 +315,7 @@ mod tests {
             let mut passed = frame.clone();
             let same = built((old.0, old.1), (old.2, old.3), ttl - 1, &body)
                 .ether(OURS, NEXT).bytes();
-            prop_assert_eq!(pass_v6(&mut passed, Macs::new(OURS, NEXT)), Some(same.len()));
+            prop_assert_eq!(pass_v6(&mut passed, &Macs::new(OURS, NEXT)), Some(same.len()));
             prop_assert_eq!(&passed[..same.len()], same);
             let want = built((new.0, new.1), (new.2, new.3), ttl - 1, &body)
                 .ether(OURS, NEXT).bytes();
@@ -285,10 +325,18 @@ mod tests {
                 src_port: new.2,
                 dst_port: new.3,
             };
-            let end = readdress_v6(&mut frame, Macs::new(OURS, NEXT), ends);
+            let end = readdress_v6(&mut frame, &Macs::new(OURS, NEXT), ends);
             prop_assert_eq!(end, Some(want.len()));
             frame.truncate(want.len());
             prop_assert_eq!(normal(&frame, 40, body.0), normal(&want, 40, body.0));
+        }
+    }
+
+    #[test]
+    fn a_hop_less_is_what_the_equation_says() {
+        for old in 0..=u16::MAX {
+            let want = !fold(u64::from(!old) + ONE_HOP);
+            assert_eq!(one_hop_less(old), want, "{old:#06x}");
         }
     }
 
@@ -306,7 +354,7 @@ mod tests {
             .bytes();
         let mut frame = v4.clone();
         assert_eq!(
-            readdress(&mut frame, Macs::new(NEXT, OURS), ends(1, 2)),
+            readdress(&mut frame, &Macs::new(NEXT, OURS), ends(1, 2)),
             None
         );
         assert_eq!(frame, v4);
@@ -320,8 +368,8 @@ mod tests {
             src_port: 3,
             dst_port: 4,
         };
-        assert_eq!(readdress_v6(&mut frame, Macs::new(NEXT, OURS), ends), None);
-        assert_eq!(pass_v6(&mut frame, Macs::new(NEXT, OURS)), None);
+        assert_eq!(readdress_v6(&mut frame, &Macs::new(NEXT, OURS), ends), None);
+        assert_eq!(pass_v6(&mut frame, &Macs::new(NEXT, OURS)), None);
         assert_eq!(frame, v6);
     }
 }
