@@ -155,6 +155,56 @@ fn traffic(fleet: &Fleet, service: u32) -> String {
     format!("{own:?}")
 }
 
+/// Two workers with the same services: packets of the second take the long way.
+fn both_ways(specs: &[Spec]) -> [Fleet; 2] {
+    let [mut common, mut long] = [(); 2].map(|()| Fleet::new(1, specs.to_vec()));
+    let held = Owned::Vip {
+        held: false,
+        unmatched: Unmatched::Drop,
+    };
+    let endings = (0..=255).map(|last| ([203, 0, 113, last].into(), held));
+    long.also_owned.extend(endings);
+    long.compile();
+    common.compile();
+    [common, long]
+}
+
+/// So many connections that tuples of one bucket share tags: first guesses are wrong.
+#[test]
+fn the_same_where_guesses_are_wrong() {
+    const CONNECTIONS: u16 = 480;
+    for v6 in [false, true] {
+        let specs = [Spec::new(v6, TCP, Kind::Rr, &[(1, Mode::Nat)])];
+        let [mut common, mut long] = both_ways(&specs);
+        let (client, vip, real) = (client(1, v6), vip(0, v6), real_address(1, v6));
+        let real_port = specs[0].real_port(Mode::Nat);
+        let ports: Vec<_> = (1000..1000 + CONNECTIONS).collect();
+        let to_vip = |port, flags| ip(client, vip).with(tcp(port, specs[0].port).flags(flags));
+        let back = |port| ip(real, client).with(tcp(real_port, port).ack());
+        for round in 0..5 {
+            for ports in ports.chunks(BURST) {
+                for &port in ports {
+                    let (packet, by, mac) = match round {
+                        0 => (to_vip(port, Flags::SYN), WAN, WAN_MAC),
+                        1 | 3 => (to_vip(port, Flags::ACK), WAN, WAN_MAC),
+                        _ => (back(port), LAN, LAN_MAC),
+                    };
+                    let frame = packet.ether(GATEWAY_MAC, mac).bytes();
+                    common.give(0, by, &frame);
+                    long.give(0, by, &frame);
+                }
+                let (short, other) = (common.turn(0), long.turn(0));
+                assert_eq!(short.len(), ports.len(), "round {round}");
+                let equal = short.iter().map(one_zero).eq(other.iter().map(one_zero));
+                assert!(equal, "round {round}");
+            }
+        }
+        assert_eq!(counts(&common), counts(&long));
+        assert_eq!(connections(&common), connections(&long));
+        assert_eq!(traffic(&common, 0), traffic(&long, 0));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
@@ -162,13 +212,7 @@ proptest! {
         picked in [0..specs().len(), 0..specs().len(), 0..specs().len()],
         steps in prop::collection::vec(step(), 1..150),
     ) {
-        let mut common = Fleet::new(1, specs());
-        let mut long = Fleet::new(1, specs());
-        let held = Owned::Vip { held: false, unmatched: Unmatched::Drop };
-        let endings = (0..=255).map(|last| ([203, 0, 113, last].into(), held));
-        long.also_owned.extend(endings);
-        long.compile();
-        common.compile();
+        let [mut common, mut long] = both_ways(&specs());
         let mut seen = std::collections::HashMap::new();
         let mut together = 0;
         for mut step in steps {

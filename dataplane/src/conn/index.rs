@@ -28,6 +28,12 @@ impl Guess {
     /// No idea: a slot that no table has.
     pub const NONE: Self = Self(u32::MAX);
 
+    /// That slot and that side.
+    #[inline]
+    pub fn of(slot: Slot, side: Side) -> Self {
+        Self(pack(slot, side))
+    }
+
     /// The slot and the side.
     #[inline(always)]
     pub fn place(self) -> (Slot, Side) {

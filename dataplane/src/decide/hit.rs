@@ -12,7 +12,7 @@ use wire::{Protocol, tcp as segment};
 use super::{Context, flow_of};
 use crate::conn::tcp::State as Tcp;
 use crate::conn::timeout::Timeouts;
-use crate::conn::{Entry, Flags, Side, Slot};
+use crate::conn::{Entry, Flags, Found, Guess, Side, Slot};
 use crate::fwd::{Envelope, Forwarder, Link, Outer};
 use crate::observe::Event;
 use crate::parse::{Packet, Parsed, Parses};
@@ -95,7 +95,10 @@ impl Context<'_> {
         let parsed = parses.frames.get(from..).unwrap_or_default();
         for (frame, parsed) in frames.iter_mut().zip(parsed) {
             let hit = match parsed {
-                Parsed::V4(packet) => self.hit(frame, packet, &mut run),
+                Parsed::V4(packet) => {
+                    let hit = self.hit(frame, packet, packet.guess, &mut run);
+                    hit.or_else(|| self.hit_after_all(frame, packet, &mut run))
+                }
                 _ => self.hit_v6(frame, parsed, parses, &mut run),
             };
             if hit.is_none() {
@@ -106,22 +109,46 @@ impl Context<'_> {
         run
     }
 
-    /// Takes a common packet through its connection and adds its frame to the run.
+    /// Takes a common packet through the connection that is guessed and adds its frame to the run.
     #[inline(always)]
     fn hit<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         packet: &Packet<A>,
+        guess: Guess,
         run: &mut Run,
     ) -> Option<()> {
         let last = packet.key.destination.last();
         if !packet.plain || self.snapshot.addresses.may_be_not_held(last) {
             return None;
         }
-        match packet.guess.place() {
+        match guess.place() {
             (slot, Side::Client) => self.hit_by_client(frame, packet, slot, run),
             (slot, Side::Real) => self.hit_by_real(frame, packet, slot, run),
         }
+    }
+
+    /// The same where the guess was wrong, if it was: two tuples of a bucket had the same tag, as
+    /// those of every thirtieth packet have in a full table. The long way costs twice as much.
+    #[cold]
+    #[inline(never)]
+    fn hit_after_all<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        run: &mut Run,
+    ) -> Option<()> {
+        if run.parts || packet.guess == Guess::NONE {
+            return None;
+        }
+        let table = A::seen(self.state);
+        let Found::Live(slot, side) = table.find(packet.hash, &packet.key, self.now) else {
+            return None;
+        };
+        if (slot, side) == packet.guess.place() {
+            return None;
+        }
+        self.hit(frame, packet, Guess::of(slot, side), run)
     }
 
     /// The same for IPv6, kept apart so that IPv4's packets have the processor's registers.
@@ -136,7 +163,9 @@ impl Context<'_> {
         let Parsed::V6(place) = parsed else {
             return None;
         };
-        self.hit(frame, &parses.v6[usize::from(*place)], run)
+        let packet = &parses.v6[usize::from(*place)];
+        let hit = self.hit(frame, packet, packet.guess, run);
+        hit.or_else(|| self.hit_after_all(frame, packet, run))
     }
 
     #[inline(always)]
