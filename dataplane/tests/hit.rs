@@ -15,7 +15,7 @@ use common::*;
 use dataplane::fwd::{Checksum, Envelope, Forwarder, Port};
 use dataplane::port::PortId;
 use dataplane::sched::Kind;
-use dataplane::services::{Owned, Standing, Unmatched};
+use dataplane::services::{Addresses, Owned, Standing, Unmatched};
 use proptest::prelude::*;
 use wire::build::{Packet, ip, tcp, udp};
 use wire::tcp::Flags;
@@ -342,5 +342,49 @@ proptest! {
         for service in 0..u32::try_from(specs().len()).expect("few") {
             prop_assert_eq!(traffic(&common, service), traffic(&long, service));
         }
+    }
+}
+
+/// What makes the long way long in the test above is that the common one leaves packets to VIPs of
+/// others alone; which is tested by itself.
+#[test]
+fn established_connections_of_a_vip_that_is_anothers_now_are_refused() {
+    for (at, spec) in specs().into_iter().enumerate() {
+        let mut fleet = Fleet::new(1, specs());
+        let step = Step {
+            service: at,
+            client: 1,
+            back: false,
+            flags: Flags::SYN.0,
+            ttl: 64,
+            octets: 20,
+            df: true,
+            dress: Dress {
+                padding: 0,
+                tos: 0,
+                sum: Sum::Right,
+            },
+            between: 0,
+            wait_ms: 0,
+            change: None,
+        };
+        let frame = |flags| {
+            let step = Step { flags, ..step };
+            let packet = packet(&spec, at, &step, None);
+            packet.ether(GATEWAY_MAC, WAN_MAC).bytes()
+        };
+        for flags in [Flags::SYN, Flags::ACK, Flags::ACK, Flags::ACK] {
+            fleet.give(0, WAN, &frame(flags.0));
+            assert_eq!(fleet.turn(0).len(), 1, "{at} is forwarded");
+        }
+        let held = Owned::Vip {
+            held: false,
+            unmatched: Unmatched::Drop,
+        };
+        fleet.snapshot.addresses = Addresses::new(vec![(vip(at, spec.v6), held)]);
+        fleet.publish();
+        fleet.give(0, WAN, &frame(Flags::ACK.0));
+        assert!(fleet.turn(0).is_empty(), "{at} is not");
+        assert_eq!(fleet.drops(), [("drop-vip-not-held", 1)], "{at}");
     }
 }
