@@ -1,7 +1,7 @@
 -- RFC 2544 §26.1 and §26.2 with Pktgen-DPDK: for each frame size the highest rate without loss, by
--- halving, and the latency at that rate. Started by `run`, which reads the lines that begin with RESULT:
+-- halving, and the latency at that rate. Started by `run`, which reads the file RESULTS, a line for each size:
 --
---   RESULT size sent-pps forwarded-pps lost latency-us
+--   size sent-pps forwarded-pps lost latency-us
 --
 -- Port 0 sends to sluiced, port 1 is where the real servers would be.
 
@@ -17,6 +17,7 @@ local clients = { first = "198.18.0.1", last = "198.18.255.254" }
 
 local function setup()
     local vip, port = os.getenv("VIP"), tonumber(os.getenv("VPORT"))
+    pktgen.screen("off")
     pktgen.stop("all")
     pktgen.set(SEND, "count", 0)
     pktgen.set(SEND, "burst", 32)
@@ -44,6 +45,7 @@ end
 local function resize(size)
     if size ~= "imix" then
         local octets = tonumber(size)
+        pktgen.set(SEND, "seq_cnt", 0)
         pktgen.set_range(SEND, "on")
         pktgen.set(SEND, "size", octets)
         for at, value in pairs({ start = octets, min = octets, max = octets, inc = 0 }) do
@@ -93,12 +95,15 @@ local function latency(rate)
     pktgen.latency(RECEIVE, "enable")
     pktgen.latency(SEND, "enable")
     trial(rate)
-    local all = pktgen.pktStats(RECEIVE)[tonumber(RECEIVE)].latency or {}
+    local all = pktgen.pktStats(RECEIVE)[tonumber(RECEIVE)]
     pktgen.latency(SEND, "disable")
     pktgen.latency(RECEIVE, "disable")
-    return all.avg_us or "-"
+    -- Older versions have it beside the other figures, in microseconds, too.
+    local found = all.latency and all.latency.avg_us or all.avg_latency
+    return found or "-"
 end
 
+local results = assert(io.open(os.getenv("RESULTS"), "w"))
 setup()
 for size in string.gmatch(os.getenv("SIZES"), "%S+") do
     resize(size)
@@ -121,6 +126,10 @@ for size in string.gmatch(os.getenv("SIZES"), "%S+") do
         late = latency(kept)
     end
     local pps = 1000 / millis
-    print(string.format("RESULT %s %.0f %.0f %d %s", size, best_sent * pps, best_received * pps, best_sent - best_received, late))
+    local line = string.format("%s %.0f %.0f %.0f %s", size, best_sent * pps, best_received * pps, best_sent - best_received, late)
+    print(line)
+    results:write(line, "\n")
+    results:flush()
 end
+results:close()
 pktgen.quit()
