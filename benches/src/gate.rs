@@ -38,6 +38,8 @@ pub(crate) fn instructions(name: &str) -> Result<f64, String> {
     let out = folder.file(name);
     let done = Command::new("valgrind")
         .arg("--tool=callgrind")
+        // Without its pipes for a debugger, which one that is killed leaves behind.
+        .arg("--vgdb=no")
         .arg(format!("--toggle-collect={COUNTED}"))
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(own)
