@@ -30,7 +30,7 @@ use wire::proxy::Version;
 
 use crate::account::{self, Account, Accounts};
 use crate::arena::{Arena, Taken};
-use crate::model::{RealEntry, ServiceEntry};
+use crate::model::{RealEntry, ServiceEntry, is_ours};
 use crate::neigh::Instant;
 use crate::overlap::Overlaps;
 use crate::paths::{Paths, Told};
@@ -984,7 +984,7 @@ impl Compiler {
     ) -> (Forwarder, bool) {
         let address = real.endpoint.address;
         let next = match real.mode {
-            _ if is_local(real, topology) => return (Forwarder::Local, true),
+            _ if is_local(listen, real, topology) => return (Forwarder::Local, true),
             Mode::Dr => topology.on_link(address),
             Mode::Tun(_) | Mode::Nat | Mode::FullNat => topology.next_hop(address),
         };
@@ -1209,10 +1209,9 @@ fn candidates_slots(entry: &ServiceEntry, present: &[(Endpoint, RealId)]) -> Vec
     slots.iter().map(|&(_, slot)| slot).collect()
 }
 
-/// Whether a real server is the director itself.
-pub fn is_local(real: &config::model::Real, topology: &Topology) -> bool {
-    let address = real.endpoint.address;
-    let ours = address.is_loopback() || topology.is_own(&address);
+/// Whether a real server is the director itself, which its service's VIP is, too.
+pub fn is_local(listen: &Listen, real: &config::model::Real, topology: &Topology) -> bool {
+    let ours = is_ours(listen, &real.endpoint.address, topology);
     ours && matches!(real.mode, Mode::Dr | Mode::Tun(_))
 }
 
@@ -1401,6 +1400,39 @@ mod tests {
             let block = blocks.reals.get(slot.0).expect("grown before it was named");
             block.inactive.set(inactive);
             block.traffic.connections.add(u64::from(inactive));
+        }
+    }
+
+    #[test]
+    fn what_is_the_director_itself() {
+        let (own, vip) = ([10, 1, 0, 2], [192, 0, 2, 10]);
+        let tun = Mode::Tun(Tunnel::Ipip);
+        let cases = [
+            ("of another", [10, 1, 2, 1], Mode::Dr, Ok(Method::Dr)),
+            ("loopback", [127, 0, 0, 1], Mode::Dr, Ok(Method::Local)),
+            ("a port's", own, Mode::Dr, Ok(Method::Local)),
+            ("a port's, tunnel", own, tun, Ok(Method::Local)),
+            ("a port's, NAT", own, Mode::Nat, Err(())),
+            ("the VIP", vip, Mode::Dr, Ok(Method::Local)),
+            ("the VIP, tunnel", vip, tun, Ok(Method::Local)),
+            ("the VIP, NAT", vip, Mode::Nat, Err(())),
+            ("the VIP, FULLNAT", vip, Mode::FullNat, Err(())),
+        ];
+        for (name, address, mode, want) in cases {
+            let mut both = Both::new();
+            let mut real = real(0, 1);
+            real.endpoint.address = IpAddr::from(address);
+            real.mode = mode;
+            let command = Command::AddReal { listen: WEB, real };
+            let done = both.model.apply(&command, &both.topology);
+            let done = done.expect("it adds something").map_err(|_| ());
+            both.publish();
+            let got = done.map(|_| {
+                let slot = both.compiler.real_slots(&WEB)[0].1;
+                let reals = &both.compiler.snapshot().reals;
+                reals.get(slot.0).expect("compiled").forwarder.method()
+            });
+            assert_eq!(got, want, "{name}");
         }
     }
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use config::model::{Config, Endpoint, Listen, MarkRule, Mode, Prefix, Real};
+use config::model::{Config, Endpoint, Listen, MarkRule, Mode, Prefix};
 use dataplane::fwd::icmp;
 use dataplane::port::PortId;
 use dataplane::probe::{Hearing, Question};
@@ -663,7 +663,7 @@ impl Engine {
         };
         for (at, real) in entry.present().enumerate() {
             let row = ListingReal {
-                local: self.is_local(&real.real),
+                local: is_local(&listen, &real.real, &self.topology),
                 sorry: real.sorry,
                 ..ListingReal::new(&real.real)
             };
@@ -682,11 +682,6 @@ impl Engine {
         let port = self.topology.port_of(address).unwrap_or(PortId(0));
         let setup = self.topology.port(port);
         setup.map_or_else(|| "lo".to_owned(), |setup| setup.name.clone())
-    }
-
-    /// Whether a real server is the director itself.
-    fn is_local(&self, real: &Real) -> bool {
-        is_local(real, &self.topology)
     }
 
     fn real(&self, row: ListingReal, id: RealId) -> ListingReal {
@@ -883,11 +878,12 @@ impl Engine {
             Command::AddReal { listen, real } => {
                 let address = real.endpoint.address;
                 let near = self.topology.on_link(address).is_some();
-                if real.mode == Mode::Dr && !near && !self.is_local(real) {
+                let local = is_local(listen, real, &self.topology);
+                if real.mode == Mode::Dr && !near && !local {
                     tracing::warn!(
                         "{listen}: real server {address} is on no port's subnet: nothing reaches it"
                     );
-                } else if self.topology.next_hop(address).is_none() && !self.is_local(real) {
+                } else if self.topology.next_hop(address).is_none() && !local {
                     tracing::warn!("{listen}: no route to real server {address}");
                 }
             }

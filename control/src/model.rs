@@ -601,6 +601,11 @@ fn check_local(address: &IpAddr, topology: &Topology) -> Result<(), ApplyError> 
     Ok(())
 }
 
+/// Whether an address is the director's, as a service sees it.
+pub fn is_ours(listen: &Listen, address: &IpAddr, topology: &Topology) -> bool {
+    address.is_loopback() || topology.is_own(address) || listen.address() == Some(*address)
+}
+
 fn check_real(service: &Service, real: &Real, topology: &Topology) -> Result<(), ApplyError> {
     if real.lower > real.upper {
         return Err(ApplyError::OutOfRange);
@@ -620,7 +625,7 @@ fn check_real(service: &Service, real: &Real, topology: &Topology) -> Result<(),
     built::real(service, real)?;
     let translated = matches!(real.mode, Mode::Nat | Mode::FullNat);
     let address = real.endpoint.address;
-    if translated && (address.is_loopback() || topology.is_own(&address)) {
+    if translated && is_ours(&service.listen, &address, topology) {
         return Err(ApplyError::RealIsOwn(address));
     }
     Ok(())

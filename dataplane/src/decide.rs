@@ -273,6 +273,9 @@ impl<'a> Context<'a> {
             .reals
             .get(real_id.0)
             .ok_or(Reason::RealRemoved)?;
+        if flags.has(Flags::TOLD) {
+            self.told_where(frame.bytes(), packet, slot)?;
+        }
         self.advance(slot, Side::Client, packet, block);
         // No check that could fail: an observer that is not there costs nothing.
         if let Some(entry) = A::table(self.state).peek(slot) {

@@ -9,6 +9,10 @@ use std::sync::{Arc, Mutex};
 
 use crate::port::{BURST, Burst, Frame, FramePool, Port, RxFlags};
 
+mod noted;
+
+pub use noted::{Note, Noted};
+
 /// Octets of room in front of a frame.
 pub const HEADROOM: usize = 128;
 /// Octets in a buffer, headroom included.
@@ -84,6 +88,15 @@ impl Buffer {
             bytes.len()
         );
         self.bytes_mut().copy_from_slice(bytes);
+    }
+
+    /// The same with a received frame of any length: one that has no room is cut, and says so.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        let room = BUFFER - HEADROOM;
+        self.refill(&bytes[..bytes.len().min(room)]);
+        if bytes.len() > room {
+            self.flags = RxFlags(RxFlags::SEGMENTED);
+        }
     }
 }
 
@@ -252,6 +265,20 @@ mod tests {
         assert!(!frame.prepend(HEADROOM + 1) && !frame.append(BUFFER));
         frame.trim_front(100);
         assert!(frame.bytes().is_empty());
+    }
+
+    #[test]
+    fn a_received_frame_of_any_length() {
+        let mut frame = Recycler::default().empty();
+        for (len, kept) in [
+            (60, 60),
+            (BUFFER - HEADROOM, BUFFER - HEADROOM),
+            (BUFFER, BUFFER - HEADROOM),
+        ] {
+            frame.receive(&vec![7; len]);
+            assert_eq!(frame.bytes().len(), kept);
+            assert_eq!(frame.rx_flags().any(RxFlags::SEGMENTED), len > kept);
+        }
     }
 
     #[test]

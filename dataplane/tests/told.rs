@@ -189,6 +189,14 @@ impl Talk {
         sent.into_iter().map(|(_, frame)| frame).collect()
     }
 
+    /// The connection as it is kept.
+    fn kept(&self) -> String {
+        let state = self.fleet.workers[0].state();
+        let v4 = state.v4.iter().map(|entry| format!("{entry:?}"));
+        let v6 = state.v6.iter().map(|entry| format!("{entry:?}"));
+        v4.chain(v6).collect()
+    }
+
     fn untold(&self) -> u64 {
         self.fleet.sum(|counters| counters.untold.get())
     }
@@ -693,6 +701,54 @@ fn a_fragmented_begin() {
     let sent = talk.pass_raw(WAN, &parts[0]);
     assert_eq!(sent[0][54..62], [1; 8], "no forged address either");
     assert_eq!(talk.untold(), 1);
+}
+
+#[test]
+fn what_has_no_place_moves_nothing() {
+    let modes = [
+        (false, Mode::FullNat),
+        (true, Mode::FullNat),
+        (true, Mode::Nat64),
+    ];
+    for (v6, mode) in modes {
+        let open = || {
+            let mut talk = Talk::new(V1, TCP, v6);
+            let mut spec = Spec::new(v6, TCP, Kind::Rr, &[(REAL, mode)]);
+            spec.telling = V1;
+            talk.fleet = Fleet::new(1, vec![spec]);
+            let sent = one(talk.client_sends(syn()));
+            talk.local = sent.src;
+            let answer = tcp(0, 0).syn().seq(REAL_ISN);
+            let answer = answer.acks(sent.seq.wrapping_add(1));
+            let v6 = std::mem::replace(&mut talk.v6, mode.real_is_v6(v6));
+            talk.real_sends(answer);
+            talk.v6 = v6;
+            talk
+        };
+        let early = [
+            ("data", data(7, b"x")),
+            ("a FIN", data(7, b"").fin()),
+            ("data and a FIN", data(1, b"x").fin()),
+        ];
+        for (name, segment) in early {
+            let mut talk = open();
+            let before = talk.kept();
+            talk.fleet.now = talk.fleet.now.plus(500);
+            assert!(talk.client_sends(segment).is_empty(), "{name}");
+            assert_eq!(talk.fleet.drops(), [("drop-unplaced", 1)], "{name}");
+            assert_eq!(talk.kept(), before, "{name}");
+            // What has one does.
+            assert_eq!(talk.client_sends(data(0, b"GET")).len(), 1, "{name}");
+            assert_ne!(talk.kept(), before, "{name}");
+        }
+        let mut talk = open();
+        let before = talk.kept();
+        let large = syn().payload(vec![0; 2000]);
+        let first = talk.packet_of_client(large).id(3).fragments(1500).remove(0);
+        assert!(talk.pass_raw(WAN, &first).is_empty());
+        assert_eq!(talk.fleet.drops(), [("drop-unplaced", 1)]);
+        assert_eq!(talk.kept(), before, "a SYN in fragments");
+    }
 }
 
 #[test]

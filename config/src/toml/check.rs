@@ -222,16 +222,16 @@ pub(super) fn services(
             let key = real.endpoint;
             endpoints.once(report, at, key, || format!("real server {key} of {listen}"));
             local_address(service, real, table.at("mode"), report);
-            directly_reached(real, ports, at, report);
-            not_ourselves(real, ports, at, report);
+            directly_reached(service, real, ports, at, report);
+            not_ourselves(service, real, ports, at, report);
         }
         if let Some(SorryServer { real, .. }) = &service.sorry_server {
             let at = table.at("sorry_server");
             let key = real.endpoint;
             endpoints.once(report, at, key, || format!("real server {key} of {listen}"));
             local_address(service, real, at, report);
-            directly_reached(real, ports, at, report);
-            not_ourselves(real, ports, at, report);
+            directly_reached(service, real, ports, at, report);
+            not_ourselves(service, real, ports, at, report);
         }
     }
 }
@@ -273,27 +273,44 @@ fn told_in_vain(service: &Service, table: &Table<'_>, report: &mut Report<'_>) {
 }
 
 /// A NAT real that is the director itself would have its replies sent by the kernel, as they are.
-fn not_ourselves(real: &Real, ports: Ports<'_, '_>, at: usize, report: &mut Report<'_>) {
+fn not_ourselves(
+    service: &Service,
+    real: &Real,
+    ports: Ports<'_, '_>,
+    at: usize,
+    report: &mut Report<'_>,
+) {
     let address = real.endpoint.address;
     let translated = matches!(real.mode, Mode::Nat | Mode::FullNat);
-    if translated && (address.is_loopback() || is_own(ports, &address)) {
+    if translated && (address.is_loopback() || is_ours(service, ports, &address)) {
         let text = format!("{address} is the director's own address, which only mode dr reaches");
         report.error(at, text);
     }
 }
 
 /// A DR real gets the packet by its MAC, so it must be on a port's own subnet, or be us.
-fn directly_reached(real: &Real, ports: Ports<'_, '_>, at: usize, report: &mut Report<'_>) {
+fn directly_reached(
+    service: &Service,
+    real: &Real,
+    ports: Ports<'_, '_>,
+    at: usize,
+    report: &mut Report<'_>,
+) {
     let address = real.endpoint.address;
     if real.mode != Mode::Dr || address.is_loopback() {
         return;
     }
-    if is_own(ports, &address) {
+    if is_ours(service, ports, &address) {
         report.uses(at, Feature::Local);
     } else if !ports.is_empty() && !on_link(ports, &address) {
         let text = format!("{address} is on no port's subnet, where mode dr needs it");
         report.error(at, text);
     }
+}
+
+/// Whether it is a port's address or the service's own.
+fn is_ours(service: &Service, ports: Ports<'_, '_>, address: &IpAddr) -> bool {
+    is_own(ports, address) || service.listen.address() == Some(*address)
 }
 
 fn is_own(ports: Ports<'_, '_>, address: &IpAddr) -> bool {

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use control::trace::Recorder;
 use dataplane::conn::Side;
-use dataplane::memory::{BUFFER, Buffer, HEADROOM, Recycler};
+use dataplane::memory::{Buffer, Note, Noted, Recycler};
 use dataplane::observe::Event;
-use dataplane::port::{Burst, Frame, FramePool, Port, RxFlags};
+use dataplane::port::{Burst, Frame, FramePool, Port};
 use dataplane::services::{RealId, ServiceId};
 use dataplane::verdict::Verdict;
 use dataplane::vlan;
@@ -180,103 +180,26 @@ impl Watch {
     }
 }
 
-/// A frame that knows which packet it is. In a box, for turns move whole bursts about.
-#[derive(Debug)]
-pub(crate) struct Seen(Box<Inner>);
+/// A frame that knows which packet it is.
+pub(crate) type Seen = Noted<Origin>;
 
+/// Where a frame comes from, and who watches it.
 #[derive(Debug)]
-struct Inner {
-    buffer: Buffer,
+pub(crate) struct Origin {
     watch: Watch,
-    n: Option<u64>,
-    cause: u64,
-}
-
-impl Seen {
     /// Its packet's number; none if it is of our own making.
-    pub(crate) fn n(&self) -> Option<u64> {
-        self.0.n
-    }
-
+    pub(crate) n: Option<u64>,
     /// The packet because of which it was sent.
-    pub(crate) fn cause(&self) -> u64 {
-        self.0.cause
-    }
-
-    /// The frame.
-    pub(crate) fn whole(&self) -> &[u8] {
-        self.0.buffer.bytes()
-    }
-
-    /// Octets of it.
-    pub(crate) fn len(&self) -> usize {
-        self.0.buffer.bytes().len()
-    }
-
-    /// Replaces the Ethernet source.
-    pub(crate) fn set_source(&mut self, mac: [u8; 6]) {
-        if let Some(source) = self.0.buffer.bytes_mut().get_mut(6..12) {
-            source.copy_from_slice(&mac);
-        }
-    }
+    pub(crate) cause: u64,
 }
 
-impl Frame for Seen {
-    fn bytes(&self) -> &[u8] {
-        self.0.buffer.bytes()
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        self.0.buffer.bytes_mut()
-    }
-
-    fn headroom(&self) -> usize {
-        self.0.buffer.headroom()
-    }
-
-    fn tailroom(&self) -> usize {
-        self.0.buffer.tailroom()
-    }
-
-    fn prepend(&mut self, n: usize) -> bool {
-        self.0.buffer.prepend(n)
-    }
-
-    fn append(&mut self, n: usize) -> bool {
-        self.0.buffer.append(n)
-    }
-
-    fn trim_front(&mut self, n: usize) {
-        self.0.buffer.trim_front(n);
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.0.buffer.truncate(len);
-    }
-
-    fn rss_hash(&self) -> Option<u32> {
-        None
-    }
-
-    fn rx_flags(&self) -> RxFlags {
-        self.0.buffer.rx_flags()
-    }
-
-    fn stripped_tag(&self) -> Option<u16> {
-        self.0.buffer.stripped_tag()
-    }
-
-    fn forget_stripped_tag(&mut self) {
-        self.0.buffer.forget_stripped_tag();
-    }
-
-    fn observe(&mut self, event: Event<'_>) {
-        let Inner {
-            buffer,
+impl Note for Origin {
+    fn observe(&mut self, event: Event<'_>, frame: &Buffer) {
+        let Self {
             watch,
             n: Some(n),
             cause,
-        } = &mut *self.0
+        } = self
         else {
             return;
         };
@@ -287,10 +210,17 @@ impl Frame for Seen {
         if let Some((traced, recorder)) = &mut watched.traced
             && *traced == *n
         {
-            recorder.note(event, buffer);
+            recorder.note(event, frame);
         }
         watched.note(*n, event);
         *cause = watched.cause;
+    }
+}
+
+/// Replaces a frame's Ethernet source.
+pub(crate) fn set_source(frame: &mut Seen, mac: [u8; 6]) {
+    if let Some(source) = frame.buffer.bytes_mut().get_mut(6..12) {
+        source.copy_from_slice(&mac);
     }
 }
 
@@ -313,30 +243,16 @@ impl Pool {
     /// The frame of packet `n`, in one that is `spare` if there is. What is longer than a buffer is cut,
     /// and says so.
     fn frame(&self, n: u64, bytes: &[u8], spare: Option<Seen>) -> Seen {
-        let room = BUFFER - HEADROOM;
         let mut seen = spare.unwrap_or_else(|| self.seen(None, n));
-        let Inner {
-            buffer,
-            n: number,
-            cause,
-            ..
-        } = &mut *seen.0;
-        buffer.refill(&bytes[..bytes.len().min(room)]);
-        if bytes.len() > room {
-            buffer.flags = RxFlags(RxFlags::SEGMENTED);
-        }
-        (*number, *cause) = (Some(n), n);
+        seen.buffer.receive(bytes);
+        (seen.note.n, seen.note.cause) = (Some(n), n);
         seen
     }
 
     /// An empty frame.
     fn seen(&self, n: Option<u64>, cause: u64) -> Seen {
-        Seen(Box::new(Inner {
-            buffer: self.recycler.empty(),
-            watch: self.watch.clone(),
-            n,
-            cause,
-        }))
+        let watch = self.watch.clone();
+        Noted::new(self.recycler.empty(), Origin { watch, n, cause })
     }
 }
 

@@ -11,7 +11,7 @@ use control::trace::{self, Made, Recorder, Trace};
 use dataplane::exchange::{ControlEnd, Exchange, exchange};
 use dataplane::handover::mesh;
 use dataplane::owner::Steering;
-use dataplane::port::{PortId, WorkerId};
+use dataplane::port::{Frame, PortId, WorkerId};
 use dataplane::verdict::{Counters, PuntClass};
 use dataplane::worker::{Parts, Worker};
 use proto::command::Command;
@@ -27,7 +27,7 @@ use crate::arrive::Arrive;
 use crate::connections;
 use crate::error::ReplayError;
 use crate::flow::Flow;
-use crate::frame::{Lane, Pool, Record, Seen, Watch};
+use crate::frame::{self, Lane, Pool, Record, Seen, Watch};
 use crate::names;
 use crate::time::{Nanos, millis};
 
@@ -290,11 +290,11 @@ impl Machine {
         let of = |sent: &mut Sent| {
             let setup = topology.port(sent.port).filter(|setup| setup.any_mac);
             if let Some(setup) = setup {
-                sent.frame.set_source(setup.mac.0);
+                frame::set_source(&mut sent.frame, setup.mac.0);
             }
             trace::Sent {
                 port: sent.port,
-                bytes: sent.frame.whole().to_vec(),
+                bytes: sent.frame.bytes().to_vec(),
             }
         };
         let sent: Vec<_> = sent.iter_mut().map(of).collect();

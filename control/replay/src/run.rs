@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use config::model::Config;
 use config::toml::{self, Loaded};
-use dataplane::port::PortId;
+use dataplane::port::{Frame, PortId};
 use proto::message::Reply;
 
 use crate::Options;
 use crate::bursts::Bursts;
 use crate::error::ReplayError;
 use crate::files::{self, Sent as Output};
+use crate::frame;
 use crate::machine::{Machine, Sent};
 use crate::merge::Merge;
 use crate::progress::Progress;
@@ -209,19 +210,19 @@ impl<O: Write, E: Write> Replay<O, E> {
     fn write(&mut self, at: Nanos, first: u64) -> Result<(), ReplayError> {
         let mut sent = std::mem::take(&mut self.sent);
         if self.group.len() > 1 {
-            sent.sort_by_key(|sent| sent.frame.cause());
+            sent.sort_by_key(|sent| sent.frame.note.cause);
         }
         for Sent { port, frame } in &mut sent {
             let place = usize::from(port.0);
             if let Some(mac) = self.macs[place] {
-                frame.set_source(mac);
+                frame::set_source(frame, mac);
             }
-            self.outputs[place].write(at, frame.whole())?;
+            self.outputs[place].write(at, frame.bytes())?;
         }
         if let Some(report) = &mut self.report {
             let mut rest = &sent[..];
             for (place, (&port, n)) in self.group.iter().zip(first..).enumerate() {
-                let count = rest.partition_point(|sent| sent.frame.cause() <= n);
+                let count = rest.partition_point(|sent| sent.frame.note.cause <= n);
                 let (own, others) = rest.split_at(count);
                 rest = others;
                 let packet = Packet {

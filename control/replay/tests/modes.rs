@@ -90,6 +90,27 @@ fn nat_goes_and_comes_back_to_clients_near_and_far() {
     }
 }
 
+/// As IPVS has it, a real server is local if its address is the director's, the VIP among them.
+#[test]
+fn the_directors_kernel_is_a_real_server() {
+    for address in ["127.0.0.1", "10.1.0.2", "192.0.2.10"] {
+        for mode in ["dr", "tun"] {
+            let real = format!("address = \"{address}\"\nmode = \"{mode}\"");
+            let mut bench = bench("", &real);
+            bench.input("wan", &[(MS, rx(&syn(CLIENT)))]);
+            bench.commands("1 -Ln\n");
+            let outcome = bench.run();
+            assert_eq!(outcome.field("reason")[0], "punt-local", "{address}");
+            assert_eq!(outcome.field("mode")[0], "local", "{address}");
+            let listed = outcome.lines()[1]["stdout"].clone();
+            let name = format!("{address}:80");
+            let row = format!("  -> {name:<28} Local   1      1          0         \n");
+            let text = listed.as_str().expect("text");
+            assert!(text.ends_with(&row), "{text}");
+        }
+    }
+}
+
 #[test]
 fn tun_wraps() {
     let mut bench = bench("", "address = \"10.1.0.11\"\nmode = \"tun\"");

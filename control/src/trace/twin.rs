@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dataplane::conn::{Address, Key};
 use dataplane::exchange::{ControlEnd, exchange};
 use dataplane::handover::{Around, alone};
-use dataplane::memory::{BUFFER, Buffer, HEADROOM, Recycler};
+use dataplane::memory::{Buffer, Note, Noted, Recycler};
 use dataplane::observe::Event;
 use dataplane::owner::{Fields, Steering};
 use dataplane::parse::{Parsed, Parses};
-use dataplane::port::{Burst, Frame, FramePool, Port, PortId, RxFlags, WorkerId};
+use dataplane::port::{Burst, Frame, FramePool, Port, PortId, WorkerId};
 use dataplane::probe::{Answer, Question};
 use dataplane::published::Publisher;
 use dataplane::services::{Blocks, PortView, RealId, ServiceId, Snapshot};
@@ -79,11 +79,8 @@ pub(super) fn run(
 
 /// The frame that a packet's bytes make: one that is longer than a buffer is cut, and says so.
 pub(super) fn frame(bytes: &[u8]) -> Buffer {
-    let room = BUFFER - HEADROOM;
-    let mut buffer = Recycler::default().fill(&bytes[..bytes.len().min(room)]);
-    if bytes.len() > room {
-        buffer.flags = RxFlags(RxFlags::SEGMENTED);
-    }
+    let mut buffer = Recycler::default().empty();
+    buffer.receive(bytes);
     buffer
 }
 
@@ -270,64 +267,16 @@ fn vlan_of(view: &PortView) -> Option<(PortId, u16)> {
 }
 
 /// A frame that tells what it hears, if it is the packet's.
+type Traced = Noted<Ear>;
+
+/// Where what a frame hears is noted.
 #[derive(Debug)]
-struct Traced {
-    buffer: Buffer,
-    recorder: Option<Arc<Mutex<Recorder>>>,
-}
+struct Ear(Option<Arc<Mutex<Recorder>>>);
 
-impl Frame for Traced {
-    fn bytes(&self) -> &[u8] {
-        self.buffer.bytes()
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        self.buffer.bytes_mut()
-    }
-
-    fn headroom(&self) -> usize {
-        self.buffer.headroom()
-    }
-
-    fn tailroom(&self) -> usize {
-        self.buffer.tailroom()
-    }
-
-    fn prepend(&mut self, n: usize) -> bool {
-        self.buffer.prepend(n)
-    }
-
-    fn append(&mut self, n: usize) -> bool {
-        self.buffer.append(n)
-    }
-
-    fn trim_front(&mut self, n: usize) {
-        self.buffer.trim_front(n);
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.buffer.truncate(len);
-    }
-
-    fn rss_hash(&self) -> Option<u32> {
-        None
-    }
-
-    fn rx_flags(&self) -> RxFlags {
-        self.buffer.rx_flags()
-    }
-
-    fn stripped_tag(&self) -> Option<u16> {
-        self.buffer.stripped_tag()
-    }
-
-    fn forget_stripped_tag(&mut self) {
-        self.buffer.forget_stripped_tag();
-    }
-
-    fn observe(&mut self, event: Event<'_>) {
-        if let Some(recorder) = &self.recorder {
-            lock(recorder).note(event, &self.buffer);
+impl Note for Ear {
+    fn observe(&mut self, event: Event<'_>, frame: &Buffer) {
+        if let Some(recorder) = &self.0 {
+            lock(recorder).note(event, frame);
         }
     }
 }
@@ -358,10 +307,7 @@ impl Pool {
 
     /// The packet's frame.
     fn frame(&self, bytes: &[u8]) -> Traced {
-        Traced {
-            buffer: frame(bytes),
-            recorder: Some(self.recorder.clone()),
-        }
+        Noted::new(frame(bytes), Ear(Some(self.recorder.clone())))
     }
 
     /// The notes, once no worker is left that could add to them.
@@ -377,10 +323,7 @@ impl FramePool for Pool {
     type Frame = Traced;
 
     fn alloc(&mut self) -> Option<Traced> {
-        Some(Traced {
-            buffer: self.recycler.empty(),
-            recorder: None,
-        })
+        Some(Noted::new(self.recycler.empty(), Ear(None)))
     }
 }
 

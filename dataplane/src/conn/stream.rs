@@ -210,33 +210,36 @@ impl Stream {
         }
     }
 
-    /// Where a client's segment of `len` octets of data at `seq` goes; `None` for one that
-    /// overtook the first, so that nobody knows how long a header of the client's own is.
-    pub fn place(&self, seq: u32, len: usize, fin: bool) -> Option<Place> {
+    /// Whether a client's segment of `len` octets of data at `seq` overtook the first data, so that
+    /// nobody knows where it goes: how long a header of the client's own is.
+    pub fn overtakes_first(&self, seq: u32, len: usize, fin: bool) -> bool {
+        let is_early = self.stage == Stage::Open && self.offset(seq) > 0;
+        is_early && self.is_proxied() && (len > 0 || fin)
+    }
+
+    /// Where a client's segment of `len` octets of data at `seq` goes, unless it
+    /// [overtook the first](Self::overtakes_first).
+    pub fn place(&self, seq: u32, len: usize) -> Place {
         let plain = Place {
             seq: self.to_real(seq),
             cut: 0,
             header: false,
         };
         let offset = i64::from(self.offset(seq));
-        let end = offset + i64::try_from(len).ok()?;
-        let is_early = self.stage == Stage::Open && offset > 0;
-        if is_early && self.is_proxied() && (len > 0 || fin) {
-            return None;
-        }
+        let end = offset.saturating_add(i64::try_from(len).unwrap_or(i64::MAX));
         if self.stage != Stage::Told || len == 0 || end <= 0 {
-            return Some(plain);
+            return plain;
         }
         let own = i64::from(self.removed);
         let header = offset <= 0;
-        Some(Place {
+        Place {
             seq: match header {
                 true => self.first.wrapping_add(self.shift),
                 false => plain.seq,
             },
             cut: usize::try_from(own - offset).unwrap_or(0).min(len),
             header,
-        })
+        }
     }
 
     /// Where a client's number is in the numbers that the real server sees.
@@ -465,41 +468,45 @@ mod tests {
     #[test]
     #[rustfmt::skip]
     fn segments_have_their_places() {
-        let place = |seq, cut, header| Some(Place { seq, cut, header });
+        let place = |seq, cut, header| Place { seq, cut, header };
         let cases = [
-            // name, inserted, removed; offset, octets, FIN; where
-            ("a handshake's ACK",           28, 0,  0,   0, false, place(SEEN, 0, false)),
-            ("a probe",                     28, 0,  -1,  1, false, place(SEEN - 1, 0, false)),
-            ("the first data",              28, 0,  0, 100, false, place(SEEN, 0, true)),
-            ("a part of them",              28, 0,  0,   1, false, place(SEEN, 0, true)),
-            ("from before the first data",  28, 0,  -5, 10, false, place(SEEN, 5, true)),
-            ("the second segment",          28, 0, 100, 50, false, place(SEEN + 128, 0, false)),
-            ("a FIN after it",              28, 0, 150,  0, true,  place(SEEN + 178, 0, false)),
-            ("one's own header goes",       28, 40, 0, 100, false, place(SEEN, 40, true)),
-            ("nothing is left of it",       28, 40, 0,  40, false, place(SEEN, 40, true)),
-            ("a part of it",                28, 40, 0,  10, false, place(SEEN, 10, true)),
-            ("another part",                28, 40, 10, 40, false, place(SEEN + 28, 30, false)),
-            ("what follows",                28, 40, 50, 10, false, place(SEEN + 38, 0, false)),
+            // name, inserted, removed; offset, octets; where
+            ("a handshake's ACK",           28, 0,  0,   0, place(SEEN, 0, false)),
+            ("a probe",                     28, 0,  -1,  1, place(SEEN - 1, 0, false)),
+            ("the first data",              28, 0,  0, 100, place(SEEN, 0, true)),
+            ("a part of them",              28, 0,  0,   1, place(SEEN, 0, true)),
+            ("from before the first data",  28, 0,  -5, 10, place(SEEN, 5, true)),
+            ("the second segment",          28, 0, 100, 50, place(SEEN + 128, 0, false)),
+            ("an ACK after it",             28, 0, 150,  0, place(SEEN + 178, 0, false)),
+            ("one's own header goes",       28, 40, 0, 100, place(SEEN, 40, true)),
+            ("nothing is left of it",       28, 40, 0,  40, place(SEEN, 40, true)),
+            ("a part of it",                28, 40, 0,  10, place(SEEN, 10, true)),
+            ("another part",                28, 40, 10, 40, place(SEEN + 28, 30, false)),
+            ("what follows",                28, 40, 50, 10, place(SEEN + 38, 0, false)),
         ];
-        for (name, inserted, removed, offset, len, fin, want) in cases {
+        for (name, inserted, removed, offset, len, want) in cases {
             let stream = told(inserted, removed);
             let seq = FIRST.wrapping_add_signed(offset);
-            assert_eq!(stream.place(seq, len, fin), want, "{name}");
+            assert!(!stream.overtakes_first(seq, len, true), "{name}");
+            assert_eq!(stream.place(seq, len), want, "{name}");
         }
     }
 
     #[test]
-    fn what_overtakes_the_first_data_has_none() {
-        let stream = open(V2);
-        assert_eq!(stream.place(FIRST.wrapping_add(1), 1, false), None);
-        assert_eq!(stream.place(FIRST.wrapping_add(1), 0, true), None);
-        assert!(
-            stream.place(FIRST.wrapping_add(1), 0, false).is_some(),
-            "an ACK"
-        );
-        assert!(stream.place(FIRST, 0, true).is_some(), "a FIN without data");
-        let toa = open(Telling::Toa);
-        assert!(toa.place(FIRST.wrapping_add(1), 1, false).is_some());
+    #[rustfmt::skip]
+    fn nobody_knows_the_place_of_what_overtakes_the_first_data() {
+        let cases = [
+            ("data",                V2, 1, 1, false, true),
+            ("a FIN",               V2, 1, 0, true,  true),
+            ("an ACK",              V2, 1, 0, false, false),
+            ("the first data",      V2, 0, 1, false, false),
+            ("a FIN without data",  V2, 0, 0, true,  false),
+            ("data by TOA", Telling::Toa, 1, 1, false, false),
+        ];
+        for (name, telling, offset, len, fin, want) in cases {
+            let seq = FIRST.wrapping_add(offset);
+            assert_eq!(open(telling).overtakes_first(seq, len, fin), want, "{name}");
+        }
     }
 
     #[test]
@@ -517,7 +524,7 @@ mod tests {
     fn a_long_stream_comes_round() {
         let mut stream = told(28, 0);
         stream.pass();
-        let again = stream.place(FIRST, 100, false).expect("a place");
+        let again = stream.place(FIRST, 100);
         assert_eq!((again.seq, again.header), (SEEN + 28, false));
         assert_eq!(stream.to_client(SEEN + 28), FIRST);
         assert_eq!(stream.begins_in(FIRST, 100), None);

@@ -39,6 +39,33 @@ impl Context<'_> {
         }
     }
 
+    /// Refuses a client's segment of which nobody knows where it goes, before it moves the
+    /// connection: the real server will not have it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn told_where<A: Stored>(
+        &mut self,
+        frame: &[u8],
+        packet: &Packet<A>,
+        slot: Slot,
+    ) -> Result<(), Refusal> {
+        if packet.later || packet.key.protocol != Protocol::TCP.0 {
+            return Ok(());
+        }
+        let seen = Seen::of(frame).ok_or(Reason::ShortTransport)?;
+        let stream = A::table(self.state).streams.get(slot);
+        // A SYN begins the numbers, by its checksum, which one in fragments hides.
+        let begins = seen.flags.syn() && !seen.flags.ack();
+        let nowhere = match begins {
+            true => !seen.is_whole(),
+            false => stream.overtakes_first(seen.seq, taken_len(&seen), seen.flags.fin()),
+        };
+        match nowhere {
+            true => Err(Reason::Unplaced.into()),
+            false => Ok(()),
+        }
+    }
+
     /// Tells the real server by a client's packet what is to be told, before that is readdressed
     /// and goes `way`.
     #[cold]
@@ -144,7 +171,8 @@ impl Context<'_> {
     ) -> Result<(), Reason> {
         let seen = Seen::of(frame.bytes()).ok_or(Reason::ShortTransport)?;
         if seen.flags.syn() && !seen.flags.ack() {
-            return self.tell_syn(frame, entry, &seen, stream);
+            self.tell_syn(frame, entry, &seen, stream);
+            return Ok(());
         }
         match stream.telling {
             Telling::None => Ok(()),
@@ -156,18 +184,14 @@ impl Context<'_> {
         }
     }
 
-    /// A SYN begins the stream. A damaged one does not, nor does the real server take it; of one
-    /// in fragments that can't be told.
+    /// A SYN begins the stream. A damaged one does not, nor does the real server take it.
     fn tell_syn<A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
         entry: &Entry<A>,
         seen: &Seen,
         stream: &mut Stream,
-    ) -> Result<(), Reason> {
-        if !seen.is_whole() {
-            return Err(Reason::Unplaced);
-        }
+    ) {
         if seen.is_intact(frame.bytes()) {
             let local = (entry.local, entry.local_port);
             let real = (entry.real, entry.real_port);
@@ -175,7 +199,6 @@ impl Context<'_> {
             let seq = stream.syn(seen.seq, fresh);
             told::syn(frame, seen, seq);
         }
-        Ok(())
     }
 
     /// By TOA, until the client has data of the real server's (reference C.4). Never in a SYN.
@@ -216,11 +239,7 @@ impl Context<'_> {
         stream: &mut Stream,
         way: &Way,
     ) -> Result<(), Reason> {
-        // No server takes data of these, and in a SYN they would begin one later than it says.
-        let len = match seen.flags.rst() || seen.flags.syn() {
-            true => 0,
-            false => seen.data_len(),
-        };
+        let len = taken_len(seen);
         let intact = seen.is_intact(frame.bytes());
         let damaged = seen.is_whole() && !intact;
         if let Some(at) = stream.begins_in(seen.seq, len)
@@ -231,8 +250,7 @@ impl Context<'_> {
             let told = choose(stream.telling, Protocol::TCP, ends(entry), found);
             stream.tell(told.ends, told.inserted, told.removed);
         }
-        let place = stream.place(seen.seq, len, seen.flags.fin());
-        let place = place.ok_or(Reason::Unplaced)?;
+        let place = stream.place(seen.seq, len);
         if damaged || !place.header && place.cut == 0 {
             told::renumber(frame, seen, place.seq);
             return Ok(());
@@ -348,6 +366,15 @@ fn choose(telling: Telling, protocol: Protocol, own: Ends, found: Option<Found>)
         ends,
         inserted: Header::new(version, protocol, ends).bytes().len(),
         removed: found.map_or(0, |found| found.len),
+    }
+}
+
+/// Octets of data that a server takes of a segment: none of a RST's, nor of a SYN's, which would
+/// begin one later than it says.
+fn taken_len(seen: &Seen) -> usize {
+    match seen.flags.rst() || seen.flags.syn() {
+        true => 0,
+        false => seen.data_len(),
     }
 }
 

@@ -12,6 +12,7 @@ mod arp;
 mod balance;
 mod commands;
 mod daemon;
+mod datagrams;
 mod lab;
 mod life;
 mod lossy;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         two_arm::TESTS,
         lossy::TESTS,
         told::TESTS,
+        datagrams::TESTS,
         refusals::TESTS,
         commands::TESTS,
         trace::TESTS,

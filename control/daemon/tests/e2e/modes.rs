@@ -46,7 +46,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("modes::dr_ipv6", dr_ipv6),
     ("modes::the_kernel_has_ipv6", the_kernel_has_ipv6),
     ("modes::fullnat_by_commands", fullnat_by_commands),
-    ("modes::local_delivery", local_delivery),
+    ("modes::local_delivery", || local_delivery("127.0.0.1")),
+    ("modes::local_delivery_by_the_vip", || {
+        local_delivery(Family::V4.vip())
+    }),
     (
         "modes::a_first_nat_real_loses_no_connection",
         first_nat_real,
@@ -315,13 +318,13 @@ fn fullnat_by_commands() -> Outcome {
 }
 
 /// A real server that is the director: its kernel takes the packets, under the VIP.
-fn local_delivery() -> Outcome {
+fn local_delivery(real: &str) -> Outcome {
     let lab = lab(Family::V4)?;
     lab.start_web_in(&lab.director(), "director")?;
     let listen = Family::V4.vip();
     let rest = format!(
         "[[service]]\nlisten = \"tcp {listen}:80\"\nscheduler = \"rr\"\n\
-         [[service.real]]\naddress = \"127.0.0.1:80\"\nmode = \"dr\"\n"
+         [[service.real]]\naddress = \"{real}:80\"\nmode = \"dr\"\n"
     );
     let daemon = Daemon::start(&lab, &toml(1, rest)?)?;
     let answers = lab.fetch(&url(Family::V4), 5);

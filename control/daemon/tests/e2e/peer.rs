@@ -6,6 +6,8 @@
 //! udp-client ADDRESS COUNT    that many datagrams, each from a port of its own; prints answers
 //! udp-echo ADDRESS NAME       sends each datagram back
 //! udp-large ADDRESS COUNT     that many datagrams of up to 4,000 octets; prints how many came back
+//! udp-proxied ADDRESS NAME    answers each datagram with what a PROXY header said; see [`datagrams`]
+//! udp-asker ADDRESS HOW       asks those, in flows of several datagrams each
 //! udp-flow ADDRESS COUNT      that many flows that were answered once, then a datagram every 2 ms on
 //!                             one after the other until its input ends: prints how many were sent, how many answered, and how
 //!                             many answers came from another server than the flow's first
@@ -27,7 +29,7 @@ use std::process::{Child, ChildStdout, ExitCode};
 use std::time::Duration;
 
 use crate::runner::Failure;
-use crate::{relay, sctp, switch, told, tunnel};
+use crate::{datagrams, relay, sctp, switch, told, tunnel};
 
 /// The first argument of a peer.
 pub(crate) const FLAG: &str = "--peer";
@@ -45,6 +47,8 @@ pub(crate) fn run(arguments: &[String]) -> Option<ExitCode> {
         "udp-echo" => udp_echo(address),
         "udp-large" => udp_large(address, last.parse().unwrap_or(0)),
         "udp-flow" => udp_flow(address, last.parse().unwrap_or(0)),
+        "udp-proxied" => datagrams::serve(address, last, say_ready),
+        "udp-asker" => datagrams::ask_all(address, last),
         "tcp-ask" => tcp_ask(address, last.parse().unwrap_or(0)),
         "decapsulate" => tunnel::decapsulate(address, last, say_ready),
         "toa" => told::read(address, last, say_ready),

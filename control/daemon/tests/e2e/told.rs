@@ -1,5 +1,5 @@
 //! FULLNAT's real servers are told who their clients are: nginx by the PROXY protocol, a reader of
-//! our own by TOA; over good cables and over bad ones on both sides.
+//! our own by TOA; over good cables and over bad ones; IPv4 ones of IPv6 clients too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -17,54 +17,71 @@ use crate::runner::{Failure, Outcome, Test, ensure};
 
 /// The tests of this file.
 pub(crate) const TESTS: &[Test] = &[
-    ("told::proxy_v1", || proxy("proxy-v1", Family::V4, 1, false)),
-    ("told::proxy_v2", || proxy("proxy-v2", Family::V4, 1, false)),
+    ("told::proxy_v1", || proxy("proxy-v1", V4, 1, false)),
+    ("told::proxy_v2", || proxy("proxy-v2", V4, 1, false)),
     ("told::proxy_v1_ipv6_two_workers", || {
-        proxy("proxy-v1", Family::V6, 2, false)
+        proxy("proxy-v1", V6, 2, false)
     }),
-    ("told::proxy_v2_ipv6", || {
-        proxy("proxy-v2", Family::V6, 1, false)
-    }),
-    ("told::proxy_v1_lossy", || {
-        proxy("proxy-v1", Family::V4, 1, true)
-    }),
+    ("told::proxy_v2_ipv6", || proxy("proxy-v2", V6, 1, false)),
+    ("told::proxy_v1_lossy", || proxy("proxy-v1", V4, 1, true)),
     ("told::proxy_v2_lossy_two_workers", || {
-        proxy("proxy-v2", Family::V4, 2, true)
+        proxy("proxy-v2", V4, 2, true)
+    }),
+    ("told::proxy_v1_6to4_two_workers", || {
+        proxy("proxy-v1", ACROSS, 2, false)
+    }),
+    ("told::proxy_v2_6to4", || {
+        proxy("proxy-v2", ACROSS, 1, false)
+    }),
+    ("told::proxy_v2_6to4_lossy", || {
+        proxy("proxy-v2", ACROSS, 1, true)
     }),
     ("told::proxy_by_commands", proxy_by_commands),
-    ("told::toa", || toa(Family::V4, 1, false)),
-    ("told::toa_ipv6_two_workers", || toa(Family::V6, 2, false)),
-    ("told::toa_lossy", || toa(Family::V4, 1, true)),
+    ("told::toa", || toa(V4, 1, false)),
+    ("told::toa_ipv6_two_workers", || toa(V6, 2, false)),
+    ("told::toa_lossy", || toa(V4, 1, true)),
+    ("told::toa_6to4", || toa(ACROSS, 1, false)),
 ];
 
-fn lab(family: Family, lossy: bool) -> Result<Lab, Failure> {
-    if family == Family::V6 && !has_ipv6() {
+/// The clients' family and the real servers'.
+type Families = (Family, Family);
+
+const V4: Families = (Family::V4, Family::V4);
+const V6: Families = (Family::V6, Family::V6);
+const ACROSS: Families = (Family::V6, Family::V4);
+
+/// Where it is lossy, that is the client's cable (in IPv4) and one real server's.
+fn lab((outside, inside): Families, lossy: bool) -> Result<Lab, Failure> {
+    if outside == Family::V6 && !has_ipv6() {
         return Err(Failure::CannotRun("the kernel has no IPv6".to_owned()));
     }
     let mut lab = routed::lab(REALS)?;
     if lossy {
-        relay::between(&mut lab, &format!("{}/24", family.client()))?;
-        let address = format!("{}/24", family.real(1));
+        if outside == Family::V4 {
+            relay::between(&mut lab, &format!("{}/24", outside.client()))?;
+        }
+        let address = format!("{}/24", inside.real(1));
         let real = lab.real(1);
         relay::before(&mut lab, &real, ["near-1", "far-1"], &address)?;
     }
     Ok(lab)
 }
 
-fn told(family: Family, way: &str) -> String {
-    let locals = family.locals();
+fn told((outside, inside): Families, way: &str) -> String {
+    let locals = inside.locals();
     let more = format!("local_addresses = {locals:?}\nclient_address = \"{way}\"");
-    service(family, "fullnat", family, &more, "")
+    service(outside, "fullnat", inside, &more, "")
 }
 
 /// Web servers that take nobody without the header, and log who it says that it was.
-fn proxy(way: &str, family: Family, workers: usize, lossy: bool) -> Outcome {
-    let lab = lab(family, lossy)?;
+fn proxy(way: &str, families: Families, workers: usize, lossy: bool) -> Outcome {
+    let lab = lab(families, lossy)?;
     for index in 1..=REALS {
         lab.demand_proxy_protocol(index)?;
     }
-    let daemon = Daemon::start(&lab, &toml(workers, told(family, way))?)?;
-    serves(&lab, &daemon, family, workers, &[family.client()])?;
+    let daemon = Daemon::start(&lab, &toml(workers, told(families, way))?)?;
+    let (outside, _) = families;
+    serves(&lab, &daemon, outside, workers, &[outside.client()])?;
     let seen: usize = (1..=REALS).map(|index| lab.visitors(index).len()).sum();
     ensure!(seen >= 42, "{seen} requests were logged");
     Ok(())
@@ -73,7 +90,7 @@ fn proxy(way: &str, family: Family, workers: usize, lossy: bool) -> Outcome {
 /// DPVS's option, in a listing and in a save, and another one for new connections.
 fn proxy_by_commands() -> Outcome {
     let family = Family::V4;
-    let lab = lab(family, false)?;
+    let lab = lab(V4, false)?;
     lab.demand_proxy_protocol(1)?;
     let daemon = Daemon::start(&lab, &toml(1, String::new())?)?;
     let vip = format!("{}:80", family.vip());
@@ -117,15 +134,16 @@ fn proxy_by_commands() -> Outcome {
 }
 
 /// Whoever listens in a real server's namespace sees the option on each connection.
-fn toa(family: Family, workers: usize, lossy: bool) -> Outcome {
-    let lab = lab(family, lossy)?;
-    let wildcard = family.of("0.0.0.0", "::");
+fn toa(families: Families, workers: usize, lossy: bool) -> Outcome {
+    let lab = lab(families, lossy)?;
+    let (outside, inside) = families;
+    let wildcard = inside.of("0.0.0.0", "::");
     let listen = |index| lab.start_until_told(&lab.real(index), &["toa", wildcard, "80"]);
     let mut readers = (1..=REALS)
         .map(listen)
         .collect::<Result<Vec<Asking>, _>>()?;
-    let daemon = Daemon::start(&lab, &toml(workers, told(family, "toa"))?)?;
-    serves(&lab, &daemon, family, workers, &family.locals())?;
+    let daemon = Daemon::start(&lab, &toml(workers, told(families, "toa"))?)?;
+    serves(&lab, &daemon, outside, workers, &inside.locals())?;
     for reader in &mut readers {
         let said = reader.end()?;
         let words: Vec<&str> = said.split(' ').collect();
@@ -135,7 +153,7 @@ fn toa(family: Family, workers: usize, lossy: bool) -> Outcome {
         let many = connections.parse().unwrap_or(0) >= 20;
         let all = first == connections && every == connections;
         ensure!(many && all && stamped == "0", "of all, told: {said}");
-        ensure!(clients == family.client(), "told of {clients}");
+        ensure!(clients == outside.client(), "told of {clients}");
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ fn note<A: Address>(
 
 /// What a frame says of itself is true, and it fits its link.
 pub(crate) fn sent(frame: &Tracked, mtu: u16) {
-    if frame.origin == Origin::Control {
+    if frame.note.origin == Origin::Control {
         return;
     }
     let bytes = frame.bytes();
@@ -98,7 +98,7 @@ pub(crate) fn sent(frame: &Tracked, mtu: u16) {
         length <= usize::from(mtu),
         "{length} octets for a link of {mtu}: {bytes:02x?}"
     );
-    if frame.is_sound || frame.origin == Origin::Worker {
+    if frame.note.is_sound || frame.note.origin == Origin::Worker {
         let sums = transport(packet.ethertype(), packet.payload());
         assert_ne!(
             sums,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::check;
-use dataplane::memory::{Buffer, Recycler};
-use dataplane::port::{Burst, Frame, FramePool, Port, RxFlags};
+use dataplane::memory::{Buffer, Note, Noted, Recycler};
+use dataplane::port::{Burst, FramePool, Port, RxFlags};
 
 /// Where frames come from. Clones share it.
 #[derive(Clone, Debug)]
@@ -44,19 +44,19 @@ impl Pool {
         buffer.tci = rss_hash.map_or(0, |hash| u16::from(hash % 2 == 1));
         buffer.flags = flags;
         let mut frame = self.track(buffer, Origin::Received);
-        frame.is_sound = check::is_sound(bytes);
+        frame.note.is_sound = check::is_sound(bytes);
         frame
     }
 
     fn track(&self, buffer: Buffer, origin: Origin) -> Tracked {
         self.live.fetch_add(1, Ordering::Relaxed);
         let live = self.live.clone();
-        Tracked {
-            buffer,
+        let life = Life {
             origin,
             is_sound: false,
             live,
-        }
+        };
+        Noted::new(buffer, life)
     }
 
     fn made(&self, origin: Origin) -> Option<Tracked> {
@@ -85,70 +85,24 @@ pub(crate) enum Origin {
 }
 
 /// A frame that is counted while it lives.
+pub(crate) type Tracked = Noted<Life>;
+
+/// One of those that live.
 #[derive(Debug)]
-pub(crate) struct Tracked {
-    buffer: Buffer,
+pub(crate) struct Life {
     pub(crate) origin: Origin,
     /// Whether its checksums were right when it came in.
     pub(crate) is_sound: bool,
     live: Arc<AtomicUsize>,
 }
 
-impl Drop for Tracked {
+impl Drop for Life {
     fn drop(&mut self) {
         self.live.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Frame for Tracked {
-    fn bytes(&self) -> &[u8] {
-        self.buffer.bytes()
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        self.buffer.bytes_mut()
-    }
-
-    fn headroom(&self) -> usize {
-        self.buffer.headroom()
-    }
-
-    fn tailroom(&self) -> usize {
-        self.buffer.tailroom()
-    }
-
-    fn prepend(&mut self, n: usize) -> bool {
-        self.buffer.prepend(n)
-    }
-
-    fn append(&mut self, n: usize) -> bool {
-        self.buffer.append(n)
-    }
-
-    fn trim_front(&mut self, n: usize) {
-        self.buffer.trim_front(n);
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.buffer.truncate(len);
-    }
-
-    fn rss_hash(&self) -> Option<u32> {
-        self.buffer.rss_hash()
-    }
-
-    fn rx_flags(&self) -> RxFlags {
-        self.buffer.rx_flags()
-    }
-
-    fn stripped_tag(&self) -> Option<u16> {
-        self.buffer.stripped_tag()
-    }
-
-    fn forget_stripped_tag(&mut self) {
-        self.buffer.forget_stripped_tag();
-    }
-}
+impl Note for Life {}
 
 /// One worker's end of one port.
 #[derive(Debug)]
