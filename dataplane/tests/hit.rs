@@ -183,7 +183,7 @@ fn publish(fleet: &mut Fleet, changes: &[(usize, Change)]) {
     for &(service, change) in changes {
         let id = u32::try_from(service).expect("few") * REALS;
         let (n, v6) = (fleet.specs[service].reals[0].0, fleet.specs[service].v6);
-        let mut real = snapshot.reals.get(id).expect("it was compiled").clone();
+        let mut real = *snapshot.reals.get(id).expect("it was compiled");
         match change {
             Change::Stands(standing, quiescent) => {
                 // One with another mode is not as it was before its older connections are gone.
@@ -193,7 +193,7 @@ fn publish(fleet: &mut Fleet, changes: &[(usize, Change)]) {
                 real.quiescent = quiescent;
             }
             Change::Edited(mode) => {
-                let former = [real.forwarder.clone()].into();
+                let former = [real.forwarder].into();
                 snapshot.formers.set(id, former);
                 real.standing = Standing::Edited;
                 real.forwarder = forwarder(n, mode);
@@ -208,7 +208,7 @@ fn publish(fleet: &mut Fleet, changes: &[(usize, Change)]) {
                 }
             }
             Change::Known(known) => {
-                let mut hop = snapshot.hops.get(n.into()).expect("compiled").clone();
+                let mut hop = *snapshot.hops.get(n.into()).expect("compiled");
                 hop.destination = known.then_some(GATEWAY_MAC);
                 snapshot.hops.set(n.into(), hop);
             }
