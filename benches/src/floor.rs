@@ -245,3 +245,33 @@ fn wrap(frame: &mut impl Frame, hop: &NextHop) {
         .wrap_plain::<u32, _>(frame, shape, hop.link, outer);
     wrapped.expect("hops left, and headroom");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Case;
+    use crate::lab::Lab;
+
+    #[test]
+    fn workers_and_floors_do_the_same_work() {
+        for case in Case::all(&Family::ALL) {
+            for flows in [1, 100] {
+                let mut lab = Lab::established(case, flows);
+                lab.check(8);
+                match Floor::new(lab.port()) {
+                    Some(mut floor) => floor.check(8),
+                    None => assert_eq!(case.family, Family::V6),
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "dr4-forward, flow")]
+    fn a_floor_that_sends_elsewhere_is_found_out() {
+        let mut lab = Lab::established(Case::PLAIN, 100);
+        let mut floor = Floor::new(lab.port()).expect("IPv4 has one");
+        floor.next_hops[1] = NextHop::new(Mac::ZERO, 0);
+        floor.check(8);
+    }
+}
