@@ -102,8 +102,15 @@ lend_hugepages() {
     if [ "$(cat "$HUGEPAGES")" -lt "$1" ]; then echo "$lent_before" >"$HUGEPAGES"; fi
 }
 
+# Again where somebody who is just ending still had some of them.
 give_back_hugepages() {
-    if [ -n "${lent_before:-}" ]; then echo "$lent_before" >"$HUGEPAGES"; fi
+    local tries
+    [ -n "${lent_before:-}" ] || return 0
+    for tries in 1 2 3 4 5; do
+        echo "$lent_before" >"$HUGEPAGES"
+        if [ "$(cat "$HUGEPAGES")" -le "$lent_before" ]; then return; fi
+        if [ "$tries" -lt 5 ]; then sleep 0.2; fi
+    done
 }
 
 # --- Counting results -------------------------------------------------------------------------

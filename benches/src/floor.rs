@@ -4,14 +4,18 @@
 //! in the same run. The same generator, the same hash and the same rewriters as the worker's; a table of
 //! half a line an entry, two fifths full, whose lines are fetched ahead over the burst.
 
+use std::net::Ipv4Addr;
+
 use dataplane::conn::{Hasher, Key};
+use dataplane::fwd::{Link, Outer, Tunnel};
+use dataplane::parse::Shape;
 use dataplane::port::{BURST, Burst, Frame, Port};
 use wire::Mac;
 use wire::ethernet::Macs;
 use wire::plain::{self, Ends, Plain};
 
-use crate::case::Family;
-use crate::flows::OUR_MAC;
+use crate::case::{Family, Mode};
+use crate::flows::{Host, OUR_MAC};
 use crate::generator::Generator;
 use crate::source::Source;
 
@@ -27,14 +31,40 @@ struct Entry {
     next: u8,
 }
 
+/// Where packets go: the real servers and the clients' gateway, a few.
+#[derive(Debug)]
+struct NextHop {
+    link: Link,
+    macs: Macs,
+    /// To the real server there, where packets go through one.
+    tunnel: Tunnel,
+}
+
+impl NextHop {
+    fn new(next: Mac, destination: u32) -> Self {
+        let link = Link {
+            ours: OUR_MAC,
+            next,
+        };
+        Self {
+            link,
+            macs: link.macs(),
+            tunnel: Tunnel::V4 {
+                source: Ipv4Addr::from_bits(Host::Director.low()),
+                destination: Ipv4Addr::from_bits(destination),
+            },
+        }
+    }
+}
+
 /// A table and a port; IPv4 alone.
 #[derive(Debug)]
 pub struct Floor<P: Port = Generator> {
     port: P,
     entries: arch::HugeSlice<Entry>,
     hasher: Hasher,
-    readdresses: bool,
-    next_hops: Vec<Macs>,
+    mode: Mode,
+    next_hops: Vec<NextHop>,
     burst: Burst<P::Frame>,
 }
 
@@ -46,6 +76,16 @@ impl Floor {
     /// Without memory for the table.
     pub fn new(of: &Generator) -> Option<Self> {
         Self::on(of.source(), || of.alike())
+    }
+
+    /// Bursts whose every frame is compared with what a worker should make of it.
+    ///
+    /// # Panics
+    /// If one is not right.
+    pub fn check(&mut self, bursts: u32) {
+        self.port.check(true);
+        self.bursts(bursts);
+        self.port.check(false);
     }
 }
 
@@ -66,8 +106,8 @@ impl<P: Port> Floor<P> {
             port: port(),
             entries: entries.expect("memory for the floor's table"),
             hasher: Hasher::new([0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321]),
-            readdresses: case.mode.is_two_way(),
-            next_hops: vec![Macs::new(OUR_MAC, Mac::ZERO)],
+            mode: case.mode,
+            next_hops: vec![NextHop::new(Mac::ZERO, 0)],
             burst: Burst::new(),
         };
         for (from, to, next) in (0..flows).flat_map(|flow| source.ways(flow)) {
@@ -93,16 +133,15 @@ impl<P: Port> Floor<P> {
             to: [to.src, to.dst],
             from_ports: [from.src_port, from.dst_port],
             ports: [to.src_port, to.dst_port],
-            next: self.hop(next),
+            next: self.hop(next, to.dst),
         };
     }
 
-    /// The number of a next hop.
-    fn hop(&mut self, next: Mac) -> u8 {
-        let next = Macs::new(OUR_MAC, next);
-        let known = self.next_hops.iter().position(|&known| known == next);
+    /// The number of a next hop, and of the real server there.
+    fn hop(&mut self, next: Mac, destination: u32) -> u8 {
+        let known = self.next_hops.iter().position(|hop| hop.link.next == next);
         let at = known.unwrap_or_else(|| {
-            self.next_hops.push(next);
+            self.next_hops.push(NextHop::new(next, destination));
             self.next_hops.len() - 1
         });
         u8::try_from(at).expect("a few next hops")
@@ -170,19 +209,69 @@ impl<P: Port> Floor<P> {
         }
         let [src, dst] = entry.to;
         let [src_port, dst_port] = entry.ports;
-        let macs = self.next_hops[usize::from(entry.next)];
-        let end = match self.readdresses {
-            false => plain::pass(frame.bytes_mut(), &macs),
-            true => {
+        let hop = &self.next_hops[usize::from(entry.next)];
+        let end = match self.mode {
+            Mode::Tun => return wrap(frame, hop),
+            Mode::Dr => plain::pass(frame.bytes_mut(), &hop.macs),
+            Mode::Nat | Mode::FullNat => {
                 let ends = Ends {
                     src,
                     dst,
                     src_port,
                     dst_port,
                 };
-                plain::readdress(frame.bytes_mut(), &macs, ends)
+                plain::readdress(frame.bytes_mut(), &hop.macs, ends)
             }
         };
         frame.truncate(end.expect("a plain packet with hops left"));
+    }
+}
+
+/// Sends a plain packet through a tunnel.
+#[inline]
+fn wrap(frame: &mut impl Frame, hop: &NextHop) {
+    let header: &[u8; 34] = frame.bytes().first_chunk().expect("a plain packet");
+    let shape = Shape {
+        length: u32::from(u16::from_be_bytes([header[16], header[17]])),
+        ttl: header[22],
+        dont_fragment: header[20] & 0x40 != 0,
+    };
+    let outer = Outer {
+        id: 0,
+        pmtu_disc: true,
+    };
+    let wrapped = hop
+        .tunnel
+        .wrap_plain::<u32, _>(frame, shape, hop.link, outer);
+    wrapped.expect("hops left, and headroom");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::Case;
+    use crate::lab::Lab;
+
+    #[test]
+    fn workers_and_floors_do_the_same_work() {
+        for case in Case::all(&Family::ALL) {
+            for flows in [1, 100] {
+                let mut lab = Lab::established(case, flows);
+                lab.check(8);
+                match Floor::new(lab.port()) {
+                    Some(mut floor) => floor.check(8),
+                    None => assert_eq!(case.family, Family::V6),
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "dr4-forward, flow")]
+    fn a_floor_that_sends_elsewhere_is_found_out() {
+        let mut lab = Lab::established(Case::PLAIN, 100);
+        let mut floor = Floor::new(lab.port()).expect("IPv4 has one");
+        floor.next_hops[1] = NextHop::new(Mac::ZERO, 0);
+        floor.check(8);
     }
 }

@@ -12,6 +12,7 @@ use std::process::Command;
 use benches::{Case, Direction, Family, Lab};
 
 use crate::machine::compiler;
+use crate::process::Folder;
 
 const FLOWS: u32 = 1000;
 const TURNS: u32 = 256;
@@ -33,20 +34,22 @@ pub(crate) fn count(name: &str) -> Result<(), String> {
 /// Instructions a packet of a worker's turn.
 pub(crate) fn instructions(name: &str) -> Result<f64, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    let out = std::env::temp_dir().join(format!("bench-{}-{name}.callgrind", std::process::id()));
+    let folder = Folder::new("callgrind")?;
+    let out = folder.file(name);
     let done = Command::new("valgrind")
         .arg("--tool=callgrind")
+        // Without its pipes for a debugger, which one that is killed leaves behind.
+        .arg("--vgdb=no")
         .arg(format!("--toggle-collect={COUNTED}"))
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(own)
         .args(["count", name])
         .output()
         .map_err(|error| format!("valgrind: {error}"))?;
-    let text = std::fs::read_to_string(&out);
-    let _ = std::fs::remove_file(&out);
     if !done.status.success() {
         return Err(String::from_utf8_lossy(&done.stderr).into_owned());
     }
+    let text = std::fs::read_to_string(&out);
     let text = text.map_err(|error| format!("{}: {error}", out.display()))?;
     let total = collected(&text).ok_or("callgrind counted nothing")?;
     Ok(total / f64::from(TURNS * 32))

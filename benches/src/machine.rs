@@ -3,7 +3,7 @@
 use std::fs::read_to_string;
 use std::process::Command;
 
-/// Processor, caches, system, compiler and memory pages, a line each.
+/// Processor, caches, system, what was built by what, and memory pages, a line each.
 pub(crate) fn describe() -> Vec<String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let field = |file: &str, name: &str| -> Option<String> {
@@ -23,7 +23,9 @@ pub(crate) fn describe() -> Vec<String> {
             last_level_cache().unwrap_or_else(unknown)
         ),
         format!("Linux {}", kernel.trim()),
+        format!("commit: {}", commit().unwrap_or_else(unknown)),
         format!("compiler: {}", compiler()),
+        format!("DPDK {}", dpdk().unwrap_or_else(unknown)),
         format!(
             "2 MiB pages: {free} reserved and free; transparent ones {}",
             thp.unwrap_or_else(|_| unknown()).trim()
@@ -34,22 +36,39 @@ pub(crate) fn describe() -> Vec<String> {
 
 /// The compiler's version and the target's processor: what an instruction count depends on.
 pub(crate) fn compiler() -> String {
-    let version = Command::new("rustc").arg("--version").output();
-    let version = version
-        .ok()
-        .and_then(|out| String::from_utf8(out.stdout).ok());
-    let version = version.unwrap_or_else(|| "rustc unknown".to_owned());
+    let version = said("rustc", &["--version"]).unwrap_or_else(|| "rustc unknown".to_owned());
     let cpu = std::env::var("RUSTFLAGS").unwrap_or_default();
     let cpu = cpu.split_whitespace().find_map(|flag| {
         let at = flag.find("target-cpu=")?;
         Some(flag[at + "target-cpu=".len()..].to_owned())
     });
-    let cpu = cpu.unwrap_or_else(|| "default".to_owned());
-    format!(
-        "{}, target-cpu {cpu}, {}",
-        version.trim(),
-        std::env::consts::ARCH
-    )
+    // Said elsewhere than in the environment, as in cargo's files: at least not taken for the default.
+    let is_default = !cfg!(all(target_arch = "x86_64", target_feature = "sse3"));
+    let unsaid = if is_default { "default" } else { "unknown" };
+    let cpu = cpu.unwrap_or_else(|| unsaid.to_owned());
+    format!("{}, target-cpu {cpu}, {}", version, std::env::consts::ARCH)
+}
+
+/// What one line of a program says.
+fn said(program: &str, args: &[&str]) -> Option<String> {
+    let out = Command::new(program).args(args).output().ok()?;
+    let text = String::from_utf8(out.stdout).ok()?;
+    let line = text.lines().next()?.trim();
+    (out.status.success() && !line.is_empty()).then(|| line.to_owned())
+}
+
+/// Which of the repository's it is, if it is not a copy without history.
+fn commit() -> Option<String> {
+    let hash = said("git", &["rev-parse", "--short=12", "HEAD"])?;
+    let changed = said("git", &["status", "--porcelain", "--untracked-files=no"]);
+    Some(match changed {
+        Some(_) => format!("{hash}, and changes that are not in it"),
+        None => hash,
+    })
+}
+
+fn dpdk() -> Option<String> {
+    said("pkg-config", &["--modversion", "libdpdk"])
 }
 
 fn last_level_cache() -> Option<String> {

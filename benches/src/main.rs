@@ -90,6 +90,8 @@ fn options(args: &[String]) -> Result<Options, String> {
 
 fn run(options: &Options) -> Result<(), String> {
     let mut report = Report::begin(machine::describe());
+    // Before anything is measured: a file that can't be written is known at once.
+    keep(options, &report)?;
     for (name, measure) in GROUPS {
         let wanted = |group: &String| group == name;
         if options.groups.is_empty() || options.groups.iter().any(wanted) {

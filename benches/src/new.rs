@@ -1,6 +1,6 @@
 //! `new/`: what a new connection costs, its first packet included, as the table fills; and a flood.
 
-use benches::clock::{Figures, interleaved, on_cpu};
+use benches::clock::{Figures, on_cpu};
 use benches::{Case, Family, Lab, Mode, Segments};
 use dataplane::time::Millis;
 use dataplane::verdict::Reason;
@@ -12,10 +12,15 @@ use crate::report::{Report, Row};
 const PLACES: u32 = 1_000_000;
 const FEWER: u32 = 200_000;
 /// Connections that one round opens: a multiple of a burst.
-const ROUND: u32 = 2048;
-const ROUNDS: u32 = 40;
-/// How full the table is when a round begins, in percent.
+const ROUND: u32 = 512;
+/// What all rounds together open, in parts of the table: so full it is then more than its name says.
+const PART: u32 = 10;
+/// Rounds of SYNs that are refused.
+const REFUSED: u32 = 80;
+/// How full the table is when the first round begins, in percent.
 const FILLED: [u32; 3] = [0, 50, 90];
+/// Turns whose every frame is compared with what it should be.
+const CHECKED: u32 = 64;
 
 /// Whether so many connections fit into half of the memory that is free.
 pub(crate) fn fits(case: Case, flows: u32) -> bool {
@@ -32,7 +37,9 @@ pub(crate) fn fits(case: Case, flows: u32) -> bool {
 /// Measures every mode.
 pub(crate) fn measure(options: &Options, report: &mut Report) {
     let places = if options.quick { FEWER } else { PLACES };
-    report.title("new: connections opened, ns a packet");
+    report.title(
+        "new: a new connection's first packet, ns a packet; flows: how many there were before",
+    );
     for mode in Mode::ALL {
         let case = Case {
             mode,
@@ -41,66 +48,103 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
         for filled in FILLED {
             opened(case, places, filled, report);
         }
+        refused(case, places, report);
         flood(case, places, report);
     }
 }
 
-/// Opens connections in a table that holds so many already.
-fn opened(case: Case, places: u32, percent: u32, report: &mut Report) {
-    let filled = u32::try_from(u64::from(places) * u64::from(percent) / 100).expect("a part");
-    let rounds = ROUNDS.min((places - filled) / ROUND);
+/// A table with so many established connections.
+fn filled(case: Case, places: u32, filled: u32) -> Lab {
     let mut lab = Lab::new(case, places, places);
     lab.each(0..filled, Segments::Syn);
     lab.each(0..filled, Segments::Ack);
-    let mut opened = Vec::new();
+    lab
+}
+
+/// What SYNs of new flows cost, the generator's work included.
+fn syns(lab: &mut Lab, first: u32) -> f64 {
+    let start = on_cpu();
+    lab.each(first..first + ROUND, Segments::Syn);
+    (on_cpu() - start).as_secs_f64() * 1e9 / f64::from(ROUND)
+}
+
+/// What the generator's work is, between rounds.
+fn generated(lab: &mut Lab) -> f64 {
+    let start = on_cpu();
+    lab.idle(ROUND / 32);
+    (on_cpu() - start).as_secs_f64() * 1e9 / f64::from(ROUND)
+}
+
+/// Opens connections in a table that holds so many already.
+fn opened(case: Case, places: u32, percent: u32, report: &mut Report) {
+    let before = u32::try_from(u64::from(places) * u64::from(percent) / 100).expect("a part");
+    let mut lab = filled(case, places, before);
+    let rounds = places / PART / ROUND;
+    let (mut opened, mut idle) = (Vec::new(), Vec::new());
     for round in 0..rounds {
-        let first = filled + round * ROUND;
-        let start = on_cpu();
-        lab.each(first..first + ROUND, Segments::Syn);
-        opened.push((on_cpu() - start).as_secs_f64() * 1e9 / f64::from(ROUND));
+        opened.push(syns(&mut lab, before + round * ROUND));
+        idle.push(generated(&mut lab));
     }
+    let all = before + rounds * ROUND;
     let made = lab.counters.connections_made.get();
-    assert_eq!(made, u64::from(filled + rounds * ROUND), "each was opened");
+    assert_eq!(made, u64::from(all), "each was opened");
     lab.assert_lossless();
-    let took = Figures::of(opened).without(idle(&mut lab));
+    // What comes after the first packets goes where those went.
+    lab.port().source_mut().draw_from((before..all).collect());
+    lab.check(CHECKED);
+    let took = Figures::of(opened).without(Figures::of(idle));
     let name = format!("new/table-{percent}-percent");
-    report.add(Row::of(&name, case, filled).timed(took, None), took);
+    report.add(Row::of(&name, case, before).timed(took, None));
 }
 
-fn idle(lab: &mut Lab) -> Figures {
-    let mut idle = || {
-        lab.idle(ROUND / 32);
-        ROUND
-    };
-    interleaved(50, &mut [&mut idle])[0]
-}
-
-/// SYNs in turns with the packets of established connections that fill the table: none of those
-/// may be lost, and no SYN finds a place.
-fn flood(case: Case, places: u32, report: &mut Report) {
-    let mut lab = Lab::new(case, places, places);
-    lab.each(0..places, Segments::Syn);
-    lab.each(0..places, Segments::Ack);
-    let (mut syns, mut first) = (Vec::new(), places);
-    for _ in 0..ROUNDS {
+/// SYNs that find a full table, one after the other.
+fn refused(case: Case, places: u32, report: &mut Report) {
+    let mut lab = filled(case, places, places);
+    let (mut refused, mut idle) = (Vec::new(), Vec::new());
+    for round in 0..REFUSED {
         lab.port().restock(ROUND);
-        let start = on_cpu();
-        lab.each(first..first + ROUND, Segments::Syn);
-        syns.push((on_cpu() - start).as_secs_f64() * 1e9 / f64::from(ROUND));
-        first += ROUND;
-        lab.turns(ROUND / 32, Millis(0));
+        refused.push(syns(&mut lab, places + round * ROUND));
+        idle.push(generated(&mut lab));
     }
-    let counters = &lab.counters;
-    let refused = counters.drop[Reason::TableFull as usize].get();
-    assert_eq!(refused, u64::from(ROUNDS * ROUND), "no SYN found a place");
-    assert_eq!(
-        counters.connections_ended.get(),
-        0,
-        "no connection was lost"
+    assert_unmoved(&lab);
+    let took = Figures::of(refused).without(Figures::of(idle));
+    report.add(Row::of("new/table-100-percent", case, places).timed(took, None));
+}
+
+/// The same in turns with the packets of the established connections that fill the table: none of
+/// those may be lost.
+fn flood(case: Case, places: u32, report: &mut Report) {
+    let mut lab = filled(case, places, places);
+    let (mut refused, mut idle) = (Vec::new(), Vec::new());
+    for round in 0..REFUSED {
+        lab.port().restock(ROUND);
+        refused.push(syns(&mut lab, places + round * ROUND));
+        lab.turns(ROUND / 32, Millis(0));
+        idle.push(generated(&mut lab));
+    }
+    assert_unmoved(&lab);
+    lab.port().check(true);
+    lab.turns(CHECKED, Millis(0));
+    let took = Figures::of(refused).without(Figures::of(idle));
+    report.add(Row::of("new/flood-over-a-full-table", case, places).timed(took, None));
+    println!(
+        "    ({} SYNs, and {} packets of established connections, none of them lost)",
+        refused_by(&lab),
+        lab.counters.transmit.get() - u64::from(places) * 2
     );
+}
+
+fn refused_by(lab: &Lab) -> u64 {
+    lab.counters.drop[Reason::TableFull as usize].get()
+}
+
+/// # Panics
+/// If a SYN found a place, a connection ended for it, or a packet of one was lost.
+fn assert_unmoved(lab: &Lab) {
+    let counters = &lab.counters;
+    let (refused, sent) = (refused_by(lab), u64::from(REFUSED * ROUND));
+    assert_eq!(refused, sent, "no SYN found a place");
+    assert_eq!(counters.connections_ended.get(), 0, "nor took one's");
     let others = counters.rx.get() - refused;
-    assert_eq!(counters.transmit.get(), others, "no packet of theirs was");
-    let took = Figures::of(syns).without(idle(&mut lab));
-    let row = Row::of("new/flood-over-a-full-table", case, places);
-    report.add(row.timed(took, None), took);
+    assert_eq!(counters.transmit.get(), others, "none of theirs was lost");
 }

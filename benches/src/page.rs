@@ -26,7 +26,9 @@ pub(crate) fn html(report: &Report) -> String {
         add(&mut page, format_args!("<h2>{}</h2>\n", escaped(group)));
         let rows: Vec<_> = of_group(report, group).collect();
         page.push_str(&plots::lines(&rows));
-        page.push_str(&bars(&rows));
+        for (unit, value) in UNITS {
+            page.push_str(&bars(&rows, unit, value));
+        }
         page.push_str(&table(&rows));
     }
     if !report.left_out.is_empty() {
@@ -61,13 +63,25 @@ fn of_group<'a>(report: &'a Report, group: &'a str) -> impl Iterator<Item = &'a 
     report.rows.iter().filter(belongs)
 }
 
-/// What a bar shows.
-fn value(row: &Row) -> Option<f64> {
-    row.ns_per_packet.or(row.bytes_per_connection)
-}
+/// What is drawn as bars: each kind of figure by itself, for they have no scale in common.
+type Unit = (&'static str, fn(&Row) -> Option<f64>);
 
-/// A bar for each figure that is not a point of a line, the floor marked in it.
-fn bars(rows: &[&Row]) -> String {
+const UNITS: [Unit; 5] = [
+    ("nanoseconds a packet", |row| row.ns_per_packet),
+    ("octets a connection", |row| row.bytes_per_connection),
+    ("nanoseconds in the forwarder, half of the packets", |row| {
+        row.more.get("p50_ns")?.as_f64()
+    }),
+    ("nanoseconds in the forwarder, 99 % of the packets", |row| {
+        row.more.get("p99_ns")?.as_f64()
+    }),
+    ("packets handed over, forward, %", |row| {
+        row.more.get("handed_over_forward_percent")?.as_f64()
+    }),
+];
+
+/// A bar for each figure of a kind that is not a point of a line, the floor marked in it.
+fn bars(rows: &[&Row], unit: &str, value: fn(&Row) -> Option<f64>) -> String {
     let drawn = |row: &&&Row| value(row).is_some() && !plots::is_point(rows, row);
     let rows: Vec<_> = rows.iter().filter(drawn).collect();
     if rows.is_empty() {
@@ -77,10 +91,17 @@ fn bars(rows: &[&Row]) -> String {
     let scale = (WIDTH - LABEL - 60.0) / most;
     let count = u32::try_from(rows.len()).expect("few");
     let height = f64::from(count) * (BAR + 4.0);
-    let mut svg = format!("<svg width=\"{WIDTH}\" height=\"{height}\" role=\"img\">\n");
+    let mut svg = format!(
+        "<h3>{}</h3>\n<svg width=\"{WIDTH}\" height=\"{height}\" role=\"img\">\n",
+        escaped(unit)
+    );
     for (place, row) in (0u32..).zip(&rows) {
         let top = f64::from(place) * (BAR + 4.0);
-        let label = format!("{} {}", row.label(), flows(row));
+        let workers = match row.workers {
+            Some(workers) if workers > 1 => format!(", {workers} workers"),
+            _ => String::new(),
+        };
+        let label = format!("{} {}{workers}", row.label(), flows(row));
         let value = value(row).unwrap_or(0.0);
         let text = top + BAR - 5.0;
         add(
@@ -94,7 +115,7 @@ fn bars(rows: &[&Row]) -> String {
                 LABEL + value * scale + 5.0
             ),
         );
-        if let Some(floor) = row.baseline {
+        if let Some(floor) = row.baseline.filter(|_| row.ns_per_packet == Some(value)) {
             let x = LABEL + floor * scale;
             let bottom = top + BAR;
             add(
@@ -111,26 +132,33 @@ fn bars(rows: &[&Row]) -> String {
 
 fn table(rows: &[&Row]) -> String {
     let mut table = String::from(
-        "<table><tr><th></th><th>flows</th><th>ns a packet</th><th>Mpps</th><th>floor, ns</th>\
-         <th>ratio</th><th>instructions</th><th>octets</th><th>more</th></tr>\n",
+        "<table><tr><th></th><th>flows</th><th>ns a packet</th><th>p10</th><th>min</th><th>p90</th>\
+         <th>Mpps</th><th>floor, ns</th><th>p10</th><th>p90</th><th>ratio</th><th>instructions</th>\
+         <th>octets</th><th>more</th></tr>\n",
     );
     let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.1}"));
     for row in rows {
+        let [ours, floor] = row.spread;
+        let cells = [
+            flows(row),
+            number(row.ns_per_packet),
+            number(ours.map(|it| it.p10)),
+            number(ours.map(|it| it.min)),
+            number(ours.map(|it| it.p90)),
+            number(row.mpps),
+            number(row.baseline),
+            number(floor.map(|it| it.p10)),
+            number(floor.map(|it| it.p90)),
+            row.ratio.map_or(String::new(), |ratio| ratio.to_string()),
+            number(row.instructions_per_packet),
+            number(row.bytes_per_connection),
+            escaped(&more(row)),
+        ];
+        let cells = cells.map(|cell| format!("<td>{cell}</td>")).concat();
+        let label = escaped(&row.label());
         add(
             &mut table,
-            format_args!(
-                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
-                 <td>{}</td><td>{}</td><td>{}</td></tr>\n",
-                escaped(&row.label()),
-                flows(row),
-                number(row.ns_per_packet),
-                number(row.mpps),
-                number(row.baseline),
-                number(row.ratio),
-                number(row.instructions_per_packet),
-                number(row.bytes_per_connection),
-                escaped(&more(row))
-            ),
+            format_args!("<tr><td>{label}</td>{cells}</tr>\n"),
         );
     }
     table + "</table>\n"
@@ -173,8 +201,25 @@ mod tests {
             ..Row::default()
         };
         other.more.insert("lost_packets".to_owned(), 0.into());
+        let mut waited = Row {
+            name: "latency/50-percent".to_owned(),
+            ..Row::default()
+        };
+        waited.more.insert("p50_ns".to_owned(), 420.into());
+        let tun = |flows, ns| Row {
+            mode: Some("tun"),
+            ..row(flows, ns)
+        };
+        // As they are measured: every case at each number of flows.
+        let (few, many) = (1_000, 1_000_000);
+        let points = [
+            row(few, 21.5),
+            tun(few, 28.0),
+            row(many, 34.75),
+            tun(many, 40.0),
+        ];
         Report {
-            rows: vec![row(1_000, 21.5), row(1_000_000, 34.75), other],
+            rows: points.into_iter().chain([other, waited]).collect(),
             left_out: vec!["dpdk: no <testpmd>".to_owned()],
             ..Report::begin(vec!["a <fast> one".to_owned()])
         }
@@ -192,6 +237,7 @@ mod tests {
             "no &lt;testpmd&gt;",
             "<polyline",
             "<rect",
+            ">420.0<",
         ] {
             assert!(page.contains(text), "{text}: {page}");
         }
@@ -199,6 +245,14 @@ mod tests {
             !page.contains("http") && !page.contains("<script"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn a_line_is_drawn_once() {
+        let page = html(&report());
+        // One for the figures and one for the floor, of each of two modes.
+        assert_eq!(page.matches("<polyline").count(), 4, "{page}");
+        assert_eq!(page.matches("by flows</h3>").count(), 1, "{page}");
     }
 
     #[test]

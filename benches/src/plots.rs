@@ -29,8 +29,7 @@ pub(crate) fn lines(rows: &[&Row]) -> String {
         .filter(|row| is_point(rows, row))
         .collect();
     let key = |row: &Row| (row.name.clone(), row.family);
-    let mut keys: Vec<_> = points.iter().map(|row| key(row)).collect();
-    keys.dedup();
+    let keys = each_once(points.iter().map(|row| key(row)));
     let plot = |wanted: &(String, Option<u8>)| {
         let own: Vec<_> = points
             .iter()
@@ -40,6 +39,17 @@ pub(crate) fn lines(rows: &[&Row]) -> String {
         one(&own)
     };
     keys.iter().map(plot).collect()
+}
+
+/// In the order of their first appearance, wherever they come again.
+fn each_once<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut once = Vec::new();
+    for one in all {
+        if !once.contains(&one) {
+            once.push(one);
+        }
+    }
+    once
 }
 
 fn one(points: &[&Row]) -> String {
@@ -62,8 +72,7 @@ fn one(points: &[&Row]) -> String {
         escaped(&title)
     );
     axes(&mut svg, points, &x, &y, highest);
-    let mut labels: Vec<String> = points.iter().map(|row| row.label()).collect();
-    labels.dedup();
+    let labels = each_once(points.iter().map(|row| row.label()));
     for (place, label) in labels.iter().enumerate() {
         let own: Vec<_> = points
             .iter()

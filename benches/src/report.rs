@@ -30,10 +30,13 @@ pub(crate) struct Row {
     pub(crate) mpps: Option<f64>,
     /// Of the worker, by callgrind.
     pub(crate) instructions_per_packet: Option<f64>,
-    /// The median of the floor in the same rounds, in nanoseconds a packet.
+    /// The median of what it is compared with in the same rounds, in nanoseconds a packet.
     pub(crate) baseline: Option<f64>,
     /// `ns_per_packet` to `baseline`.
     pub(crate) ratio: Option<f64>,
+    /// The spread of the rounds, and of those of `baseline`: printed and drawn, no field of JSON.
+    #[serde(skip)]
+    pub(crate) spread: [Option<Figures>; 2],
     /// Octets of memory a connection takes, all included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_per_connection: Option<f64>,
@@ -66,6 +69,7 @@ impl Row {
             mpps: Some(tenth(1000.0 / figures.median)),
             baseline: floor.map(|floor| tenth(floor.median)),
             ratio: floor.map(|floor| tenth(figures.median / floor.median)),
+            spread: [Some(figures), floor],
             ..self
         }
     }
@@ -102,8 +106,8 @@ impl Report {
     /// Says what the next lines are.
     pub(crate) fn title(&self, title: &str) {
         println!(
-            "\n{title}\n{:<34} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7}",
-            "", "flows", "median", "p10", "min", "p90", "floor", "instr."
+            "\n{title}\n{:<47} {:>8} {:>7} {:>7} {:>7} {:>7} | {:>7} {:>7} {:>7} {:>6} | {:>6}",
+            "", "flows", "median", "p10", "min", "p90", "floor", "p10", "p90", "ratio", "instr."
         );
     }
 
@@ -143,21 +147,26 @@ impl Report {
     }
 
     /// Adds a figure and prints it.
-    pub(crate) fn add(&mut self, row: Row, figures: Figures) {
-        let number =
-            |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
-        let Figures {
-            median,
-            p10,
-            min,
-            p90,
-        } = figures;
+    pub(crate) fn add(&mut self, row: Row) {
+        let number = |value: Option<f64>, decimals: usize| {
+            value.map_or("-".to_owned(), |value| format!("{value:.decimals$}"))
+        };
+        let [ours, floor] = row.spread;
+        let of =
+            |figures: Option<Figures>, which: fn(Figures) -> f64| number(figures.map(which), 1);
         println!(
-            "{:<34} {:>9} {median:>8.1} {p10:>8.1} {min:>8.1} {p90:>8.1} {:>8} {:>7}",
+            "{:<47} {:>8} {:>7} {:>7} {:>7} {:>7} | {:>7} {:>7} {:>7} {:>6} | {:>6}",
             row.label(),
             row.flows.unwrap_or(0),
-            number(row.baseline),
-            number(row.instructions_per_packet)
+            of(ours, |it| it.median),
+            of(ours, |it| it.p10),
+            of(ours, |it| it.min),
+            of(ours, |it| it.p90),
+            of(floor, |it| it.median),
+            of(floor, |it| it.p10),
+            of(floor, |it| it.p90),
+            number(row.ratio, 3),
+            number(row.instructions_per_packet, 1)
         );
         self.rows.push(row);
     }
@@ -223,7 +232,7 @@ mod tests {
         };
         let mut report = Report::begin(Vec::new());
         let row = Row::of("core/turn", case, 1000);
-        report.add(row.timed(figures(40.0), Some(figures(16.0))), figures(40.0));
+        report.add(row.timed(figures(40.0), Some(figures(16.0))));
         report.rows.push(Row {
             name: "memory/connection".to_owned(),
             ..Row::default()

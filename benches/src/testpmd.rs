@@ -59,6 +59,9 @@ impl Testpmd {
             let room = u32::from(setup.mbuf_size) + 128 + 192;
             let memory = setup.mbufs.div_ceil((4096 / room).max(1)) / 256 + 128;
             words.extend(["--no-huge".to_owned(), "-m".to_owned(), memory.to_string()]);
+            // Who is not root looks like it in the namespace: what DPDK wants to share then lies in a
+            // folder of root's.
+            words.push("--no-shconf".to_owned());
         }
         let size = setup.mbuf_size + 128;
         words.extend([

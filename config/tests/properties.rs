@@ -368,15 +368,17 @@ fn real(listen: Listen) -> impl Strategy<Value = Real> {
         (far(listen.family()), any::<u16>(), Just(Mode::FullNat)),
     ];
     let thresholds = any::<(u16, u16)>().prop_map(|(a, b)| (a.max(b).into(), a.min(b).into()));
-    (target, 0..=65535u32, thresholds).prop_map(
-        |((address, port, mode), weight, (upper, lower))| Real {
-            endpoint: Endpoint { address, port },
-            mode,
-            weight,
-            upper,
-            lower,
-        },
-    )
+    let parts = (target, 0..=65535u32, thresholds);
+    let real = parts.prop_map(|((address, port, mode), weight, (upper, lower))| Real {
+        endpoint: Endpoint { address, port },
+        mode,
+        weight,
+        upper,
+        lower,
+    });
+    real.prop_filter("one of the director's own is for DR alone", move |real| {
+        real.mode == Mode::Dr || listen.address() != Some(real.endpoint.address)
+    })
 }
 
 /// What may stand on a list of clients.

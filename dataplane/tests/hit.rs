@@ -3,30 +3,33 @@
 //! A VIP that is not held makes the worker ask about packets for addresses that end like it. Two
 //! workers, one with such VIPs of every ending beside its services, so that none of its packets
 //! takes the common way, get the same packets: of all modes, both families, TCP and UDP, from
-//! clients and real servers, with all kinds of flags and hops.
+//! clients and real servers, with all kinds of flags, hops, padding and checksums, while the real
+//! servers, links and timeouts change.
 
 mod common;
 
 use std::net::IpAddr;
 
-use common::fleet::{Fleet, Mode, Spec, real_address, vip};
+use common::fleet::{Fleet, Mode, REALS, Spec, forwarder, real_address, vip};
 use common::*;
+use dataplane::fwd::{Checksum, Envelope, Forwarder, Port};
 use dataplane::port::{BURST, PortId};
 use dataplane::sched::Kind;
-use dataplane::services::{Owned, Unmatched};
+use dataplane::services::{Addresses, Owned, Standing, Unmatched};
 use proptest::prelude::*;
 use wire::build::{Packet, ip, tcp, udp};
 use wire::tcp::Flags;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-const CLIENTS: u8 = 3;
-/// Services that one run's packets are for: of more each connection would have too few.
-const PICKED: usize = 3;
+const CLIENTS: u8 = 2;
+/// Of all services, those that a case is about: few, so that their connections get many packets.
+const SERVICES: usize = 3;
 
-/// One packet of a connection, or a wait.
+/// One packet of a connection, after a wait and a change.
 #[derive(Clone, Debug)]
 struct Step {
+    /// Which of the case's.
     service: usize,
     client: u8,
     back: bool,
@@ -34,11 +37,80 @@ struct Step {
     ttl: u8,
     octets: usize,
     df: bool,
+    dress: Dress,
+    /// Frames between it and the same once more.
+    between: usize,
     wait_ms: u32,
+    change: Option<Change>,
     /// By the port that it would leave by: then a burst's frames leave by both.
     astray: bool,
-    /// Whether it shares the next one's burst.
+    /// Whether the next one may come in the same burst.
     waits: bool,
+}
+
+/// What else a packet may look like.
+#[derive(Clone, Copy, Debug)]
+struct Dress {
+    /// Octets behind the packet.
+    padding: usize,
+    tos: u8,
+    sum: Sum,
+}
+
+/// The transport's checksum.
+#[derive(Clone, Copy, Debug)]
+enum Sum {
+    Right,
+    Wrong,
+    /// In UDP.
+    Absent,
+}
+
+/// What control publishes before a packet comes.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// Of the link to the real servers.
+    Mtu(u16),
+    /// Of TCP and UDP, in seconds.
+    Timeouts(u32, u32),
+    /// How things stand with the service's real server, and whether it is quiescent.
+    Stands(Standing, bool),
+    /// That has another mode, which new connections have.
+    Edited(Mode),
+    /// Its tunnel's envelope, and how much narrower that has become.
+    Wrapped(Envelope, u16),
+    /// Whether its MAC is known.
+    Known(bool),
+}
+
+fn dress() -> impl Strategy<Value = Dress> {
+    let padding = prop_oneof![3 => Just(0usize), 2 => 1usize..30];
+    let tos = prop_oneof![2 => Just(0u8), 1 => any::<u8>()];
+    let sum = prop_oneof![6 => Just(Sum::Right), 1 => Just(Sum::Wrong), 2 => Just(Sum::Absent)];
+    (padding, tos, sum).prop_map(|(padding, tos, sum)| Dress { padding, tos, sum })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let standing = prop_oneof![
+        Just(Standing::Settled),
+        Just(Standing::Watched),
+        Just(Standing::Removed),
+    ];
+    let envelope = prop_oneof![
+        2 => Just(Envelope::Ipip),
+        1 => Just(Envelope::Gre { summed: true }),
+        1 => Just(Envelope::Gue { port: Port::from(6080), checksum: Checksum::None }),
+    ];
+    let mtu = prop_oneof![Just(1500u16), 1400u16..1500];
+    let mode = prop::sample::select(&Mode::ALL[..]);
+    prop_oneof![
+        mtu.prop_map(Change::Mtu),
+        (1u32..1000, 1u32..400).prop_map(|(tcp, udp)| Change::Timeouts(tcp, udp)),
+        (standing, any::<bool>()).prop_map(|(how, idle)| Change::Stands(how, idle)),
+        mode.prop_map(Change::Edited),
+        (envelope, 0u16..40).prop_map(|(how, less)| Change::Wrapped(how, less)),
+        any::<bool>().prop_map(Change::Known),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -46,25 +118,34 @@ fn step() -> impl Strategy<Value = Step> {
     let flags = prop_oneof![
         6 => Just(usual),
         2 => Just(Flags::SYN.0),
-        1 => any::<u8>(),
+        2 => any::<u8>(),
     ];
     let ttl = prop_oneof![8 => Just(64u8), 1 => 0u8..4];
     let octets = prop_oneof![8 => 0usize..20, 1 => 1430usize..1480];
     let wait_ms = prop_oneof![30 => 0u32..50, 1 => 0u32..400_000];
-    let who = (0..PICKED, 0..CLIENTS, any::<bool>());
+    let who = (0..SERVICES, 0..CLIENTS, any::<bool>());
+    let change = prop_oneof![20 => Just(None), 1 => change().prop_map(Some)];
+    let between = prop_oneof![Just(0usize), 1usize..30];
+    let when = (between, wait_ms, change);
     let how = (prop::bool::weighted(0.2), prop::bool::weighted(0.7));
-    (who, flags, ttl, octets, any::<bool>(), wait_ms, how).prop_map(
-        |((service, client, back), flags, ttl, octets, df, wait_ms, (astray, waits))| Step {
-            service,
-            client,
-            back,
-            flags,
-            ttl,
-            octets,
-            df,
-            wait_ms,
-            astray,
-            waits,
+    (who, flags, ttl, octets, any::<bool>(), dress(), when, how).prop_map(
+        |((service, client, back), flags, ttl, octets, df, dress, when, (astray, waits))| {
+            let (between, wait_ms, change) = when;
+            Step {
+                service,
+                client,
+                back,
+                flags,
+                ttl,
+                octets,
+                df,
+                dress,
+                between,
+                wait_ms,
+                change,
+                astray,
+                waits,
+            }
         },
     )
 }
@@ -80,7 +161,70 @@ fn specs() -> Vec<Spec> {
             }
         }
     }
+    for v6 in [false, true] {
+        for protocol in [TCP, UDP] {
+            for mode in [Mode::Dr, Mode::FullNat] {
+                let mut spec = Spec::new(v6, protocol, Kind::Rr, &[(5, mode)]);
+                spec.persistence = Some(u128::MAX);
+                specs.push(spec);
+            }
+        }
+    }
     specs
+}
+
+/// Publishes what the specs say, and the changes since.
+fn publish(fleet: &mut Fleet, changes: &[(usize, Change)]) {
+    fleet.mtus = [1500; 2];
+    for (_, change) in changes {
+        match *change {
+            Change::Mtu(mtu) => fleet.mtus[1] = mtu,
+            Change::Timeouts(tcp, udp) => {
+                let timeouts = dataplane::conn::timeout::Timeouts::with_set(tcp, 120, udp);
+                std::sync::Arc::make_mut(&mut fleet.snapshot.settings).timeouts = timeouts;
+            }
+            _ => {}
+        }
+    }
+    fleet.compile();
+    let snapshot = &mut fleet.snapshot;
+    for &(service, change) in changes {
+        let id = u32::try_from(service).expect("few") * REALS;
+        let (n, v6) = (fleet.specs[service].reals[0].0, fleet.specs[service].v6);
+        let mut real = *snapshot.reals.get(id).expect("it was compiled");
+        match change {
+            Change::Stands(standing, quiescent) => {
+                // One with another mode is not as it was before its older connections are gone.
+                if real.standing != Standing::Edited || standing == Standing::Removed {
+                    real.standing = standing;
+                }
+                real.quiescent = quiescent;
+            }
+            Change::Edited(mode) => {
+                let former = [real.forwarder].into();
+                snapshot.formers.set(id, former);
+                real.standing = Standing::Edited;
+                real.forwarder = forwarder(n, mode);
+                real.address = real_address(n, v6);
+            }
+            Change::Wrapped(how, less) => {
+                if let Forwarder::Tun {
+                    envelope, narrower, ..
+                } = &mut real.forwarder
+                {
+                    (*envelope, *narrower) = (how, less);
+                }
+            }
+            Change::Known(known) => {
+                let hop = *snapshot.hops.get(n.into()).expect("compiled");
+                let hop = hop.with_destination(known.then_some(GATEWAY_MAC));
+                snapshot.hops.set(n.into(), hop);
+            }
+            Change::Mtu(_) | Change::Timeouts(..) => {}
+        }
+        snapshot.reals.set(id, real);
+    }
+    fleet.publish();
 }
 
 fn client(n: u8, v6: bool) -> IpAddr {
@@ -100,16 +244,17 @@ fn packet(spec: &Spec, at: usize, step: &Step, seen: Option<(IpAddr, u16)>) -> P
     } else {
         (from, (vip(at, spec.v6), spec.port))
     };
-    let packet = ip(from, to).ttl(step.ttl);
+    let packet = ip(from, to).ttl(step.ttl).tos(step.dress.tos);
     let packet = if step.df { packet.df() } else { packet };
     let data = vec![7; step.octets];
-    match spec.protocol {
-        TCP => packet.with(
-            tcp(from_port, to_port)
-                .flags(Flags(step.flags))
-                .payload(data),
-        ),
-        _ => packet.with(udp(from_port, to_port).payload(data)),
+    let segment = tcp(from_port, to_port).flags(Flags(step.flags));
+    let datagram = udp(from_port, to_port);
+    match (spec.protocol, step.dress.sum) {
+        (TCP, Sum::Wrong) => packet.with(segment.payload(data).bad_checksum()),
+        (TCP, _) => packet.with(segment.payload(data)),
+        (_, Sum::Right) => packet.with(datagram.payload(data)),
+        (_, Sum::Wrong) => packet.with(datagram.payload(data).bad_checksum()),
+        (_, Sum::Absent) => packet.with(datagram.payload(data).unsummed()),
     }
 }
 
@@ -209,43 +354,102 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn the_common_way_is_the_long_way(
-        picked in [0..specs().len(), 0..specs().len(), 0..specs().len()],
+        services in prop::array::uniform3(0..specs().len()),
         steps in prop::collection::vec(step(), 1..150),
     ) {
         let [mut common, mut long] = both_ways(&specs());
         let mut seen = std::collections::HashMap::new();
-        let mut together = 0;
-        for mut step in steps {
-            step.service = picked[step.service];
-            let spec = common.specs[step.service].clone();
-            let of = (step.service, step.client);
-            let packet = packet(&spec, step.service, &step, seen.get(&of).copied());
+        let mut changes = Vec::new();
+        let mut waiting = 0;
+        for step in steps {
+            if let Some(change) = step.change {
+                changes.push((services[step.service], change));
+                publish(&mut common, &changes);
+                publish(&mut long, &changes);
+            }
+            let service = services[step.service];
+            let spec = common.specs[service].clone();
+            let of = (service, step.client);
+            let packet = packet(&spec, service, &step, seen.get(&of).copied());
             let inside = step.back != step.astray;
             let port = PortId(u16::from(inside));
             let mac = if inside { LAN_MAC } else { WAN_MAC };
-            let frame = packet.ether(GATEWAY_MAC, mac).bytes();
+            let mut frame = packet.ether(GATEWAY_MAC, mac).bytes();
+            frame.extend(vec![0xaa; step.dress.padding]);
             for fleet in [&mut common, &mut long] {
                 fleet.now = fleet.now.plus(step.wait_ms);
-                // Twice in one burst: the second finds the table as the first left it.
+                // Twice in one burst: the second finds the table as the first left it, also where it
+                // was looked up before the first was decided.
                 fleet.give(0, port, &frame);
+                (0..step.between).for_each(|_| fleet.give(0, port, &[0; 20]));
                 fleet.give(0, port, &frame);
             }
-            together += 1;
-            if step.waits && together < BURST / 2 {
+            waiting += 2 + step.between;
+            if step.waits && waiting < BURST {
                 continue;
             }
-            let alone = std::mem::take(&mut together) == 1;
-            let (short, other) = (common.turn(0), long.turn(0));
-            let equal = short.iter().map(one_zero).eq(other.iter().map(one_zero));
-            prop_assert!(equal, "{step:?}\n{short:02x?}\n{other:02x?}");
-            if alone && let Some((_, sent)) = short.last() && !step.back && spec.reals[0].1.is_two_way() {
-                seen.insert(of, source(sent, spec.v6).expect("whole"));
+            let mut sent = Vec::new();
+            for _ in 0..waiting.div_ceil(BURST) {
+                let (short, other) = (common.turn(0), long.turn(0));
+                let equal = short.iter().map(one_zero).eq(other.iter().map(one_zero));
+                prop_assert!(equal, "{step:?}\n{short:02x?}\n{other:02x?}");
+                sent.extend(short);
+            }
+            let alone = std::mem::take(&mut waiting) == 2 + step.between;
+            if alone && let Some((_, sent)) = sent.last() && !step.back && spec.reals[0].1.is_two_way() {
+                seen.insert(of, source(sent, spec.v6).unwrap_or((client(9, spec.v6), 9)));
             }
         }
         prop_assert_eq!(counts(&common), counts(&long));
         prop_assert_eq!(connections(&common), connections(&long));
-        for service in 0..20 {
+        for service in 0..u32::try_from(specs().len()).expect("few") {
             prop_assert_eq!(traffic(&common, service), traffic(&long, service));
         }
+    }
+}
+
+/// What makes the long way long in the test above is that the common one leaves packets to VIPs of
+/// others alone; which is tested by itself.
+#[test]
+fn established_connections_of_a_vip_that_is_anothers_now_are_refused() {
+    for (at, spec) in specs().into_iter().enumerate() {
+        let mut fleet = Fleet::new(1, specs());
+        let step = Step {
+            service: at,
+            client: 1,
+            back: false,
+            flags: Flags::SYN.0,
+            ttl: 64,
+            octets: 20,
+            df: true,
+            dress: Dress {
+                padding: 0,
+                tos: 0,
+                sum: Sum::Right,
+            },
+            between: 0,
+            wait_ms: 0,
+            change: None,
+            astray: false,
+            waits: false,
+        };
+        let frame = |flags| {
+            let step = Step { flags, ..step };
+            let packet = packet(&spec, at, &step, None);
+            packet.ether(GATEWAY_MAC, WAN_MAC).bytes()
+        };
+        for flags in [Flags::SYN, Flags::ACK, Flags::ACK, Flags::ACK] {
+            fleet.give(0, WAN, &frame(flags.0));
+            assert_eq!(fleet.turn(0).len(), 1, "{at} is forwarded");
+        }
+        let held = Owned::Vip {
+            held: false,
+            unmatched: Unmatched::Drop,
+        };
+        fleet.snapshot.addresses = Addresses::new(vec![(vip(at, spec.v6), held)]);
+        fleet.publish();
+        fleet.give(0, WAN, &frame(Flags::ACK.0));
+        assert!(fleet.turn(0).is_empty(), "{at} is not");
+        assert_eq!(fleet.drops(), [("drop-vip-not-held", 1)], "{at}");
     }
 }

@@ -272,6 +272,8 @@ fn frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("from loopback",          from([127, 0, 0, 1]),                                   "drop-bad-source"),
         ("from a group",           from([224, 0, 0, 1]),                                   "drop-bad-source"),
         ("from everybody",         from([255, 255, 255, 255]),                             "drop-bad-source"),
+        ("IPv6, from loopback",    rx(&ip(Ipv6Addr::LOCALHOST, VIP6).with(tcp(1, 80).syn())), "drop-bad-source"),
+        ("IPv6, from a group",     rx(&ip([0xff02u16, 0, 0, 0, 0, 0, 0, 1], VIP6).with(tcp(1, 80).syn())), "drop-bad-source"),
         ("an endless chain",       rx(&ip(CLIENT6, VIP6).raw(Protocol::HOP_BY_HOP, vec![0, 9])), "drop-header-chain"),
         ("IPv6, another port",     rx(&ip(CLIENT6, VIP6).with(tcp(1, 80).syn())),          "punt-other"),
         ("somebody else's VIP",    rx(&ip(CLIENT, OTHER_VIP).with(tcp(1, 80).syn())),      "drop-vip-not-held"),

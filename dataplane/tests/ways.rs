@@ -152,6 +152,17 @@ fn replies_go_back_to_whoever_sent() {
     lab.give(LAN, &reply);
     lab.turn();
     assert_eq!(lab.sent(WAN), [back(second)], "the other gateway took over");
+    for _ in 0..2 {
+        // What nothing but its connection decides about, in either direction.
+        for mac in [first, second] {
+            lab.give(WAN, &client(mac, Flags::ACK));
+            let reply = ip(real_ip(1), CLIENT).with(tcp(80, 1).ack());
+            lab.give(LAN, &reply.ether(real_mac(1), LAN_MAC).bytes());
+            lab.turn();
+            let want = ip(VIP, CLIENT).ttl(63).with(tcp(80, 1).ack());
+            assert_eq!(lab.sent(WAN), [want.ether(WAN_MAC, mac).bytes()]);
+        }
+    }
 
     let error = icmp(3, 4)
         .rest(1400)

@@ -1,7 +1,7 @@
 -- RFC 2544 §26.1 and §26.2 with Pktgen-DPDK: for each frame size the highest rate without loss, by
--- halving, and the latency at that rate. Started by `run`, which reads the lines that begin with RESULT:
+-- halving, and the latency at that rate. Started by `run`, which reads the file RESULTS, a line for each size:
 --
---   RESULT size sent-pps forwarded-pps lost latency-us
+--   size sent-pps forwarded-pps lost latency-us
 --
 -- Port 0 sends to sluiced, port 1 is where the real servers would be.
 
@@ -13,16 +13,21 @@ local millis = 1000 * tonumber(os.getenv("SECONDS_EACH"))
 local settle = 1000
 -- Halvings, and the part of the sent frames that may be lost: none.
 local steps, tolerated = 10, 0
-local clients = { first = "198.18.0.1", last = "198.18.255.254" }
+-- 16 sources and 4,001 ports. Pktgen counts both up with each frame, and 4,001 is prime: 64,016 flows, which
+-- fit into the table, and come again and again.
+local clients = { first = "198.18.0.1", last = "198.18.0.16" }
+local ports = { first = 1024, last = 5024 }
+-- Percent of the line rate at which they are opened before anything counts.
+local opening = 10
 
 local function setup()
     local vip, port = os.getenv("VIP"), tonumber(os.getenv("VPORT"))
+    pktgen.screen("off")
     pktgen.stop("all")
     pktgen.set(SEND, "count", 0)
     pktgen.set(SEND, "burst", 32)
     pktgen.set_mac(SEND, "dst", os.getenv("DUT"))
     pktgen.set_proto(SEND, "udp")
-    -- Sources from a whole network and every port: thousands of flows to one service.
     pktgen.range.dst_mac(SEND, "start", os.getenv("DUT"))
     pktgen.range.ip_proto(SEND, "udp")
     for at, address in pairs({ start = vip, min = vip, max = vip, inc = "0.0.0.0" }) do
@@ -34,7 +39,7 @@ local function setup()
     for at, number in pairs({ start = port, min = port, max = port, inc = 0 }) do
         pktgen.range.dst_port(SEND, at, number)
     end
-    for at, number in pairs({ start = 1024, min = 1024, max = 65535, inc = 1 }) do
+    for at, number in pairs({ start = ports.first, min = ports.first, max = ports.last, inc = 1 }) do
         pktgen.range.src_port(SEND, at, number)
     end
     pktgen.set_range(SEND, "on")
@@ -44,6 +49,7 @@ end
 local function resize(size)
     if size ~= "imix" then
         local octets = tonumber(size)
+        pktgen.set(SEND, "seq_cnt", 0)
         pktgen.set_range(SEND, "on")
         pktgen.set(SEND, "size", octets)
         for at, value in pairs({ start = octets, min = octets, max = octets, inc = 0 }) do
@@ -93,17 +99,21 @@ local function latency(rate)
     pktgen.latency(RECEIVE, "enable")
     pktgen.latency(SEND, "enable")
     trial(rate)
-    local all = pktgen.pktStats(RECEIVE)[tonumber(RECEIVE)].latency or {}
+    local all = pktgen.pktStats(RECEIVE)[tonumber(RECEIVE)]
     pktgen.latency(SEND, "disable")
     pktgen.latency(RECEIVE, "disable")
-    return all.avg_us or "-"
+    -- Older versions have it beside the other figures, in microseconds, too.
+    local found = all.latency and all.latency.avg_us or all.avg_latency
+    return found or "-"
 end
 
+local results = assert(io.open(os.getenv("RESULTS"), "w"))
 setup()
 for size in string.gmatch(os.getenv("SIZES"), "%S+") do
     resize(size)
     local kept, lost, rate = 0, 100, 100
     local best_sent, best_received = 0, 0
+    trial(opening)
     for _ = 1, steps do
         local sent, received = trial(rate)
         if sent > 0 and sent - received <= sent * tolerated then
@@ -121,6 +131,10 @@ for size in string.gmatch(os.getenv("SIZES"), "%S+") do
         late = latency(kept)
     end
     local pps = 1000 / millis
-    print(string.format("RESULT %s %.0f %.0f %d %s", size, best_sent * pps, best_received * pps, best_sent - best_received, late))
+    local line = string.format("%s %.0f %.0f %.0f %s", size, best_sent * pps, best_received * pps, best_sent - best_received, late)
+    print(line)
+    results:write(line, "\n")
+    results:flush()
 end
+results:close()
 pktgen.quit()

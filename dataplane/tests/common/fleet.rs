@@ -308,6 +308,11 @@ impl Fleet {
         let mut modes = self.specs.iter().flat_map(|spec| &spec.reals);
         snapshot.nat64 = modes.any(|&(_, mode)| mode == Mode::Nat64);
         self.snapshot = snapshot;
+        self.publish();
+    }
+
+    /// Publishes the snapshot as it is now.
+    pub fn publish(&mut self) {
         self.publisher.publish(self.snapshot.clone());
     }
 
@@ -536,13 +541,10 @@ fn default_routes() -> Routes {
     Routes::new(&any, Vec::new())
 }
 
-fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode) {
+/// The way to a real server.
+pub fn forwarder(n: u8, mode: Mode) -> Forwarder {
     let hop = HopId(n.into());
-    let destination = Some(real_mac(n));
-    snapshot
-        .hops
-        .set(hop.0, self::hop(LAN).with_destination(destination));
-    let forwarder = match tunnel(n, mode) {
+    match tunnel(n, mode) {
         Some(tunnel) => Forwarder::Tun {
             hop,
             tunnel,
@@ -553,7 +555,16 @@ fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode)
         None if mode == Mode::FullNat => Forwarder::FullNat { hop },
         None if mode == Mode::Nat64 => Forwarder::Nat64 { hop },
         None => Forwarder::Dr { hop },
-    };
+    }
+}
+
+fn set_real(snapshot: &mut Snapshot, id: RealId, spec: &Spec, n: u8, mode: Mode) {
+    let hop = HopId(n.into());
+    let destination = Some(real_mac(n));
+    snapshot
+        .hops
+        .set(hop.0, self::hop(LAN).with_destination(destination));
+    let forwarder = forwarder(n, mode);
     let address = match mode {
         Mode::Tun4 => real_address(n, false),
         Mode::Tun6 => real_address(n, true),
