@@ -7,8 +7,7 @@
 use std::net::Ipv4Addr;
 
 use dataplane::conn::{Hasher, Key};
-use dataplane::fwd::{Link, Outer, Tunnel};
-use dataplane::parse::Shape;
+use dataplane::fwd::{Outer, Tunnel};
 use dataplane::port::{BURST, Burst, Frame, Port};
 use wire::Mac;
 use wire::ethernet::Macs;
@@ -34,7 +33,6 @@ struct Entry {
 /// Where packets go: the real servers and the clients' gateway, a few.
 #[derive(Debug)]
 struct NextHop {
-    link: Link,
     macs: Macs,
     /// To the real server there, where packets go through one.
     tunnel: Tunnel,
@@ -42,13 +40,8 @@ struct NextHop {
 
 impl NextHop {
     fn new(next: Mac, destination: u32) -> Self {
-        let link = Link {
-            ours: OUR_MAC,
-            next,
-        };
         Self {
-            link,
-            macs: link.macs(),
+            macs: Macs::new(OUR_MAC, next),
             tunnel: Tunnel::V4 {
                 source: Ipv4Addr::from_bits(Host::Director.low()),
                 destination: Ipv4Addr::from_bits(destination),
@@ -139,7 +132,7 @@ impl<P: Port> Floor<P> {
 
     /// The number of a next hop, and of the real server there.
     fn hop(&mut self, next: Mac, destination: u32) -> u8 {
-        let known = self.next_hops.iter().position(|hop| hop.link.next == next);
+        let known = self.next_hops.iter().position(|hop| hop.macs.dst() == next);
         let at = known.unwrap_or_else(|| {
             self.next_hops.push(NextHop::new(next, destination));
             self.next_hops.len() - 1
@@ -231,18 +224,14 @@ impl<P: Port> Floor<P> {
 #[inline]
 fn wrap(frame: &mut impl Frame, hop: &NextHop) {
     let header: &[u8; 34] = frame.bytes().first_chunk().expect("a plain packet");
-    let shape = Shape {
-        length: u32::from(u16::from_be_bytes([header[16], header[17]])),
-        ttl: header[22],
-        dont_fragment: header[20] & 0x40 != 0,
-    };
+    let dont_fragment = header[20] & 0x40 != 0;
     let outer = Outer {
         id: 0,
         pmtu_disc: true,
     };
     let wrapped = hop
         .tunnel
-        .wrap_plain::<u32, _>(frame, shape, hop.link, outer);
+        .wrap_plain::<u32, _>(frame, dont_fragment, &hop.macs, outer);
     wrapped.expect("hops left, and headroom");
 }
 
