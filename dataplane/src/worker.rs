@@ -633,10 +633,7 @@ impl<P: Port> Turn<'_, P> {
             parsed = next;
         }
         context.state.prefetch_entries(parses, parsed);
-        frames
-            .iter_mut()
-            .for_each(|frame| frame.observe(Event::Begins));
-        let run = context.hits(frames, parses, 0);
+        let run = context.hits(frames, parses, 0, false);
         if run.frames == frames.len() {
             return self.pass_on_all(frames, run);
         }
@@ -663,7 +660,7 @@ impl<P: Port> Turn<'_, P> {
                 self.settle_or_gather(frame, parses, at, origin(at), context);
                 at += 1;
             }
-            run = context.hits(frames.as_mut_slice(), parses, at);
+            run = context.hits(frames.as_mut_slice(), parses, at, run.parts);
         }
     }
 

@@ -88,12 +88,21 @@ impl Run {
 impl Context<'_> {
     /// Takes common packets through their connections, from the frame that was parsed as number
     /// `from` on, for as long as one behind the other leaves by the same port. The first that does
-    /// not is as it was.
+    /// not is as it was. Observers of the first frame have heard that it begins, if it has `begun`.
     #[inline(never)]
-    pub fn hits<F: Frame>(&mut self, frames: &mut [F], parses: &Parses, from: usize) -> Run {
+    pub fn hits<F: Frame>(
+        &mut self,
+        frames: &mut [F],
+        parses: &Parses,
+        from: usize,
+        begun: bool,
+    ) -> Run {
         let mut run = Run::NONE;
         let parsed = parses.frames.get(from..).unwrap_or_default();
         for (frame, parsed) in frames.iter_mut().zip(parsed) {
+            if !begun || run.frames > 0 {
+                frame.observe(Event::Begins);
+            }
             let hit = match parsed {
                 Parsed::V4(packet) => {
                     let hit = self.hit(frame, packet, packet.guess, &mut run);
