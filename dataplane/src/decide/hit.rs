@@ -29,7 +29,7 @@ const TELLING: u8 =
 /// Frames, one behind the other, that leave by one port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Which port; of no frames [`NOWHERE`].
+    /// Which port; of no frames one that there is not.
     pub port: PortId,
     /// The port's MTU, in octets.
     mtu: u16,
