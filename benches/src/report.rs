@@ -128,20 +128,31 @@ impl Report {
 
     /// Notes what the generator could do in one run.
     pub(crate) fn limit(&mut self, what: &'static str, run: &Value) {
-        if let Some(mpps) = run[what].as_f64() {
-            self.limits.push((what, mpps));
+        if let Some(value) = run[what].as_f64() {
+            self.limits.push((what, value));
         }
     }
 
-    /// Says what the generator could do, now that all runs are over.
+    /// Says what the generator could do, and how far its core was away, now that all runs are over.
     pub(crate) fn say_limits(&mut self) {
+        let of = |what: &str| {
+            let own = self.limits.iter().filter(move |(name, _)| *name == what);
+            let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
+            own.for_each(|&(_, value)| (least, most) = (least.min(value), most.max(value)));
+            (most > 0.0).then_some((least, most))
+        };
         for (what, text) in [
             ("generator_mpps", "writes"),
             ("ring_mpps", "and the rings pass on"),
         ] {
-            let own = self.limits.iter().filter(|(name, _)| *name == what);
-            let best = own.map(|&(_, mpps)| mpps).fold(0.0, f64::max);
-            println!("the generator {text} {best:.0} million packets a second at most");
+            if let Some((_, best)) = of(what) {
+                println!("the generator {text} {best:.0} million packets a second at most");
+            }
+        }
+        if let Some((least, most)) = of("apart_ns") {
+            println!(
+                "from one core's cache to the other's a line takes {least:.0} to {most:.0} ns, by runs"
+            );
         }
         self.limits.clear();
     }

@@ -78,6 +78,7 @@ pub(crate) fn core(cases: &[Case], flows: &[u32], latest: Duration, report: &mut
                     starved = starved.max(done["starved"].as_f64().unwrap_or(0.0));
                     report.limit("generator_mpps", &done);
                     report.limit("ring_mpps", &done);
+                    report.limit("apart_ns", &done);
                 }
             }
         }

@@ -11,6 +11,7 @@ use dataplane::time::Millis;
 use dpdk::Queue;
 use serde_json::{Value, json};
 
+use crate::apart::apart;
 use crate::peer::{Both, Peer};
 use crate::{Asked, Room, pin};
 
@@ -24,6 +25,7 @@ const LONGEST: Duration = Duration::from_secs(4);
 /// Measures one case.
 pub(crate) fn measure(asked: Asked) -> Result<Value, String> {
     let Asked { case, flows, cores } = asked;
+    let apart = apart(cores)?;
     let room = Room::new(3, cores[0])?;
     let (pair, bare, alone) = (room.pair()?, room.pair()?, room.pair()?);
     let peer = Peer::new(pair.far, Source::new(case, flows), &room.pool)?;
@@ -91,6 +93,7 @@ pub(crate) fn measure(asked: Asked) -> Result<Value, String> {
         "starved": starved[0],
         "generator_mpps": written,
         "ring_mpps": ring,
+        "apart_ns": apart,
     }))
 }
 

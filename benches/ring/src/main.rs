@@ -2,6 +2,7 @@
 //! once for each figure (DPDK starts once a process) and reads the one JSON object that it prints.
 #![forbid(unsafe_code)]
 
+mod apart;
 mod core;
 mod latency;
 mod peer;
