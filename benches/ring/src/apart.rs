@@ -47,7 +47,7 @@ pub(crate) fn apart([here, there]: [usize; 2]) -> Result<f64, String> {
             }
         }
         let done = answering.join().map_err(|_| "it panicked".to_owned());
-        done.flatten().map(|()| best)
+        done.and_then(|done| done).map(|()| best)
     })
 }
 
