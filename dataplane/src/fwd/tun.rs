@@ -79,42 +79,45 @@ impl Tunnel {
             Self::V4 {
                 source,
                 destination,
-            } => {
-                let aged = grow::<A, F>(frame, u32::HEADER)?;
-                let (head, rest) = frame.bytes_mut().split_first_chunk_mut()?;
+            } => grow::<A, F, { ipv4::LEN }>(frame, |aged, head, header| {
                 macs.emit(head, EtherType::IPV4);
                 let inner = inner::<A>(&aged, dont_fragment);
-                v4(&inner, outer, source, destination).emit(rest.first_chunk_mut()?);
-                Some(aged.end() + usize::from(u32::HEADER))
-            }
+                v4(&inner, outer, source, destination).emit(header);
+            }),
             Self::V6 {
                 source,
                 destination,
-            } => {
-                let aged = grow::<A, F>(frame, u128::HEADER)?;
-                let (head, rest) = frame.bytes_mut().split_first_chunk_mut()?;
+            } => grow::<A, F, { ipv6::LEN }>(frame, |aged, head, header| {
                 macs.emit(head, EtherType::IPV6);
                 let inner = inner::<A>(&aged, dont_fragment);
-                v6(&inner, source, destination).emit(rest.first_chunk_mut()?);
-                Some(aged.end() + usize::from(u128::HEADER))
-            }
+                v6(&inner, source, destination).emit(header);
+            }),
         }
     }
 }
 
-/// Makes a plain packet one hop older and its frame larger in front. `None`, and no change, without
-/// room in the buffer or hops left.
+/// Makes a plain packet one hop older and its frame larger in front by an outer header of `N` octets,
+/// which `write` writes with Ethernet's, and says how long the frame is then. `None`, and no change,
+/// without room in the buffer or hops left. The buffer is looked at once: each look costs as much
+/// as a word of the header.
 #[inline(always)]
-fn grow<A: Family, F: Frame>(frame: &mut F, overhead: u16) -> Option<Aged> {
-    let overhead = usize::from(overhead);
-    if frame.headroom() < overhead {
+fn grow<A: Family, F: Frame, const N: usize>(
+    frame: &mut F,
+    write: impl FnOnce(Aged, &mut [u8; ethernet::LEN], &mut [u8; N]),
+) -> Option<usize> {
+    if !frame.prepend(N) {
         return None;
     }
-    let aged = A::age_plain(frame.bytes_mut())?;
-    frame.truncate(aged.end());
-    let grown = frame.prepend(overhead);
-    debug_assert!(grown, "there was headroom");
-    Some(aged)
+    let bytes = frame.bytes_mut();
+    let Some(aged) = bytes.get_mut(N..).and_then(A::age_plain) else {
+        frame.trim_front(N);
+        return None;
+    };
+    let (head, rest) = bytes.split_first_chunk_mut()?;
+    write(aged, head, rest.first_chunk_mut()?);
+    let end = aged.end() + N;
+    frame.truncate(end);
+    Some(end)
 }
 
 #[inline(always)]
