@@ -58,6 +58,15 @@ impl State {
         free(self, reply, now) && inside.is_none_or(|reply| free(self, &reply, now))
     }
 
+    /// Fetches what [`is_free`](Self::is_free) looks at of a tuple that is free, and what its
+    /// insertion does then.
+    pub fn prefetch_reply<A: Stored>(&self, reply: &Key<A>, nat64: bool) {
+        A::seen(self).prefetch_insertion(reply);
+        if nat64 && let Some(inside) = reply.from_ipv4() {
+            self.v6.prefetch_insertion(&inside);
+        }
+    }
+
     /// Fetches the entries that the look-ups of these packets will most likely end at, and notes
     /// which.
     #[inline(never)]

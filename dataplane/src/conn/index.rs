@@ -105,6 +105,15 @@ impl Index {
         self.buckets.prefetch(hash.place(self.count) as usize);
     }
 
+    /// Fetches the buckets that [`insert`](Self::insert) will most likely look at: in a nearly full
+    /// table the first is often full, and the one behind it takes what belongs there.
+    #[inline]
+    pub fn prefetch_both(&self, hash: Hash) {
+        let at = hash.place(self.count);
+        self.buckets.prefetch(at as usize);
+        self.buckets.prefetch(self.after(at) as usize);
+    }
+
     /// The first slot in the first bucket that may be meant: what to fetch next, and to look at
     /// first. Of others that may be meant `also` hears; where none is and the search goes on, the
     /// next bucket is fetched.

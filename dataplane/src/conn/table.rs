@@ -200,6 +200,13 @@ impl<A: Address> Table<A> {
         self.index.prefetch(hash);
     }
 
+    /// Fetches the buckets that the look-up of a tuple and then its insertion will most likely look
+    /// at.
+    #[inline]
+    pub fn prefetch_insertion(&self, key: &Key<A>) {
+        self.index.prefetch_both(self.hash(key));
+    }
+
     /// Fetches the entry that a look-up will most likely end at, and says which that is. The
     /// bucket should be there.
     #[inline(always)]

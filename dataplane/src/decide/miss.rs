@@ -22,8 +22,8 @@ use crate::reply::{Kind, Reply};
 use crate::sched::{self, Ask, thresholds};
 use crate::services::{self, Towards};
 use crate::services::{
-    By, Owned, Persistence, Real, RealId, Service, ServiceBlock, ServiceId, Settings, Snapshot,
-    Unmatched,
+    By, Candidate, Owned, Persistence, Real, RealId, Service, ServiceBlock, ServiceId, Settings,
+    Snapshot, Unmatched,
 };
 use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
@@ -305,9 +305,15 @@ impl<'a> Context<'a> {
             by,
             ..
         } = *opening;
-        let (real_id, control) = match service.persistence {
-            Some(persistence) => self.remembered(frame, opening, persistence)?,
-            None => (self.choose(frame, opening)?, Control::Free),
+        let (real_id, control, chosen) = match service.persistence {
+            Some(persistence) => {
+                let (real, control) = self.remembered(frame, opening, persistence)?;
+                (real, control, None)
+            }
+            None => {
+                let chosen = self.choose(frame, opening)?;
+                (chosen.real, Control::Free, Some(chosen))
+            }
         };
         let real = self.snapshot.reals.get(real_id.0).ok_or(NOBODY)?;
         let is_persistent = control != Control::Free;
@@ -321,9 +327,14 @@ impl<'a> Context<'a> {
         let own = A::from_ip(real.address).unwrap_or_default();
         let client = (packet.key.source, packet.key.source_port);
         let (address, local) = match (real.forwarder, real.address) {
-            (Forwarder::FullNat { .. }, _) => (own, self.local(opening, (own, port))?),
+            (Forwarder::FullNat { .. }, _) => {
+                let local = self.local(opening, (own, port))?;
+                self.expect::<A, A>(opening, chosen);
+                (own, local)
+            }
             (Forwarder::Nat64 { .. }, IpAddr::V4(ipv4)) => {
                 let local = self.local(opening, (ipv4.to_bits(), port))?;
+                self.expect::<A, u32>(opening, chosen);
                 (A::of_ipv4(ipv4.to_bits()), (A::of_ipv4(local.0), local.1))
             }
             _ => (own, client),
@@ -343,11 +354,11 @@ impl<'a> Context<'a> {
     }
 
     /// The scheduler's choice.
-    fn choose<A: Stored, F: Frame>(
+    fn choose<'o, A: Stored, F: Frame>(
         &mut self,
         frame: &mut F,
-        opening: &Opening<'_, A>,
-    ) -> Result<RealId, Refusal> {
+        opening: &Opening<'o, A>,
+    ) -> Result<&'o Candidate, Refusal> {
         let key = &opening.packet.key;
         frame.observe(Event::Choosing {
             service: opening.service.id,
@@ -362,8 +373,7 @@ impl<'a> Context<'a> {
             &Ask::of(&opening.packet.key, self.now),
             &mut self.state.sched,
         );
-        let chosen = chosen.map(|candidate| candidate.real);
-        frame.observe(Event::Chosen(chosen));
+        frame.observe(Event::Chosen(chosen.map(|candidate| candidate.real)));
         chosen.ok_or(NOBODY)
     }
 
@@ -429,7 +439,7 @@ impl<'a> Context<'a> {
         key: Key<A>,
         timeout_ms: u32,
     ) -> Result<Slot, Refusal> {
-        let real_id = self.choose(frame, opening)?;
+        let real_id = self.choose(frame, opening)?.real;
         let real = self.snapshot.reals.get(real_id.0).ok_or(NOBODY)?;
         let block = self.blocks.reals.get(real_id.0).ok_or(NOBODY)?;
         let address = A::from_ip(real.address).unwrap_or_default();
@@ -570,6 +580,31 @@ impl<'a> Context<'a> {
             .choose(addresses, &mut turn, real, protocol, is_free);
         opening.own.local_turn.set(turn);
         chosen.ok_or(Reason::NoLocalPort.into())
+    }
+
+    /// Fetches what the service's next connection will ask for: whether its first local port is
+    /// free, towards the real server that the scheduler likely chooses after `chosen`. When that
+    /// connection knows its real server, it is too late to begin: nothing that is left to do then
+    /// takes as long as memory. A wrong guess costs time and nothing else.
+    fn expect<A: Stored, B: Stored>(&self, opening: &Opening<'_, A>, chosen: Option<&Candidate>) {
+        let service = opening.service;
+        let next = chosen.and_then(|chosen| service.scheduler.likely_next(service, chosen));
+        let Some(real) = next.and_then(|next| self.snapshot.reals.get(next.real.0)) else {
+            return;
+        };
+        let Some(address) = B::from_ip(real.address) else {
+            return;
+        };
+        let key = &opening.packet.key;
+        let port = match real.port {
+            0 => key.destination_port,
+            port => port,
+        };
+        let turn = opening.own.local_turn.get();
+        let (locals, addresses) = (&self.me.locals, B::locals(&service.locals));
+        if let Some(reply) = locals.first(addresses, turn, (address, port), key.protocol) {
+            self.state.prefetch_reply(&reply, self.snapshot.nat64);
+        }
     }
 
     /// A flow that no service takes: the VIP's rule, or the director's own business.

@@ -13,6 +13,7 @@ mod hash8;
 mod lblc;
 mod lblcr;
 mod lc;
+mod likely;
 mod memory;
 pub mod mh;
 mod nq;

@@ -223,6 +223,17 @@ impl Letters {
             .collect()
     }
 
+    /// Who is likely the next after a letter.
+    pub(crate) fn likely_next(&self, last: u8) -> Option<char> {
+        let all = &self.service.candidates;
+        let slot = u32::from(last - b'a');
+        let last = all.iter().find(|other| other.real.0 == slot)?;
+        let next = self.service.scheduler.likely_next(&self.service, last)?;
+        Some(char::from(
+            b'a' + u8::try_from(next.real.0).expect("a letter"),
+        ))
+    }
+
     /// The choices for the eight clients, whose ports go up from 40000.
     pub(crate) fn by_source(&mut self) -> String {
         let clients = (40_000..).zip(CLIENTS);

@@ -21,7 +21,7 @@ use dataplane::worker::{Parts, Worker};
 use proto::message::{Format, Framing, Request};
 
 use super::check;
-use super::port::{Lane, Pool};
+use super::port::{Lane, Origin, Pool};
 
 /// Milliseconds from which on nobody is late, but has turned often.
 const LONG: u64 = 100_000;
@@ -42,7 +42,7 @@ pub(crate) struct Fleet {
     pub(crate) last: Option<(PortId, Vec<u8>)>,
     /// Flags of every frame that comes in, beside its own.
     pub(crate) flags: u8,
-    /// Stands for everything that was sent.
+    /// Stands for everything that workers sent.
     pub(crate) digest: DefaultHasher,
     /// Whether neighbours answer who is asked for.
     pub(crate) neighbours_answer: bool,
@@ -160,7 +160,10 @@ impl Fleet {
                 let port = vlans.map_or(port, |vlans| vlans.sort(&mut frame));
                 let setup = self.engine.topology().port(port);
                 check::sent(&frame, setup.map_or(0, |setup| setup.mtu));
-                (worker, port, frame.bytes()).hash(&mut self.digest);
+                // Control asks and announces in no particular order.
+                if frame.note.origin != Origin::Control {
+                    (worker, port, frame.bytes()).hash(&mut self.digest);
+                }
                 self.remember(port, frame.bytes());
             }
         }

@@ -44,7 +44,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A number that stands for everything that was sent; none for a file that can't be had.
+/// A number that stands for everything that workers sent; none for a file that can't be had.
 fn all(data: &[u8], flags: u8) -> Option<u64> {
     let mut input = Input::new(data);
     let mut fleet = begin(&mut input)?;
