@@ -48,7 +48,7 @@ use crate::walk::Errand;
 const EXPIRE_PER_TURN: u32 = 64;
 /// Frames that one turn sends for control.
 const INJECT_PER_TURN: usize = BURST;
-/// Frames of a burst that are parsed, looked up and decided together.
+/// Frames of a burst that are parsed together, and looked up together.
 const PART: usize = 16;
 /// ICMP errors a second that one worker makes (RFC 1812 §4.3.2.8), and resets.
 const REPLIES_PER_SECOND: u32 = 1000;

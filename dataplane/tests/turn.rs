@@ -637,6 +637,34 @@ fn a_full_transmit_queue_is_counted() {
 }
 
 #[test]
+fn a_full_transmit_queue_is_counted_of_established_connections_too() {
+    let by = |mac, payload: usize| {
+        let segment = tcp(1000, 80).ack().payload(vec![7; payload]);
+        ip(CLIENT, VIP).with(segment).ether(GATEWAY_MAC, mac)
+    };
+    for (first, second, room) in [(32, 0, 20), (20, 20, 30), (20, 20, 10), (32, 32, 40)] {
+        let mut lab = lab("rr", &[(1, 1)]);
+        lab.give(WAN, &rx(&syn(1000)));
+        lab.give(WAN, &by(WAN_MAC, 0).bytes());
+        lab.turn();
+        assert_eq!(lab.sent(LAN).len(), 2);
+        let before = lab.counters.transmit_bytes.get();
+        lab.worker.port_mut(LAN).expect("lan").limit(room);
+        (0..first).for_each(|n| lab.give(WAN, &by(WAN_MAC, n).padded().bytes()));
+        (0..second).for_each(|n| lab.give(LAN, &by(LAN_MAC, n).padded().bytes()));
+        lab.turn();
+        let sent = lab.sent(LAN);
+        let octets: Vec<_> = (0..first).chain(0..second).map(|n| 54 + n).collect();
+        let got: Vec<_> = sent.iter().map(Vec::len).collect();
+        assert_eq!(got, octets[..room]);
+        let refused = lab.counters.drop[Reason::TxFull as usize].get();
+        assert_eq!(usize::try_from(refused), Ok(first + second - room));
+        let counted = lab.counters.transmit_bytes.get() - before;
+        assert_eq!(usize::try_from(counted), Ok(got.iter().sum()));
+    }
+}
+
+#[test]
 fn a_frame_beyond_one_buffer_is_oversize() {
     let mut lab = lab("rr", &[(1, 1)]);
     let mut frame = dataplane::memory::Recycler::default().fill(&rx(&syn(1)));

@@ -386,3 +386,56 @@ fn a_full_queue_is_the_parents() {
     assert_eq!(lab.counters.drop[Reason::TxFull as usize].get(), 20);
     assert_eq!(lab.counters.transmit_bytes.get(), 20 * 58);
 }
+
+/// Frames of one burst that leave by several ports, and some that do not leave: in the order in which
+/// they came, each once, however many come together.
+#[test]
+fn bursts_of_any_size_give_the_same_by_each_port() {
+    let frames: Vec<_> = (0..640u16)
+        .map(|n| {
+            let mixed = n.wrapping_mul(40503) >> 7;
+            let segment = tcp(1000 + mixed % 5, 80).payload(n.to_be_bytes().repeat(10));
+            let packet = match mixed % 16 {
+                0 => ip(CLIENT, VIP).ttl(1).with(segment.ack()),
+                1 => ip(CLIENT, VIP).with(segment.syn()),
+                2 => ip(CLIENT, VIP).with(tcp(9, 81).payload(n.to_be_bytes())),
+                3 => ip(CLIENT, VIP)
+                    .df()
+                    .with(segment.payload(vec![0; 1400]).ack()),
+                _ => ip(CLIENT, VIP).with(segment.ack()),
+            };
+            rx(&packet)
+        })
+        .collect();
+    let run = |burst: usize| {
+        let mut lab = Lab::of_vlans();
+        lab.service(TCP, VIP, 80, "rr", &[(1, 1), (2, 1)]);
+        let hop = Hop::new(TWENTY, TWENTY_MAC, Some(real_mac(1)));
+        lab.snapshot.hops.set(HOP.0, hop);
+        narrow(&mut lab, 1400);
+        for port in 1000..1005 {
+            assert_eq!(lab.one(&rx(&syn(port))), ["transmit"]);
+            let ack = ip(CLIENT, VIP).with(tcp(port, 80).ack());
+            assert_eq!(lab.one(&rx(&ack)), ["transmit"]);
+        }
+        let mut sent = [vec![], vec![]];
+        for chunk in frames.chunks(burst) {
+            chunk.iter().for_each(|frame| lab.give(WAN, frame));
+            lab.turn();
+            sent[0].extend(lab.sent(WAN));
+            sent[1].extend(lab.sent(LAN));
+        }
+        // Errors, of our making, leave behind the others of a turn.
+        let errors = sent[0].extract_if(.., |frame| frame[18 + 9] == 1).count();
+        let balance = (lab.counters.balance(), lab.counters.transmit_bytes.get());
+        let block = lab.snapshot.blocks[0].ports.get(TWENTY.0.into());
+        let tagged = block.map(|block| (block.tx.get(), block.tx_bytes.get()));
+        (sent, errors, balance, tagged)
+    };
+    let one = run(1);
+    let (sent, errors, ..) = &one;
+    assert!(sent.iter().all(|sent| sent.len() > 200) && *errors > 50);
+    for burst in [2, 7, 31, 32] {
+        assert!(run(burst) == one, "{burst}");
+    }
+}

@@ -29,11 +29,11 @@ const TELLING: u8 =
 /// Frames, one behind the other, that leave by one port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Which port; of no frames one that there is not.
+    /// Which port; of no frames it says nothing.
     pub port: PortId,
     /// The port's MTU, in octets.
     mtu: u16,
-    /// Whether the next frame is a common one too, but leaves by another port.
+    /// Whether the next frame may be a common one too, but would leave by another port.
     pub parts: bool,
     /// How many.
     pub frames: usize,
@@ -88,7 +88,8 @@ impl Run {
 impl Context<'_> {
     /// Takes common packets through their connections, from the frame that was parsed as number
     /// `from` on, for as long as one behind the other leaves by the same port. The first that does
-    /// not is as it was. Observers of the first frame have heard that it begins, if it has `begun`.
+    /// not is as it was, but its observers have heard that it begins: who goes on with it by this
+    /// says so, by `begun`.
     #[inline(never)]
     pub fn hits<F: Frame>(
         &mut self,

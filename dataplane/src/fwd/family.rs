@@ -46,7 +46,7 @@ pub trait Family: Address {
     /// `None`, and no change, where [`wire::plain`] knows better.
     fn pass_plain(frame: &mut [u8], macs: &Macs) -> Option<usize>;
 
-    /// The same between the MACs that it has.
+    /// The same between the MACs that it has; says what the packet is then.
     fn age_plain(frame: &mut [u8]) -> Option<plain::Aged>;
 
     /// As [`pass_plain`](Self::pass_plain), between new ends.

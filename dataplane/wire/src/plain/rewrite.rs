@@ -61,7 +61,7 @@ pub fn pass(frame: &mut [u8], macs: &Macs) -> Option<usize> {
     Some(aged.end())
 }
 
-/// The same in the envelope that it has.
+/// The same in the envelope that it has; says what the packet is then.
 #[inline(always)]
 pub fn age(frame: &mut [u8]) -> Option<Aged> {
     let head: &mut [u8; 34] = frame.first_chunk_mut()?;
