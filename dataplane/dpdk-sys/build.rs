@@ -51,6 +51,7 @@ const STATIC: &[&str] = &[
     "rte_net_af_packet",
     "rte_net_af_xdp",
     "rte_net_memif",
+    "rte_net_pcap",
     "rte_net_virtio",
     "rte_net_vhost",
     "rte_net_e1000",
@@ -65,7 +66,7 @@ const STATIC: &[&str] = &[
 ];
 
 /// Shared libraries that the static drivers use.
-const STATIC_NEEDS: &[&str] = &["numa", "bsd", "elf", "xdp", "bpf", "ibverbs", "mlx5"];
+const STATIC_NEEDS: &[&str] = &["numa", "bsd", "elf", "pcap", "xdp", "bpf", "ibverbs", "mlx5"];
 
 const MISSING: &str = "DPDK's headers are not here: pkg-config does not find libdpdk 22.11 or \
     newer. Run scripts/setup (on Debian it installs libdpdk-dev), or set PKG_CONFIG_PATH to where \

@@ -69,7 +69,7 @@ pub(crate) fn measure(asked: Asked) -> Result<Value, String> {
             let now = u32::try_from(start.elapsed().as_millis()).unwrap_or(0);
             let before = counters.rx.get();
             for _ in 0..TURNS {
-                worker.turn(Millis(now));
+                dpdk::worker::turn(&mut worker, Millis(now));
             }
             u32::try_from(counters.rx.get() - before).expect("a round's")
         };

@@ -70,7 +70,7 @@ pub(crate) fn measure(asked: Asked, window: Duration) -> Result<Value, String> {
         while !stop.load(Ordering::Relaxed) && !generating.is_finished() {
             let now = u32::try_from(start.elapsed().as_millis()).unwrap_or(0);
             for _ in 0..1024 {
-                worker.turn(Millis(now));
+                dpdk::worker::turn(&mut worker, Millis(now));
             }
         }
         generating

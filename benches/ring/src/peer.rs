@@ -162,7 +162,7 @@ impl Both {
     fn exchange(&mut self, burst: &mut Burst<Mbuf>) {
         let sent = self.peer.queue.tx_burst(burst);
         assert!(burst.is_empty(), "a ring has room for a burst");
-        self.worker.turn(Millis(0));
+        dpdk::worker::turn(&mut self.worker, Millis(0));
         let back = self.peer.queue.rx_burst(burst);
         assert_eq!(back, sent, "what goes in comes out");
     }

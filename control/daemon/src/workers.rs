@@ -168,7 +168,7 @@ fn work(seed: Seed, stop: &AtomicBool, ready: &Sender<Result<String, String>>) {
         bytes >> 20,
         pages_named(kind)
     )));
-    worker.run(stop, idle, &clock);
+    dpdk::worker::run(&mut worker, stop, idle, &clock);
 }
 
 fn pages_named(kind: PageKind) -> &'static str {

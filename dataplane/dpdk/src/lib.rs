@@ -20,6 +20,7 @@ pub mod ring;
 pub mod rss;
 pub mod spec;
 pub mod thread;
+pub mod worker;
 
 pub use device::{Device, DeviceConfig, DeviceError};
 pub use eal::{Eal, EalConfig, EalError, Handle, Hugepages};
