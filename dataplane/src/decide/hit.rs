@@ -152,13 +152,14 @@ impl Context<'_> {
         if run.parts || packet.guess == Guess::NONE {
             return None;
         }
-        let table = A::seen(self.state);
+        let table = A::table(self.state);
+        let guess = packet.guess.place();
+        if table.guessed(guess, &packet.key, self.now).is_some() {
+            return None;
+        }
         let Found::Live(slot, side) = table.find(packet.hash, &packet.key, self.now) else {
             return None;
         };
-        if (slot, side) == packet.guess.place() {
-            return None;
-        }
         self.hit(frame, packet, Guess::of(slot, side), run)
     }
 
