@@ -30,22 +30,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use arch::{Pages, PagesError};
-use arrayvec::ArrayVec;
 
 use crate::bucket::TokenBucket;
-use crate::decide::{Context, Identity, Origin};
+use crate::decide::{Context, Identity};
 use crate::exchange::WorkerEnd;
 use crate::gather::Gathering;
 use crate::handover::Peers;
-use crate::parse::Parses;
-use crate::port::{BURST, Burst, Port, PortId};
+use crate::port::{Port, PortId};
 use crate::published::Reader;
 use crate::services::{Blocks, Snapshot};
 use crate::state::{State, account_end};
 use crate::time::{Clock, Millis};
 use crate::verdict::{Counters, PuntClass};
 
-use burst::BurstOf;
+use burst::Batch;
 use errands::Known;
 use idle::Pause;
 use send::Lane;
@@ -66,9 +64,7 @@ pub struct Worker<P: Port> {
     counters: Arc<Counters>,
     lanes: Vec<Lane<P>>,
     gathering: Gathering<P::Frame>,
-    burst: Burst<P::Frame>,
-    origins: ArrayVec<Origin, BURST>,
-    parses: Parses,
+    batch: Batch<P::Frame>,
     state: State,
     punts: [TokenBucket; PuntClass::ALL.len()],
     replies: TokenBucket,
@@ -117,7 +113,7 @@ impl<P: Port> Worker<P> {
         }
     }
 
-    /// One turn: at most [`BURST`] frames from each port, from wire to wire. Says whether
+    /// One turn: at most [`BURST`](crate::port::BURST) frames from each port, from wire to wire. Says whether
     /// there was anything to do.
     pub fn turn(&mut self, now: Millis) -> bool {
         self.work(now, EXPIRE_PER_TURN)
@@ -159,24 +155,17 @@ impl<P: Port> Worker<P> {
             counters: &self.counters,
             aside: None,
         };
-        let mut burst = BurstOf {
-            frames: &mut self.burst,
-            origins: &mut self.origins,
-            parses: &mut self.parses,
-        };
         let mut busy = turn.inject();
         for source in 0..turn.peers.sources() {
-            busy |= turn.take_over(source, &mut burst, &mut context);
+            busy |= turn.take_over(source, &mut self.batch, &mut context);
         }
         for port in 0..turn.lanes.len() {
-            busy |= turn.receive(port, &mut burst, &mut context);
+            busy |= turn.receive(port, &mut self.batch, &mut context);
         }
         turn.expire_fragments(&mut context, expire);
         turn.flush();
         context.expire(expire);
-        let entries = [self.state.v4.len(), self.state.v6.len()];
-        let gauges = self.counters.entries.iter().zip(entries);
-        gauges.for_each(|(gauge, entries)| gauge.set(entries));
+        gauge(&self.counters, &self.state);
         if !snapshot.errands.is_empty() {
             let known = Known {
                 me: self.me.id,
@@ -207,8 +196,7 @@ impl<P: Port> Worker<P> {
         let State { v4, v6, .. } = &mut self.state;
         v4.expire_exactly(now, |entry| account_end(entry, reals, blocks, counters));
         v6.expire_exactly(now, |entry| account_end(entry, reals, blocks, counters));
-        let gauges = counters.entries.iter().zip([v4.len(), v6.len()]);
-        gauges.for_each(|(gauge, entries)| gauge.set(entries));
+        gauge(counters, &self.state);
     }
 
     /// Its connections.
@@ -222,4 +210,11 @@ impl<P: Port> Worker<P> {
             .get_mut(usize::from(port.0))
             .map(|lane| &mut lane.port)
     }
+}
+
+/// Says how many connections there are.
+fn gauge(counters: &Counters, state: &State) {
+    let entries = [state.v4.len(), state.v6.len()];
+    let gauges = counters.entries.iter().zip(entries);
+    gauges.for_each(|(gauge, entries)| gauge.set(entries));
 }

@@ -11,22 +11,34 @@ use std::slice::from_ref;
 use arrayvec::ArrayVec;
 
 use super::Turn;
-use crate::decide::{Aside, Context, Origin, Run, decide};
+use crate::decide::{Context, Origin, Run, decide};
 use crate::parse::{Gate, Parsed, Parses};
 use crate::port::{BURST, Burst, Frame, Port, PortId};
 use crate::services::Snapshot;
 use crate::state::State;
-use crate::verdict::Verdict;
 use crate::vlan::Vlans;
 
 /// Frames of a burst that are parsed together, and looked up together.
 const PART: usize = 16;
 
-/// The scratch memory of a burst: frames, where they come from, what they are.
-pub(super) struct BurstOf<'a, F> {
-    pub(super) frames: &'a mut Burst<F>,
-    pub(super) origins: &'a mut ArrayVec<Origin, BURST>,
-    pub(super) parses: &'a mut Parses,
+/// A burst: frames, where they come from, what they are. Empty between bursts.
+#[derive(Debug)]
+pub(super) struct Batch<F> {
+    frames: Burst<F>,
+    /// Only where they are from here and there.
+    origins: ArrayVec<Origin, BURST>,
+    parses: Parses,
+}
+
+impl<F> Batch<F> {
+    /// No frames.
+    pub(super) fn new() -> Self {
+        Self {
+            frames: Burst::new(),
+            origins: ArrayVec::new(),
+            parses: Parses::default(),
+        }
+    }
 }
 
 impl<P: Port> Turn<'_, P> {
@@ -34,28 +46,29 @@ impl<P: Port> Turn<'_, P> {
     pub(super) fn receive(
         &mut self,
         port: usize,
-        burst: &mut BurstOf<'_, P::Frame>,
+        batch: &mut Batch<P::Frame>,
         context: &mut Context<'_>,
     ) -> bool {
-        let taken = self.lanes[port].port.rx_burst(burst.frames);
+        let taken = self.lanes[port].port.rx_burst(&mut batch.frames);
         if taken == 0 {
             return false;
         }
         let port = PortId(u16::try_from(port).expect("ports are numbered in 16 bits"));
         let origin = Origin::of(port);
-        burst.frames.iter().for_each(Frame::prefetch);
-        self.count_received(burst.frames);
+        batch.frames.iter().for_each(Frame::prefetch);
+        self.count_received(&batch.frames);
         let snapshot = self.snapshot;
         let view = snapshot.ports.get(usize::from(port.0));
         if let Some(vlans) = view.and_then(|view| view.tagging.vlans()) {
-            self.receive_tagged(vlans, burst, context);
+            self.receive_tagged(vlans, batch, context);
             return true;
         }
         let gate = view.map(Gate::of);
         let parse = |parses: &mut Parses, frames: &[P::Frame], _, state: &State| {
             parses.push_all(frames, gate, None, state);
         };
-        self.process(burst.frames, burst.parses, parse, |_| origin, context);
+        let Batch { frames, parses, .. } = batch;
+        self.process(frames, parses, parse, |_| origin, context);
         true
     }
 
@@ -63,75 +76,6 @@ impl<P: Port> Turn<'_, P> {
         let octets: usize = burst.iter().map(|frame| frame.bytes().len()).sum();
         self.counters.rx.add(burst.len() as u64);
         self.counters.rx_bytes.add(octets as u64);
-    }
-
-    /// Takes a burst through that came by a port with VLANs over it: to each what is its own.
-    #[inline(never)]
-    fn receive_tagged(
-        &mut self,
-        vlans: &Vlans,
-        burst: &mut BurstOf<'_, P::Frame>,
-        context: &mut Context<'_>,
-    ) {
-        for frame in &mut *burst.frames {
-            let port = vlans.sort(frame);
-            if port != vlans.parent()
-                && let Some(block) = self.blocks.ports.get(port.0.into())
-            {
-                block.rx.add(1);
-                block.rx_bytes.add(frame.bytes().len() as u64);
-            }
-            burst.origins.push(Origin::of(port));
-        }
-        self.process_each(burst, context);
-    }
-
-    /// Takes over what another worker found to be ours, or at least not its own.
-    pub(super) fn take_over(
-        &mut self,
-        source: usize,
-        burst: &mut BurstOf<'_, P::Frame>,
-        context: &mut Context<'_>,
-    ) -> bool {
-        let BurstOf {
-            frames, origins, ..
-        } = burst;
-        let generation = self.generation;
-        self.peers.take(source, |handed| {
-            let step = match handed.generation == generation {
-                true => handed.step,
-                false => handed.step.again(),
-            };
-            frames.push(handed.frame);
-            origins.push(Origin {
-                port: handed.port,
-                step,
-                gathered: handed.gathered,
-            });
-        });
-        if frames.is_empty() {
-            return false;
-        }
-        self.counters.handed_in.add(frames.len() as u64);
-        self.process_each(burst, context);
-        true
-    }
-
-    /// Takes a burst through whose frames are from here and there, as `origins` has it.
-    fn process_each(&mut self, burst: &mut BurstOf<'_, P::Frame>, context: &mut Context<'_>) {
-        let BurstOf {
-            frames,
-            origins,
-            parses,
-        } = burst;
-        let snapshot = self.snapshot;
-        let parse = |parses: &mut Parses, frames: &[P::Frame], first: usize, state: &State| {
-            for (frame, &Origin { port, gathered, .. }) in frames.iter().zip(&origins[first..]) {
-                parses.push_all(from_ref(frame), gate(snapshot, port), gathered, state);
-            }
-        };
-        self.process(frames, parses, parse, |at| origins[at], context);
-        origins.clear();
     }
 
     /// Takes a burst through the passes: parse, look up, decide. The first two only bring
@@ -165,7 +109,7 @@ impl<P: Port> Turn<'_, P> {
         context.state.prefetch_entries(parses, parsed);
         let run = context.hits(frames, parses, 0, false);
         if run.frames == frames.len() {
-            return self.pass_on_all(frames, run);
+            return self.transmit_burst(frames, run);
         }
         self.decide_each(frames.take().into_iter(), run, parses, origin, context);
     }
@@ -184,10 +128,10 @@ impl<P: Port> Turn<'_, P> {
         let mut at = 0;
         loop {
             at += run.frames;
-            self.pass_on(frames.by_ref().take(run.frames), run);
+            self.transmit_run(frames.by_ref().take(run.frames), run);
             if !run.parts {
                 let Some(frame) = frames.next() else { return };
-                self.settle_or_gather(frame, parses, at, origin(at), context);
+                self.decide_or_gather(frame, parses, at, origin(at), context);
                 at += 1;
             }
             run = context.hits(frames.as_mut_slice(), parses, at, run.parts);
@@ -196,7 +140,7 @@ impl<P: Port> Turn<'_, P> {
 
     /// Does with a frame what is less common.
     #[inline(never)]
-    fn settle_or_gather(
+    fn decide_or_gather(
         &mut self,
         frame: P::Frame,
         parses: &Parses,
@@ -209,13 +153,13 @@ impl<P: Port> Turn<'_, P> {
                 let part = parses.fragments[usize::from(place)];
                 self.gather(frame, &part, origin.port, context);
             }
-            _ => self.settle(frame, parses, at, origin, context),
+            _ => self.decide_one(frame, parses, at, origin, context),
         }
     }
 
     /// Decides about a frame and does it.
     #[inline(always)]
-    pub(super) fn settle(
+    pub(super) fn decide_one(
         &mut self,
         mut frame: P::Frame,
         parses: &Parses,
@@ -224,30 +168,82 @@ impl<P: Port> Turn<'_, P> {
         context: &mut Context<'_>,
     ) {
         let verdict = decide(&mut frame, parses, at, origin, context);
-        match (context.aside.take(), verdict) {
-            (None, _) => self.finish(frame, origin, verdict),
-            (Some(Aside::Cut(mtu)), Verdict::Transmit(port)) => {
-                self.send_in_pieces(frame, origin, port, mtu);
+        match context.aside.take() {
+            None => self.finish(frame, origin, verdict),
+            Some(aside) => {
+                let ahead = &context.state.ahead;
+                self.finish_with(aside, ahead, frame, origin, verdict);
             }
-            (Some(Aside::Ahead), _) => {
-                self.send_ahead(&frame, &context.state.ahead, verdict);
-                self.finish(frame, origin, verdict);
-            }
-            (Some(Aside::Reply(reply)), _) => {
-                self.reply(&frame, origin.port, &reply);
-                self.finish(frame, origin, verdict);
-            }
-            (Some(Aside::Reset), _) => {
-                self.reset(&frame, origin.port);
-                self.finish(frame, origin, verdict);
-            }
-            (Some(Aside::Retell(kind)), _) => {
-                self.retell(&frame, kind);
-                self.finish(frame, origin, verdict);
-            }
-            // One that waits for a neighbour control cuts when it sends it.
-            (Some(Aside::Cut(_)), _) => self.finish(frame, origin, verdict),
         }
+    }
+
+    /// Takes a burst through that came by a port with VLANs over it: to each what is its own.
+    #[inline(never)]
+    fn receive_tagged(
+        &mut self,
+        vlans: &Vlans,
+        batch: &mut Batch<P::Frame>,
+        context: &mut Context<'_>,
+    ) {
+        for frame in &mut batch.frames {
+            let port = vlans.sort(frame);
+            if port != vlans.parent()
+                && let Some(block) = self.blocks.ports.get(port.0.into())
+            {
+                block.rx.add(1);
+                block.rx_bytes.add(frame.bytes().len() as u64);
+            }
+            batch.origins.push(Origin::of(port));
+        }
+        self.process_each(batch, context);
+    }
+
+    /// Takes over what another worker found to be ours, or at least not its own.
+    pub(super) fn take_over(
+        &mut self,
+        source: usize,
+        batch: &mut Batch<P::Frame>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let Batch {
+            frames, origins, ..
+        } = batch;
+        let generation = self.generation;
+        self.peers.take(source, |handed| {
+            let step = match handed.generation == generation {
+                true => handed.step,
+                false => handed.step.again(),
+            };
+            frames.push(handed.frame);
+            origins.push(Origin {
+                port: handed.port,
+                step,
+                gathered: handed.gathered,
+            });
+        });
+        if frames.is_empty() {
+            return false;
+        }
+        self.counters.handed_in.add(frames.len() as u64);
+        self.process_each(batch, context);
+        true
+    }
+
+    /// Takes a burst through whose frames are from here and there, as `origins` has it.
+    fn process_each(&mut self, batch: &mut Batch<P::Frame>, context: &mut Context<'_>) {
+        let Batch {
+            frames,
+            origins,
+            parses,
+        } = batch;
+        let snapshot = self.snapshot;
+        let parse = |parses: &mut Parses, frames: &[P::Frame], first: usize, state: &State| {
+            for (frame, &Origin { port, gathered, .. }) in frames.iter().zip(&origins[first..]) {
+                parses.push_all(from_ref(frame), gate(snapshot, port), gathered, state);
+            }
+        };
+        self.process(frames, parses, parse, |at| origins[at], context);
+        origins.clear();
     }
 }
 

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use wire::ethernet::{self, EtherType};
+use wire::proxy::Header;
 use wire::{ipv4, ipv6};
 
 use super::Turn;
-use crate::decide::Origin;
+use crate::decide::{Aside, Origin};
 use crate::exchange::{Injected, Punted};
 use crate::handover::{Flushed, Handed};
 use crate::observe::Event;
@@ -42,6 +43,31 @@ impl<P: Port> Turn<'_, P> {
             }
             Verdict::Drop(reason) => self.counters.drop[reason as usize].add(1),
         }
+    }
+
+    /// Does what a frame needs beside its verdict, and then that.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn finish_with(
+        &mut self,
+        aside: Aside,
+        ahead: &Header,
+        frame: P::Frame,
+        origin: Origin,
+        verdict: Verdict,
+    ) {
+        match (aside, verdict) {
+            (Aside::Cut(mtu), Verdict::Transmit(port)) => {
+                return self.send_in_pieces(frame, origin, port, mtu);
+            }
+            // One that waits for a neighbour control cuts when it sends it.
+            (Aside::Cut(_), _) => {}
+            (Aside::Ahead, _) => self.send_ahead(&frame, ahead, verdict),
+            (Aside::Reply(reply), _) => self.reply(&frame, origin.port, &reply),
+            (Aside::Reset, _) => self.reset(&frame, origin.port),
+            (Aside::Retell(kind), _) => self.retell(&frame, kind),
+        }
+        self.finish(frame, origin, verdict);
     }
 
     fn punt(

@@ -58,7 +58,7 @@ impl<P: Port> Turn<'_, P> {
         let mut parses = Parses::default();
         let gate = gate(self.snapshot, port);
         parses.push_all(from_ref(&frame), gate, origin.gathered, &*context.state);
-        self.settle(frame, &parses, 0, origin, context);
+        self.decide_one(frame, &parses, 0, origin, context);
     }
 
     /// Deals with the fragments that are held no longer.

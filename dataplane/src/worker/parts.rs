@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arch::{Pages, PagesError};
-use arrayvec::ArrayVec;
 use wire::proxy::Header;
 
 use super::Worker;
+use super::burst::Batch;
 use super::made::REPLIES_PER_SECOND;
 use super::send::Lane;
 use crate::bucket::TokenBucket;
@@ -19,8 +19,8 @@ use crate::handover::Peers;
 use crate::isn::Isn;
 use crate::local::{LocalPorts, ReplyHash};
 use crate::owner::Steering;
-use crate::parse::{Parses, Whole};
-use crate::port::{Burst, Port, WorkerId};
+use crate::parse::Whole;
+use crate::port::{Port, WorkerId};
 use crate::probe::Answer;
 use crate::published::Reader;
 use crate::sched;
@@ -89,9 +89,7 @@ impl<P: Port> Worker<P> {
             counters: parts.counters,
             lanes: parts.ports.into_iter().map(Lane::new).collect(),
             gathering: Gathering::new(hasher),
-            burst: Burst::new(),
-            origins: ArrayVec::new(),
-            parses: Parses::default(),
+            batch: Batch::new(),
             state: State {
                 v4: table(parts.connections, parts.pages, hasher, parts.now, to_sender)?,
                 v6: table(

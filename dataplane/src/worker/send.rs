@@ -26,19 +26,23 @@ pub(super) struct Lane<P: Port> {
 impl<P: Port> Turn<'_, P> {
     /// Sends what the common way has rewritten: a burst, whole.
     #[inline(always)]
-    pub(super) fn pass_on_all(&mut self, frames: &mut Burst<P::Frame>, run: Run) {
+    pub(super) fn transmit_burst(&mut self, frames: &mut Burst<P::Frame>, run: Run) {
         match self.lanes.get_mut(usize::from(run.port.0)) {
             Some(lane) if lane.out.is_empty() => {
                 std::mem::swap(&mut lane.out, frames);
                 lane.octets += run.octets;
             }
-            _ => self.pass_on(frames.drain(..), run),
+            _ => self.transmit_run(frames.drain(..), run),
         }
     }
 
     /// The same of a part of one.
     #[inline(never)]
-    pub(super) fn pass_on(&mut self, frames: impl ExactSizeIterator<Item = P::Frame>, run: Run) {
+    pub(super) fn transmit_run(
+        &mut self,
+        frames: impl ExactSizeIterator<Item = P::Frame>,
+        run: Run,
+    ) {
         // VLANs' ports stand behind those that have queues: what goes by one costs nothing here.
         match self.lanes.get_mut(usize::from(run.port.0)) {
             Some(lane) => lane.push_all(frames, run.octets, self.counters),
