@@ -59,6 +59,24 @@ use_toolchain() {
 # Where cargo leaves what it builds.
 target_dir() { printf '%s\n' "${CARGO_TARGET_DIR:-$ROOT/target}"; }
 
+# build_shipped PROFILE PACKAGE...: as they are installed and measured, with DPDK and its drivers inside
+# the binaries; without, where DPDK's static libraries are not here (Debian's libdpdk-dev has them).
+build_shipped() {
+    local profile=$1 libraries package
+    local -a what=()
+    shift
+    libraries=$(pkg-config --variable=libdir libdpdk)
+    for package in "$@"; do
+        what+=(-p "$package")
+        case $package in
+        sluiced | ring)
+            if [ -e "$libraries/librte_eal.a" ]; then what+=(--features "$package/static-pmd"); fi
+            ;;
+        esac
+    done
+    (cd "$ROOT" && cargo build --locked --profile "$profile" "${what[@]}" --bins)
+}
+
 # The last processor that this process may use: the first one has the most interrupts.
 last_core() {
     local list

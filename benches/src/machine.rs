@@ -3,6 +3,8 @@
 use std::fs::read_to_string;
 use std::process::Command;
 
+use crate::daemon::built;
+
 /// Processor, caches, system, what was built by what, and memory pages, a line each.
 pub(crate) fn describe() -> Vec<String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -25,7 +27,7 @@ pub(crate) fn describe() -> Vec<String> {
         format!("Linux {}", kernel.trim()),
         format!("commit: {}", commit().unwrap_or_else(unknown)),
         format!("compiler: {}", compiler()),
-        format!("DPDK {}", dpdk().unwrap_or_else(unknown)),
+        daemon().unwrap_or_else(|| format!("DPDK {}", dpdk().unwrap_or_else(unknown))),
         format!(
             "2 MiB pages: {free} reserved and free; transparent ones {}",
             thp.unwrap_or_else(|_| unknown()).trim()
@@ -65,6 +67,12 @@ fn commit() -> Option<String> {
         Some(_) => format!("{hash}, and changes that are not in it"),
         None => hash,
     })
+}
+
+/// The daemon's version, and DPDK's with where that is.
+fn daemon() -> Option<String> {
+    let program = built("sluiced").ok()?;
+    said(program.to_str()?, &["--version"])
 }
 
 fn dpdk() -> Option<String> {

@@ -17,7 +17,8 @@ const CORE: &[&str] = &[
     "rte_ring",
 ];
 
-/// The drivers of a static build, and what they lean on.
+/// DPDK's libraries and drivers in a static build: software devices, and the NICs of servers and clouds.
+/// What this DPDK does not have is left out.
 const STATIC: &[&str] = &[
     "rte_log",
     "rte_kvargs",
@@ -41,9 +42,11 @@ const STATIC: &[&str] = &[
     "rte_security",
     "rte_bus_pci",
     "rte_bus_vdev",
+    "rte_bus_vmbus",
     "rte_bus_auxiliary",
     "rte_mempool_ring",
     "rte_common_iavf",
+    "rte_common_idpf",
     "rte_common_mlx5",
     "rte_net_ring",
     "rte_net_null",
@@ -60,13 +63,29 @@ const STATIC: &[&str] = &[
     "rte_net_i40e",
     "rte_net_iavf",
     "rte_net_ice",
-    "rte_net_ena",
-    "rte_net_vmxnet3",
+    "rte_net_idpf",
+    "rte_net_mlx4",
     "rte_net_mlx5",
+    "rte_net_bnxt",
+    "rte_net_cxgbe",
+    "rte_net_enic",
+    "rte_net_ionic",
+    "rte_net_nfp",
+    "rte_net_qede",
+    "rte_net_atlantic",
+    "rte_net_axgbe",
+    "rte_net_ngbe",
+    "rte_net_txgbe",
+    "rte_net_ena",
+    "rte_net_gve",
+    "rte_net_netvsc",
+    "rte_net_vmxnet3",
 ];
 
-/// Shared libraries that the static drivers use.
-const STATIC_NEEDS: &[&str] = &["numa", "bsd", "elf", "pcap", "xdp", "bpf", "ibverbs", "mlx5"];
+/// What those use of the system, as shared libraries, where DPDK was built with it.
+const STATIC_NEEDS: &[&str] = &[
+    "numa", "bsd", "elf", "z", "pcap", "xdp", "bpf", "ibverbs", "mlx4", "mlx5",
+];
 
 const MISSING: &str = "DPDK's headers are not here: pkg-config does not find libdpdk 22.11 or \
     newer. Run scripts/setup (on Debian it installs libdpdk-dev), or set PKG_CONFIG_PATH to where \
@@ -160,7 +179,13 @@ fn link_static() {
     for name in STATIC.iter().filter(there) {
         println!("cargo:rustc-link-lib=static:+whole-archive,-bundle={name}");
     }
+    let says = pkg_config_says(&["--static", "--libs", "libdpdk"]).unwrap_or_default();
     for name in STATIC_NEEDS {
-        println!("cargo:rustc-link-lib=dylib={name}");
+        if says
+            .iter()
+            .any(|word| word.strip_prefix("-l") == Some(name))
+        {
+            println!("cargo:rustc-link-lib=dylib={name}");
+        }
     }
 }

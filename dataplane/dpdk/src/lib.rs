@@ -29,6 +29,10 @@ pub use pool::{Pool, PoolConfig, PoolError};
 pub use queue::Queue;
 pub use spec::DeviceSpec;
 
+/// Whether DPDK and its drivers are inside the binary (the feature `static-pmd`), or loaded from the
+/// system.
+pub const IS_STATIC: bool = cfg!(feature = "static-pmd");
+
 /// DPDK's version, as `DPDK 22.11.11`.
 pub fn version() -> &'static str {
     // SAFETY: takes nothing and returns a pointer to a static string, ended by a zero.
