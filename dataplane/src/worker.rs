@@ -654,11 +654,20 @@ impl<P: Port> Turn<'_, P> {
         let mut at = 0;
         loop {
             at += run.frames;
-            self.pass_on(frames.by_ref().take(run.frames), run);
+            if run.frames > 0 {
+                self.pass_on(frames.by_ref().take(run.frames), run);
+            }
             if !run.parts {
-                let Some(frame) = frames.next() else { return };
-                self.settle_or_gather(frame, parses, at, origin(at), context);
-                at += 1;
+                loop {
+                    let Some(frame) = frames.next() else { return };
+                    self.settle_or_gather(frame, parses, at, origin(at), context);
+                    at += 1;
+                    // None is common of which no table knew when the burst came.
+                    match frames.as_mut_slice().first_mut() {
+                        Some(next) if parses.is_unknown(at) => next.observe(Event::Begins),
+                        _ => break,
+                    }
+                }
             }
             run = context.hits(frames.as_mut_slice(), parses, at, run.parts);
         }

@@ -124,6 +124,9 @@ impl<'a> Context<'a> {
         step: Step,
     ) -> Next {
         let (steering, me) = (&self.me.steering, self.me.id);
+        if steering.workers() == 1 {
+            return Next::Here;
+        }
         match is_alone(service, by) {
             true => service.owners.next(steering, key, me, step),
             false => self.owner_of_many(service, by, key, step),
