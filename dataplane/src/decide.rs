@@ -14,12 +14,14 @@
 //! waits or allocates.
 
 mod aside;
+mod foresee;
 mod hit;
 mod miss;
 mod nat64;
 mod tell;
 mod watch;
 
+pub use foresee::Foreseen;
 pub use hit::Run;
 
 use std::net::IpAddr;
@@ -76,6 +78,8 @@ pub struct Context<'a> {
     pub counters: &'a Counters,
     /// What else the frame just decided needs: the worker's to take.
     pub aside: Option<Aside>,
+    /// What of the burst's openings was fetched ahead.
+    pub foreseen: Foreseen,
 }
 
 /// What a frame needs beside its verdict.
@@ -123,7 +127,7 @@ pub fn decide<F: Frame>(
     origin: Origin,
     context: &mut Context<'_>,
 ) -> Verdict {
-    match &parses.frames[at] {
+    let verdict = match &parses.frames[at] {
         Parsed::V4(packet) => context.flow(frame, packet, &origin),
         Parsed::V6(place) => context.flow(frame, &parses.v6[usize::from(*place)], &origin),
         Parsed::Other {
@@ -133,7 +137,9 @@ pub fn decide<F: Frame>(
         Parsed::Decided(verdict) => *verdict,
         // The worker gathers fragments before it asks.
         Parsed::Fragment(_) => Verdict::Drop(Reason::NoConnection),
-    }
+    };
+    context.foresee(parses, at);
+    verdict
 }
 
 impl<'a> Context<'a> {

@@ -21,7 +21,7 @@ use crate::bucket::TokenBucket;
 use crate::conn::defence::Sweep;
 use crate::conn::excerpt::Excerpt;
 use crate::conn::{Address, Hasher, Table};
-use crate::decide::{Aside, Context, Identity, Origin, Run, at, decide};
+use crate::decide::{Aside, Context, Foreseen, Identity, Origin, Run, at, decide};
 use crate::exchange::{Injected, Punted, WorkerEnd};
 use crate::fragments::{Fate, Transport};
 use crate::fwd::{Link, icmp, told};
@@ -272,6 +272,7 @@ impl<P: Port> Worker<P> {
             state: &mut self.state,
             counters: &self.counters,
             aside: None,
+            foreseen: Foreseen::default(),
         };
         let mut burst = BurstOf {
             frames: &mut self.burst,
@@ -652,6 +653,7 @@ impl<P: Port> Turn<'_, P> {
         context: &mut Context<'_>,
     ) {
         let mut at = 0;
+        context.begin_burst();
         loop {
             at += run.frames;
             if run.frames > 0 {
