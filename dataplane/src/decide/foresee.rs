@@ -36,10 +36,16 @@ pub struct Foreseen {
 }
 
 impl Foreseen {
-    /// Notes that a connection was opened whose reply comes to the client's own address.
+    /// Notes that a connection is being opened whose reply comes to the client's own address.
     #[inline]
-    pub(super) fn opened(&mut self, service: &Service, chosen: &Candidate) {
+    pub(super) fn opens(&mut self, service: &Service, chosen: &Candidate) {
         self.opened = Some((service.id, *chosen));
+    }
+
+    /// Notes that it is not kept after all: then the next will hardly be, either.
+    #[inline]
+    pub(super) fn opens_nothing(&mut self) {
+        self.opened = None;
     }
 
     /// Whether an opening at `at` is the one that looks ahead for its service.

@@ -276,6 +276,7 @@ impl<'a> Context<'a> {
         new: &New<A>,
         reason: Reason,
     ) -> Verdict {
+        self.foreseen.opens_nothing();
         if new.method.is_two_way() || !opening.service.is_stateless() {
             return Verdict::Drop(reason);
         }
@@ -342,7 +343,7 @@ impl<'a> Context<'a> {
             }
             (Forwarder::Nat { .. }, _) => {
                 if let Some(chosen) = chosen {
-                    self.foreseen.opened(service, chosen);
+                    self.foreseen.opens(service, chosen);
                 }
                 (own, client)
             }
@@ -520,6 +521,7 @@ impl<'a> Context<'a> {
         opening: &Opening<'_, A>,
         new: &New<A>,
     ) -> Result<Verdict, Refusal> {
+        self.foreseen.opens_nothing();
         let real = self.snapshot.reals.get(new.real_id.0).ok_or(NOBODY)?;
         let block = self.blocks.reals.get(new.real_id.0).ok_or(NOBODY)?;
         frame.observe(Event::Opened);
