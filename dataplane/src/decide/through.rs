@@ -9,7 +9,7 @@ use crate::fwd::{self, Forwarder};
 use crate::observe;
 use crate::parse::Packet;
 use crate::port::{Frame, PortId};
-use crate::services::{Real, RealId, ServiceId, Standing, Towards};
+use crate::services::{Real, RealBlock, RealId, ServiceId, Standing, Towards};
 use crate::state::Stored;
 use crate::verdict::{PuntClass, Reason, Verdict};
 
@@ -26,20 +26,11 @@ impl<'a> Context<'a> {
         let entry = A::table(self.state).entry(slot);
         let (real_id, service, flags) = (entry.real_id, entry.service, entry.flags);
         frame.observe(observe::Event::of(entry, Side::Client));
-        let real = self
-            .snapshot
-            .reals
-            .get(real_id.0)
-            .ok_or(Reason::RealRemoved)?;
+        let (real, block) = self.real(real_id)?;
         let forwarder = match real.standing {
             Standing::Settled => &real.forwarder,
             _ => self.forwarder_to_real(packet, slot, real)?,
         };
-        let block = self
-            .blocks
-            .reals
-            .get(real_id.0)
-            .ok_or(Reason::RealRemoved)?;
         if flags.has(Flags::TOLD) {
             self.told_where(frame.bytes(), packet, slot)?;
         }
@@ -79,6 +70,14 @@ impl<'a> Context<'a> {
         let entry = A::table(self.state).entry(slot);
         forwarder.to_real(frame, entry, way.link, outer)?;
         Ok(self.by(&way, forwarder))
+    }
+
+    /// A connection's real server and what is counted of it.
+    #[inline(always)]
+    fn real(&self, RealId(id): RealId) -> Result<(&'a Real, &'a RealBlock), Reason> {
+        let real = self.snapshot.reals.get(id).ok_or(Reason::RealRemoved)?;
+        let block = self.blocks.reals.get(id).ok_or(Reason::RealRemoved)?;
+        Ok((real, block))
     }
 
     /// How a client's packet gets to a real server that is not, or not only, as it was when the
@@ -156,20 +155,11 @@ impl<'a> Context<'a> {
         let (real_id, service, client) = (entry.real_id, entry.service, entry.client.to_ip());
         let flags = entry.flags;
         frame.observe(observe::Event::of(entry, Side::Real));
-        let real = self
-            .snapshot
-            .reals
-            .get(real_id.0)
-            .ok_or(Reason::RealRemoved)?;
+        let (real, block) = self.real(real_id)?;
         let forwarder = match real.standing {
             Standing::Settled => &real.forwarder,
             _ => self.forwarder_to_client(real_id, real, flags)?,
         };
-        let block = self
-            .blocks
-            .reals
-            .get(real_id.0)
-            .ok_or(Reason::RealRemoved)?;
         self.advance(slot, Side::Real, packet, block);
         // No check that could fail: an observer that is not there costs nothing.
         if let Some(entry) = A::table(self.state).peek(slot) {
