@@ -133,7 +133,7 @@ impl<P: Port> Turn<'_, P> {
             if run.frames > 0 {
                 self.transmit_run(frames.by_ref().take(run.frames), run);
             }
-            if !run.parts {
+            if !run.forked {
                 loop {
                     let Some(frame) = frames.next() else { return };
                     self.decide_or_gather(frame, parses, at, origin(at), context);
@@ -145,7 +145,7 @@ impl<P: Port> Turn<'_, P> {
                     }
                 }
             }
-            run = context.hits(frames.as_mut_slice(), parses, at, run.parts);
+            run = context.hits(frames.as_mut_slice(), parses, at, run.forked);
         }
     }
 
