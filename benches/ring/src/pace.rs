@@ -26,6 +26,9 @@ const DRAIN: Duration = Duration::from_millis(50);
 /// More packets under way when a slice ends than this, and they became more all the time: a rate that is
 /// too high by 1 % at 25 million a second, in a slice of 2 ms, loses nothing yet.
 const BACKLOG: usize = BUFFERS / 8;
+/// A second: more than any packet takes that comes back in its slice. Room for it is had before, not in
+/// the midst of a slice.
+const LONGEST: u64 = 1_000_000_000;
 /// Octets of the time, at the end of a frame.
 const STAMP: usize = 6;
 const MASK: u64 = (1 << (8 * STAMP)) - 1;
@@ -63,10 +66,6 @@ pub(crate) struct Pace {
     /// From write to read in the last slice, in nanoseconds.
     pub(crate) took: Histogram<u64>,
 }
-
-/// A second: more than any packet takes that comes back in its slice. Room for it is had before, not in
-/// the midst of a slice.
-const LONGEST: u64 = 1_000_000_000;
 
 /// What one slice came to.
 #[derive(Debug)]
@@ -109,6 +108,7 @@ impl Pace {
     pub(crate) fn slice(&mut self, rate: f64, long: Duration) -> Slice {
         self.took.reset();
         let before = self.switches();
+        let fresh = self.peer.free.len() == BUFFERS;
         let since = cycles() + self.cycles(WARM);
         let mut slice = self.send(rate, long, since);
         let until = Instant::now() + DRAIN;
@@ -116,7 +116,7 @@ impl Pace {
             self.take(since);
         }
         let drained = self.peer.free.len() == BUFFERS;
-        slice.whole &= drained && before.is_some() && before == self.switches();
+        slice.whole &= fresh && drained && before.is_some() && before == self.switches();
         slice
     }
 
