@@ -335,10 +335,15 @@ fn one(
         other.process.pause(true)?;
         let their_figure = each(after.0 - before.0, after.1 - before.1);
         daemon.process.pause(false)?;
-        if round > 0 {
+        // A window in which others had the core all the time says nothing.
+        if let (1.., Some(our_figure), Some(their_figure)) = (round, our_figure, their_figure) {
             ours.push(our_figure);
             theirs.push(their_figure);
         }
+    }
+    if ours.is_empty() {
+        let case = trace.case(mode);
+        return Err(format!("{case}: others had the core all the time"));
     }
     let (ours, theirs) = (Figures::of(ours), Figures::of(theirs));
     let row = Row::of(trace.name, trace.case(mode), trace.flows);
@@ -367,6 +372,6 @@ fn until_open(daemon: &Daemon, flows: u32) -> Result<(), String> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a second")]
-fn each(nanos: u64, packets: u64) -> f64 {
-    nanos as f64 / packets.max(1) as f64
+fn each(nanos: u64, packets: u64) -> Option<f64> {
+    (nanos > 0 && packets > 0).then(|| nanos as f64 / packets as f64)
 }

@@ -92,7 +92,7 @@ pub(crate) fn core(cases: &[Case], flows: &[u32], latest: Duration, report: &mut
 
 /// Milliseconds for all loads of a case, and fewer.
 const WINDOW: &str = "6000";
-const SHORTER: &str = "1500";
+const SHORTER: &str = "1000";
 
 /// `latency/`: every mode.
 pub(crate) fn latency(options: &Options, report: &mut Report) {
