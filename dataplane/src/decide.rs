@@ -104,6 +104,18 @@ pub struct Origin {
     pub gathered: Option<Transport>,
 }
 
+impl Origin {
+    /// A port, with nobody between.
+    #[inline]
+    pub fn of(port: PortId) -> Self {
+        Self {
+            port,
+            step: Step::default(),
+            gathered: None,
+        }
+    }
+}
+
 /// Why a packet goes nowhere, and what its sender is told.
 #[derive(Clone, Copy, Debug)]
 struct Refusal(Reason, Option<Kind>);

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use common::*;
 use dataplane::exchange::Exchange;
 use dataplane::fwd::{Envelope, Forwarder, Tunnel};
-use dataplane::memory::{HEADROOM, Recycler};
-use dataplane::port::{Frame, PortId, RxFlags};
+use dataplane::memory::Recycler;
+use dataplane::port::{PortId, RxFlags};
 use dataplane::services::{Hop, HopId, Route, Routes, Target};
 use dataplane::verdict::{PuntClass, Reason};
 use wire::build::{Packet, echo_reply, echo_request, ether, icmp, ip, tcp, udp};
@@ -364,12 +364,7 @@ fn who_waits_for_a_neighbour_waits_in_its_vlan() {
 #[test]
 fn a_frame_without_room_for_a_tag_is_counted() {
     let mut lab = dr();
-    let mut frame = Recycler::default().fill(&[]);
-    let bytes = syn(1).ether(GATEWAY_MAC, WAN_MAC).bytes();
-    assert!(frame.prepend(HEADROOM - 3));
-    frame.truncate(0);
-    assert!(frame.append(bytes.len()));
-    frame.bytes_mut().copy_from_slice(&bytes);
+    let frame = with_room(3, &syn(1).ether(GATEWAY_MAC, WAN_MAC).bytes());
     lab.worker.port_mut(WAN).expect("wan").give_frame(frame);
     lab.turn();
     assert_eq!(lab.counters.drop[Reason::Oversize as usize].get(), 1);

@@ -637,6 +637,27 @@ mod tests {
     }
 
     #[test]
+    fn a_guess_is_right_where_a_look_up_ends_at_the_same() {
+        let mut table = table(4);
+        let one_way = table.insert(&new(1, 1000, false), START).expect("room");
+        let two_way = table.insert(&new(2, 1000, true), START).expect("room");
+        let keys = [one_way, two_way]
+            .map(|slot| [Side::Client, Side::Real].map(|side| table.entry(slot).key(side)));
+        for now in [START, START.plus(999), START.plus(1000)] {
+            for key in keys.as_flattened() {
+                let found = find(&table, key, now);
+                for slot in 0..5 {
+                    for side in [Side::Client, Side::Real] {
+                        let at = (Slot(slot), side);
+                        let right = table.guessed(at, key, now).is_some();
+                        assert_eq!(right, found == Found::Live(at.0, side), "{at:?} {key:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn full_means_full_and_a_removed_place_is_free_again() {
         let mut table = table(2);
         let first = table.insert(&new(1, 1000, true), START).expect("room");

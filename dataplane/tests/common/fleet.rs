@@ -449,6 +449,12 @@ impl Fleet {
         port.give(bytes);
     }
 
+    /// The same of a frame with so many octets of its buffer in front of it.
+    pub fn give_with_room(&mut self, worker: usize, port: PortId, bytes: &[u8], room: usize) {
+        let port = self.workers[worker].port_mut(port).expect("two ports");
+        port.give_frame(super::with_room(room, bytes));
+    }
+
     /// One turn of one worker, and the equations that every turn keeps; what it sent.
     pub fn turn(&mut self, worker: usize) -> Vec<(PortId, Vec<u8>)> {
         self.workers[worker].turn(self.now);

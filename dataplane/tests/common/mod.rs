@@ -12,7 +12,7 @@ use std::sync::Arc;
 use dataplane::exchange::{ControlEnd, exchange};
 use dataplane::fwd::Forwarder;
 use dataplane::handover::{Peers, mesh};
-use dataplane::memory::{Buffer, MemoryPort, Recycler};
+use dataplane::memory::{Buffer, HEADROOM, MemoryPort, Recycler};
 use dataplane::owner::Steering;
 use dataplane::port::{Frame, PortId, WorkerId};
 use dataplane::published::Publisher;
@@ -44,6 +44,16 @@ pub const TWENTY_MAC: Mac = Mac([2, 0, 0, 0, 0, 0x20]);
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const SCTP: u8 = 132;
+
+/// A frame with so many octets of its buffer in front of it, at most [`HEADROOM`].
+pub fn with_room(room: usize, bytes: &[u8]) -> Buffer {
+    let mut frame = Recycler::default().empty();
+    assert!(frame.prepend(HEADROOM - room));
+    frame.truncate(0);
+    assert!(frame.append(bytes.len()));
+    frame.bytes_mut().copy_from_slice(bytes);
+    frame
+}
 
 /// Address and MAC of real server number `n`.
 pub fn real_ip(n: u8) -> Ipv4Addr {
