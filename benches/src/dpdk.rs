@@ -375,3 +375,70 @@ fn until_open(daemon: &Daemon, flows: u32) -> Result<(), String> {
 fn each(nanos: u64, packets: u64) -> Option<f64> {
     (nanos > 0 && packets > 0).then(|| nanos as f64 / packets as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use benches::BenchFrame;
+    use dataplane::port::Frame;
+
+    use super::*;
+
+    #[test]
+    fn traces_of_replies_come_after_the_checks_they_need() {
+        assert!(
+            traces(true)
+                .iter()
+                .all(|trace| trace.name == "dpdk/net-pcap")
+        );
+        let mut checked = Vec::new();
+        for trace in traces(false) {
+            for &mode in trace.modes() {
+                let forward = Case {
+                    direction: Direction::Forward,
+                    ..trace.case(mode)
+                };
+                match trace.direction {
+                    Direction::Forward => checked.push(forward),
+                    _ => assert!(checked.contains(&forward), "{forward}"),
+                }
+            }
+            assert_eq!(trace.packets().len(), trace.frames as usize, "{trace:?}");
+        }
+        assert!(checked.len() > 2 * Mode::ALL.len());
+    }
+
+    #[test]
+    fn replies_are_from_where_the_rotation_says() {
+        let trace = Trace::of(Family::V6, Direction::Both, 40);
+        let case = trace.case(Mode::Nat);
+        let reals: Vec<u8> = (0..REALS).rev().cycle().take(40).collect();
+        let forward = Case {
+            direction: Direction::Forward,
+            ..case
+        };
+        let checks = Checks {
+            done: vec![(forward, rotation(case, &reals))],
+        };
+        let packets = trace.packets();
+        let source = checks.source(case, 40, &packets);
+        let opened: Vec<_> = packets.iter().filter(|it| !it.reverse).collect();
+        assert_eq!(opened.len(), 40);
+        let mut frame = BenchFrame::empty();
+        for (drawn, real) in opened.into_iter().zip(reals) {
+            let reply = Drawn {
+                reverse: true,
+                ..*drawn
+            };
+            source.write(&mut frame, reply);
+            assert_eq!(frame.bytes()[37], real, "the source of flow {}", drawn.flow);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "rr goes round")]
+    fn a_real_out_of_turn_is_found() {
+        let mut reals: Vec<u8> = (0..REALS).cycle().take(40).collect();
+        reals.swap(30, 31);
+        rotation(Case::PLAIN, &reals);
+    }
+}
