@@ -72,24 +72,6 @@ pub struct Worker<P: Port> {
     fragment_id: u32,
 }
 
-/// What one turn works with.
-struct Turn<'a, P: Port> {
-    snapshot: &'a Snapshot,
-    blocks: &'a Blocks,
-    generation: u64,
-    exchange: &'a WorkerEnd<P::Frame>,
-    peers: &'a mut Peers<P::Frame>,
-    gathering: &'a mut Gathering<P::Frame>,
-    counters: &'a Counters,
-    lanes: &'a mut [Lane<P>],
-    punts: &'a mut [TokenBucket; PuntClass::ALL.len()],
-    replies: &'a mut TokenBucket,
-    resets: &'a mut TokenBucket,
-    /// Of the next IPv6 packet of ours that is cut.
-    fragment_id: &'a mut u32,
-    now: Millis,
-}
-
 impl<P: Port> Worker<P> {
     /// Turns until `stop` is set; then sends nothing more.
     pub fn run(&mut self, stop: &AtomicBool, idle: Idle, clock: &Clock) {
@@ -113,8 +95,8 @@ impl<P: Port> Worker<P> {
         }
     }
 
-    /// One turn: at most [`BURST`](crate::port::BURST) frames from each port, from wire to wire. Says whether
-    /// there was anything to do.
+    /// One turn: at most [`BURST`](crate::port::BURST) frames from each port, from wire to wire.
+    /// Says whether there was anything to do.
     pub fn turn(&mut self, now: Millis) -> bool {
         self.work(now, EXPIRE_PER_TURN)
     }
@@ -125,6 +107,7 @@ impl<P: Port> Worker<P> {
         self.work(now, u32::MAX);
     }
 
+    /// A turn that looks at so many entries and ticks to end what is over.
     #[inline]
     fn work(&mut self, now: Millis, expire: u32) -> bool {
         let (snapshot, generation) = self.reader.edition();
@@ -155,13 +138,7 @@ impl<P: Port> Worker<P> {
             counters: &self.counters,
             aside: None,
         };
-        let mut busy = turn.inject();
-        for source in 0..turn.peers.sources() {
-            busy |= turn.take_over(source, &mut self.batch, &mut context);
-        }
-        for port in 0..turn.lanes.len() {
-            busy |= turn.receive(port, &mut self.batch, &mut context);
-        }
+        let mut busy = turn.take_in(&mut self.batch, &mut context);
         turn.expire_fragments(&mut context, expire);
         turn.flush();
         context.expire(expire);
@@ -209,6 +186,39 @@ impl<P: Port> Worker<P> {
         self.lanes
             .get_mut(usize::from(port.0))
             .map(|lane| &mut lane.port)
+    }
+}
+
+/// What one turn works with.
+struct Turn<'a, P: Port> {
+    snapshot: &'a Snapshot,
+    blocks: &'a Blocks,
+    generation: u64,
+    exchange: &'a WorkerEnd<P::Frame>,
+    peers: &'a mut Peers<P::Frame>,
+    gathering: &'a mut Gathering<P::Frame>,
+    counters: &'a Counters,
+    lanes: &'a mut [Lane<P>],
+    punts: &'a mut [TokenBucket; PuntClass::ALL.len()],
+    replies: &'a mut TokenBucket,
+    resets: &'a mut TokenBucket,
+    /// Of the next IPv6 packet of ours that is cut.
+    fragment_id: &'a mut u32,
+    now: Millis,
+}
+
+impl<P: Port> Turn<'_, P> {
+    /// Takes frames through from everywhere that they come from; says whether there were any.
+    #[inline(always)]
+    fn take_in(&mut self, batch: &mut Batch<P::Frame>, context: &mut Context<'_>) -> bool {
+        let mut busy = self.inject();
+        for source in 0..self.peers.sources() {
+            busy |= self.take_over(source, batch, context);
+        }
+        for port in 0..self.lanes.len() {
+            busy |= self.receive(port, batch, context);
+        }
+        busy
     }
 }
 

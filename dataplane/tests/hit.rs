@@ -4,7 +4,8 @@
 //! workers, one with such VIPs of every ending beside its services, so that none of its packets
 //! takes the common way, get the same packets: of all modes, both families, TCP and UDP, from
 //! clients and real servers, with all kinds of flags, hops, padding, checksums and room in their
-//! buffers, while the real servers, links and timeouts change.
+//! buffers, while the real servers, links and timeouts change. And a burst is what its frames are
+//! one by one.
 
 mod common;
 
@@ -425,6 +426,70 @@ proptest! {
         for service in 0..u32::try_from(specs().len()).expect("few") {
             prop_assert_eq!(traffic(&common, service), traffic(&long, service));
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    /// A table that is soon full, frames of every kind between, perhaps all by one device: what one
+    /// frame changes, all behind it in its burst find changed.
+    #[test]
+    fn a_burst_is_its_frames_one_by_one(
+        services in prop::array::uniform3(0..specs().len()),
+        steps in prop::collection::vec(step(), 1..150),
+        places in prop::option::of(1u32..8),
+    ) {
+        let fleet = || match places {
+            Some(places) => Fleet::with_connections(1, specs(), places),
+            None => Fleet::of_one_arm(1, specs()),
+        };
+        let (mut bursts, mut single) = (fleet(), fleet());
+        let mut changes = Vec::new();
+        let mut waiting = Vec::new();
+        for step in steps {
+            if let Some(change) = step.change {
+                changes.push((services[step.service], change));
+                publish(&mut bursts, &changes);
+                publish(&mut single, &changes);
+            }
+            let service = services[step.service];
+            let spec = bursts.specs[service].clone();
+            let packet = packet(&spec, service, &step, None);
+            let inside = step.back != step.astray;
+            let mac = if inside { LAN_MAC } else { WAN_MAC };
+            let frame = packet.ether(GATEWAY_MAC, mac).bytes();
+            let port = PortId(u16::from(inside));
+            waiting.extend(vec![(port, frame); 1 + step.between % 3]);
+            if step.waits && waiting.len() < BURST - 2 {
+                continue;
+            }
+            if places.is_some() {
+                // As they are taken in: one device after the other.
+                waiting.sort_by_key(|&(port, _)| port);
+            }
+            let mut one_by_one = Vec::new();
+            for (port, frame) in waiting.drain(..) {
+                bursts.give(0, port, &frame);
+                single.give(0, port, &frame);
+                one_by_one.extend(single.turn(0));
+            }
+            let mut at_once = bursts.turn(0);
+            // Frames of our making go last in a turn.
+            at_once.sort();
+            one_by_one.sort();
+            prop_assert_eq!(at_once, one_by_one, "{:?}", step);
+            for fleet in [&mut bursts, &mut single] {
+                fleet.now = fleet.now.plus(step.wait_ms);
+                fleet.workers[0].settle(fleet.now);
+            }
+        }
+        let verdicts = |fleet| {
+            let mut counts = counts(fleet);
+            counts.retain(|(name, _)| !name.contains("turns"));
+            counts
+        };
+        prop_assert_eq!(verdicts(&bursts), verdicts(&single));
+        prop_assert_eq!(connections(&bursts), connections(&single));
     }
 }
 

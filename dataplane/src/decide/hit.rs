@@ -1,11 +1,23 @@
 //! The common packet: plain, of an established connection that goes on as it was.
 //!
+//! ```text
+//!   parsed, its entry guessed ──> the guess is right, and so on ──> rewritten, one more of the run
+//!                                     │ no: the run ends before it
+//!                                     ▼
+//!                                 the long way (decide.rs), then another run
+//! ```
+//!
 //! [`Context::hit`] does for it what [`decide`](super::decide) would, byte for byte and count for
 //! count, at less than half of the cost: nothing here opens, ends, refuses, answers, cuts or
 //! waits. Whatever is not so common gets `None`, with nothing changed, and is decided at length;
 //! only a tunnel's packet that finds no room in its buffer leaves an outer identification unused
 //! (to give it back would cost every packet 3 instructions). A test runs the same packets both
 //! ways.
+//!
+//! A [`Run`] stays where it is in its burst and is handed to its port as it stands: with frames
+//! decided and handed on one by one a packet cost 30 to 160 instructions more. Which helper is
+//! inlined where was measured, too: another shape of the same code can cost 10 (`scripts/bench
+//! --gate`).
 
 use wire::ethernet::Macs;
 use wire::plain::Ends;
@@ -36,7 +48,7 @@ pub struct Run {
     /// The port's MTU, in octets.
     mtu: u16,
     /// Whether the next frame may be a common one too, but would leave by another port.
-    pub parts: bool,
+    pub forked: bool,
     /// How many.
     pub frames: usize,
     /// Their octets, as they leave.
@@ -51,7 +63,7 @@ impl Run {
     const NONE: Self = Self {
         port: NOWHERE,
         mtu: 0,
-        parts: false,
+        forked: false,
         frames: 0,
         octets: 0,
     };
@@ -76,9 +88,9 @@ impl Run {
     #[cold]
     #[inline(never)]
     fn turns_to(&mut self, port: PortId, snapshot: &Snapshot) -> bool {
-        self.parts = self.frames > 0;
+        self.forked = self.frames > 0;
         match snapshot.ports.get(usize::from(port.0)) {
-            Some(view) if !self.parts => {
+            Some(view) if !self.forked => {
                 (self.port, self.mtu) = (port, view.mtu);
                 true
             }
@@ -140,48 +152,7 @@ impl Context<'_> {
         }
     }
 
-    /// The same where the guess was wrong, if it was: two tuples of a bucket had the same tag, as
-    /// those of every thirtieth packet have in a full table. Measured at 1,000 flows: the long way
-    /// instead costs 7 to 16 instructions more a packet, all counted.
-    #[cold]
-    #[inline(never)]
-    fn hit_after_all<A: Stored, F: Frame>(
-        &mut self,
-        frame: &mut F,
-        packet: &Packet<A>,
-        run: &mut Run,
-    ) -> Option<()> {
-        if run.parts || packet.guess == Guess::NONE {
-            return None;
-        }
-        let table = A::table(self.state);
-        let guess = packet.guess.place();
-        if table.guessed(guess, &packet.key, self.now).is_some() {
-            return None;
-        }
-        let Found::Live(slot, side) = table.find(packet.hash, &packet.key, self.now) else {
-            return None;
-        };
-        self.hit(frame, packet, Guess::of(slot, side), run)
-    }
-
-    /// The same for IPv6, kept apart so that IPv4's packets have the processor's registers.
-    #[inline(never)]
-    fn hit_v6<F: Frame>(
-        &mut self,
-        frame: &mut F,
-        parsed: &Parsed,
-        parses: &Parses,
-        run: &mut Run,
-    ) -> Option<()> {
-        let Parsed::V6(place) = parsed else {
-            return None;
-        };
-        let packet = &parses.v6[usize::from(*place)];
-        let hit = self.hit(frame, packet, packet.guess, run);
-        hit.or_else(|| self.hit_after_all(frame, packet, run))
-    }
-
+    /// From a client to its real server.
     #[inline(always)]
     fn hit_by_client<A: Stored, F: Frame>(
         &mut self,
@@ -190,14 +161,18 @@ impl Context<'_> {
         slot: Slot,
         run: &mut Run,
     ) -> Option<()> {
-        let at = (slot, Side::Client);
         let (table, outer_id) = A::table_and_id(self.state);
-        let entry = table.guessed(at, &packet.key, self.now)?;
-        if !goes_on(entry, at.1, packet, &self.snapshot.settings.timeouts) {
+        let entry = table.guessed((slot, Side::Client), &packet.key, self.now)?;
+        if !goes_on(
+            entry,
+            Side::Client,
+            packet,
+            &self.snapshot.settings.timeouts,
+        ) {
             return None;
         }
         let (real, traffic) = behind(self.snapshot, self.blocks, entry)?;
-        match real.forwarder {
+        let end = match real.forwarder {
             Forwarder::Tun {
                 hop,
                 ref tunnel,
@@ -211,58 +186,24 @@ impl Context<'_> {
                     id: *outer_id,
                     pmtu_disc: self.snapshot.settings.pmtu_disc,
                 };
-                let whole = packet.shape.dont_fragment;
-                run.add(tunnel.wrap_plain::<A, F>(frame, whole, macs, outer)?);
-                count(frame, entry, at.1, packet, traffic, self.now);
-                return Some(());
+                tunnel.wrap_plain::<A, F>(frame, packet.shape.dont_fragment, macs, outer)?
             }
             Forwarder::Tun { .. } => {
                 return self.hit_tunnel(frame, packet, slot, (real, traffic), run);
             }
             Forwarder::Nat64 { .. } => return None,
-            _ => {}
-        }
-        let hop = real.forwarder.hop()?;
-        let macs = road(self.snapshot, frame, hop, packet, 0, run)?;
-        let end = match real.forwarder {
-            Forwarder::Dr { .. } => A::pass_plain(frame.bytes_mut(), macs)?,
-            _ => A::readdress_plain(frame.bytes_mut(), macs, ends(entry, at.1))?,
+            _ => {
+                let hop = real.forwarder.hop()?;
+                let macs = road(self.snapshot, frame, hop, packet, 0, run)?;
+                match real.forwarder {
+                    Forwarder::Dr { .. } => A::pass_plain(frame.bytes_mut(), macs)?,
+                    _ => A::readdress_plain(frame.bytes_mut(), macs, ends(entry, Side::Client))?,
+                }
+            }
         };
         frame.truncate(end);
         run.add(end);
-        count(frame, entry, at.1, packet, traffic, self.now);
-        Some(())
-    }
-
-    #[inline(always)]
-    fn hit_by_real<A: Stored, F: Frame>(
-        &mut self,
-        frame: &mut F,
-        packet: &Packet<A>,
-        slot: Slot,
-        run: &mut Run,
-    ) -> Option<()> {
-        let at = (slot, Side::Real);
-        let entry = A::table(self.state).guessed(at, &packet.key, self.now)?;
-        if !goes_on(entry, at.1, packet, &self.snapshot.settings.timeouts) {
-            return None;
-        }
-        let (real, traffic) = behind(self.snapshot, self.blocks, entry)?;
-        if !matches!(
-            real.forwarder,
-            Forwarder::Nat { .. } | Forwarder::FullNat { .. }
-        ) {
-            return None;
-        }
-        let flow = flow_of(&packet.key);
-        let Towards::Hop(hop) = self.snapshot.routes.towards(entry.client, flow)? else {
-            return None;
-        };
-        let macs = road(self.snapshot, frame, hop, packet, 0, run)?;
-        let end = A::readdress_plain(frame.bytes_mut(), macs, ends(entry, at.1))?;
-        frame.truncate(end);
-        run.add(end);
-        count(frame, entry, at.1, packet, traffic, self.now);
+        count(frame, entry, Side::Client, packet, traffic, self.now);
         Some(())
     }
 
@@ -289,6 +230,104 @@ impl Context<'_> {
         run.add(frame.bytes().len());
         count(frame, entry, Side::Client, packet, traffic, self.now);
         Some(())
+    }
+
+    /// From a real server to its client.
+    #[inline(always)]
+    fn hit_by_real<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        slot: Slot,
+        run: &mut Run,
+    ) -> Option<()> {
+        let table = A::table(self.state);
+        let entry = table.guessed((slot, Side::Real), &packet.key, self.now)?;
+        if !goes_on(entry, Side::Real, packet, &self.snapshot.settings.timeouts) {
+            return None;
+        }
+        let (real, traffic) = behind(self.snapshot, self.blocks, entry)?;
+        if !matches!(
+            real.forwarder,
+            Forwarder::Nat { .. } | Forwarder::FullNat { .. }
+        ) {
+            return None;
+        }
+        let flow = flow_of(&packet.key);
+        let Towards::Hop(hop) = self.snapshot.routes.towards(entry.client, flow)? else {
+            return None;
+        };
+        let macs = road(self.snapshot, frame, hop, packet, 0, run)?;
+        let end = A::readdress_plain(frame.bytes_mut(), macs, ends(entry, Side::Real))?;
+        frame.truncate(end);
+        run.add(end);
+        count(frame, entry, Side::Real, packet, traffic, self.now);
+        Some(())
+    }
+
+    /// As [`hit`](Self::hit), where the guess was wrong, if it was: two tuples of a bucket had the same tag, as
+    /// those of every thirtieth packet have in a full table. Measured at 1,000 flows: the long way
+    /// instead costs 7 to 16 instructions more a packet, all counted.
+    #[cold]
+    #[inline(never)]
+    fn hit_after_all<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        run: &mut Run,
+    ) -> Option<()> {
+        if run.forked || packet.guess == Guess::NONE {
+            return None;
+        }
+        let table = A::table(self.state);
+        let guess = packet.guess.place();
+        if table.guessed(guess, &packet.key, self.now).is_some() {
+            return None;
+        }
+        let Found::Live(slot, side) = table.find(packet.hash, &packet.key, self.now) else {
+            return None;
+        };
+        self.hit(frame, packet, Guess::of(slot, side), run)
+    }
+
+    /// The same of both for IPv6, kept apart so that IPv4's packets have the processor's registers.
+    #[inline(never)]
+    fn hit_v6<F: Frame>(
+        &mut self,
+        frame: &mut F,
+        parsed: &Parsed,
+        parses: &Parses,
+        run: &mut Run,
+    ) -> Option<()> {
+        let Parsed::V6(place) = parsed else {
+            return None;
+        };
+        let packet = &parses.v6[usize::from(*place)];
+        let hit = self.hit(frame, packet, packet.guess, run);
+        hit.or_else(|| self.hit_after_all(frame, packet, run))
+    }
+}
+
+/// Whether the packet leaves its connection's state and timeout as they are, goes where the
+/// routes say, and with new ends alone.
+#[inline(always)]
+fn goes_on<A: Stored>(
+    entry: &Entry<A>,
+    side: Side,
+    packet: &Packet<A>,
+    timeouts: &Timeouts,
+) -> bool {
+    if entry.flags.has(Flags::TO_SENDER | Flags::TOLD) {
+        return false;
+    }
+    if packet.key.protocol == Protocol::TCP.0 {
+        let established = entry.state == Tcp::Established as u8;
+        let tells = packet.flags.0 & TELLING;
+        let stays = entry.timeout_ms == timeouts.tcp(Tcp::Established);
+        established & (tells == segment::Flags::ACK.0) & stays
+    } else {
+        let known = entry.packets >= 2 && entry.timeout_ms == timeouts.udp;
+        known && (side == Side::Client || entry.template().is_none())
     }
 }
 
@@ -332,6 +371,25 @@ fn road<'a, A, F: Frame>(
     goes.then_some(macs)
 }
 
+/// Who a packet that arrives on `side` is between when it leaves, where the mode changes that.
+#[inline(always)]
+fn ends<A: Stored>(entry: &Entry<A>, side: Side) -> Ends<A> {
+    match side {
+        Side::Client => Ends {
+            src: entry.local,
+            dst: entry.real,
+            src_port: entry.local_port,
+            dst_port: entry.real_port,
+        },
+        Side::Real => Ends {
+            src: entry.vip,
+            dst: entry.client,
+            src_port: entry.vip_port,
+            dst_port: entry.client_port,
+        },
+    }
+}
+
 /// Counts the packet, everywhere, once nothing can stop it any more.
 #[inline(always)]
 fn count<A: Stored, F: Frame>(
@@ -352,46 +410,4 @@ fn count<A: Stored, F: Frame>(
     entry.last_seen = now;
     entry.packets = entry.packets.saturating_add(1);
     frame.observe(Event::Moved(entry));
-}
-
-/// Whether the packet leaves its connection's state and timeout as they are, goes where the
-/// routes say, and with new ends alone.
-#[inline(always)]
-fn goes_on<A: Stored>(
-    entry: &Entry<A>,
-    side: Side,
-    packet: &Packet<A>,
-    timeouts: &Timeouts,
-) -> bool {
-    if entry.flags.has(Flags::TO_SENDER | Flags::TOLD) {
-        return false;
-    }
-    if packet.key.protocol == Protocol::TCP.0 {
-        let established = entry.state == Tcp::Established as u8;
-        let tells = packet.flags.0 & TELLING;
-        let stays = entry.timeout_ms == timeouts.tcp(Tcp::Established);
-        established & (tells == segment::Flags::ACK.0) & stays
-    } else {
-        let known = entry.packets >= 2 && entry.timeout_ms == timeouts.udp;
-        known && (side == Side::Client || entry.template().is_none())
-    }
-}
-
-/// Who a packet that arrives on `side` is between when it leaves, where the mode changes that.
-#[inline(always)]
-fn ends<A: Stored>(entry: &Entry<A>, side: Side) -> Ends<A> {
-    match side {
-        Side::Client => Ends {
-            src: entry.local,
-            dst: entry.real,
-            src_port: entry.local_port,
-            dst_port: entry.real_port,
-        },
-        Side::Real => Ends {
-            src: entry.vip,
-            dst: entry.client,
-            src_port: entry.vip_port,
-            dst_port: entry.client_port,
-        },
-    }
 }

@@ -65,8 +65,8 @@ impl Tunnel {
     }
 
     /// Puts a plain packet, which has room in the link, into the tunnel without an envelope, and
-    /// says how long the frame is then. `None`, and no change, without room in the buffer or hops
-    /// left.
+    /// says where that ends in the frame: padding may follow. `None`, and no change, without room
+    /// in the buffer or hops left.
     #[inline(always)]
     pub fn wrap_plain<A: Family, F: Frame>(
         &self,
@@ -97,8 +97,8 @@ impl Tunnel {
 }
 
 /// Makes a plain packet one hop older and its frame larger in front by an outer header of `N` octets,
-/// which `write` writes with Ethernet's, and says how long the frame is then. `None`, and no change,
-/// without room in the buffer or hops left. The buffer is looked at once: each look costs as much
+/// which `write` writes with Ethernet's, and says where that ends. `None`, and no change, without
+/// room in the buffer or hops left. The buffer is looked at once: each look costs as much
 /// as a word of the header.
 #[inline(always)]
 fn grow<A: Family, F: Frame, const N: usize>(
@@ -115,9 +115,7 @@ fn grow<A: Family, F: Frame, const N: usize>(
     };
     let (head, rest) = bytes.split_first_chunk_mut()?;
     write(aged, head, rest.first_chunk_mut()?);
-    let end = aged.end() + N;
-    frame.truncate(end);
-    Some(end)
+    Some(aged.end() + N)
 }
 
 #[inline(always)]

@@ -129,12 +129,12 @@ impl<P: Port> Turn<'_, P> {
         loop {
             at += run.frames;
             self.transmit_run(frames.by_ref().take(run.frames), run);
-            if !run.parts {
+            if !run.forked {
                 let Some(frame) = frames.next() else { return };
                 self.decide_or_gather(frame, parses, at, origin(at), context);
                 at += 1;
             }
-            run = context.hits(frames.as_mut_slice(), parses, at, run.parts);
+            run = context.hits(frames.as_mut_slice(), parses, at, run.forked);
         }
     }
 
