@@ -2,14 +2,17 @@
 //!
 //! A count holds for one compiler and one target processor; where others are, it is printed and
 //! compared with nothing. What is counted is the worker's turn without the generator's two
-//! functions: 1,000 established flows, every case.
+//! functions: 1,000 established flows, every case; and of IPv4 every mode's new connections, those
+//! that find a place and those that find none.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use benches::{Case, Direction, Family, Lab};
+use benches::{Case, Direction, Family, Lab, Mode, Segments};
+use dataplane::time::Millis;
+use dataplane::verdict::Reason;
 
 use crate::machine::compiler;
 use crate::process::Folder;
@@ -21,13 +24,55 @@ const TOLERANCE_PERCENT: f64 = 2.0;
 /// What callgrind is to collect, and what of it is not the worker's.
 const COUNTED: &str = "benches::lab::Lab::counted";
 const GENERATOR: [&str; 2] = ["Port>::rx_burst", "Port>::tx_burst"];
+/// Frames here are the C library's memory: what giving one back takes is that one's.
+const FREE: &str = "free";
 
-/// Turns for callgrind to count.
+/// What is counted of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// Packets of established connections.
+    Established,
+    /// Connections' first packets: those of a table that they fill by half.
+    Openings,
+    /// The same where a table is full, and none of its connections may go.
+    Refusals,
+}
+
+impl Work {
+    /// The case, and what of it: `nat4-forward`, `nat4-openings`, `nat4-refusals`.
+    fn named(name: &str) -> Option<(Case, Self)> {
+        let opening = [("-openings", Self::Openings), ("-refusals", Self::Refusals)];
+        let suffix = |&(suffix, work): &(&str, Self)| Some((name.strip_suffix(suffix)?, work));
+        match opening.iter().find_map(suffix) {
+            Some((case, work)) => Some((Case::named(&format!("{case}-forward"))?, work)),
+            None => Some((Case::named(name)?, Self::Established)),
+        }
+    }
+}
+
+/// Work for callgrind to count.
 pub(crate) fn count(name: &str) -> Result<(), String> {
-    let case = Case::named(name).ok_or(format!("no case is called {name}"))?;
-    let mut lab = Lab::established(case, FLOWS);
-    lab.check(64);
-    lab.counted(TURNS);
+    let (case, work) = Work::named(name).ok_or(format!("no case is called {name}"))?;
+    let packets = TURNS * 32;
+    match work {
+        Work::Established => {
+            let mut lab = Lab::established(case, FLOWS);
+            lab.check(64);
+            lab.counted(&mut |lab| lab.turns(TURNS, Millis(0)));
+        }
+        Work::Openings => {
+            let mut lab = Lab::new(case, packets, 2 * packets);
+            lab.counted(&mut |lab| lab.each(0..packets, Segments::Syn));
+            lab.assert_lossless();
+        }
+        Work::Refusals => {
+            let mut lab = Lab::full(case, packets);
+            lab.port().restock(packets);
+            lab.counted(&mut |lab| lab.each(packets..2 * packets, Segments::Syn));
+            let refused = lab.counters.drop[Reason::TableFull as usize].get();
+            assert_eq!(refused, u64::from(packets), "no SYN found a place");
+        }
+    }
     Ok(())
 }
 
@@ -55,6 +100,10 @@ pub(crate) fn instructions(name: &str) -> Result<f64, String> {
     Ok(total / f64::from(TURNS * 32))
 }
 
+fn is_generators(function: &str) -> bool {
+    function == FREE || GENERATOR.iter().any(|own| function.contains(own))
+}
+
 /// What callgrind collected, without the generator's.
 fn collected(text: &str) -> Option<f64> {
     let (mut total, mut others) = (None, 0.0);
@@ -64,13 +113,13 @@ fn collected(text: &str) -> Option<f64> {
         if let Some(callee) = line.strip_prefix("cfn=") {
             // "(12) name" at first, "(12)" from then on.
             let (id, name) = callee.split_once(' ').unwrap_or((callee, ""));
-            if GENERATOR.iter().any(|own| name.contains(own)) {
+            if is_generators(name) {
                 generator.insert(id);
             }
             of_generator = generator.contains(id);
         } else if let Some(name) = line.strip_prefix("fn=") {
             let (id, name) = name.split_once(' ').unwrap_or((name, ""));
-            if GENERATOR.iter().any(|own| name.contains(own)) {
+            if is_generators(name) {
                 generator.insert(id);
             }
         } else if line.starts_with("calls=") {
@@ -87,19 +136,22 @@ fn collected(text: &str) -> Option<f64> {
     Some(total? - others)
 }
 
-/// The cases that are counted: one direction at a time.
-fn cases() -> impl Iterator<Item = Case> {
+/// What is counted: one direction at a time.
+fn names() -> impl Iterator<Item = String> {
     let all = Case::all(&Family::ALL).into_iter();
-    all.filter(|case| case.direction != Direction::Both)
+    let established = all.filter(|case| case.direction != Direction::Both);
+    let modes = Mode::ALL.iter().map(|mode| mode.name());
+    let opening = modes.flat_map(|mode| [format!("{mode}4-openings"), format!("{mode}4-refusals")]);
+    established.map(|case| case.to_string()).chain(opening)
 }
 
 /// Counts, and writes what was counted to `file`.
 pub(crate) fn record(file: &Path) -> Result<(), String> {
     let mut text = format!("# {}\n", compiler());
-    for case in cases() {
-        let count = instructions(&case.to_string())?;
-        println!("{case:<18} {count:>7.1}");
-        writeln!(text, "{case} {count:.1}").expect("text has room");
+    for name in names() {
+        let count = instructions(&name)?;
+        println!("{name:<18} {count:>7.1}");
+        writeln!(text, "{name} {count:.1}").expect("text has room");
     }
     std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
 }
@@ -114,8 +166,7 @@ pub(crate) fn compare(file: &Path) -> Result<(), String> {
     let comparable = recorded == Some(here.as_str());
     let before: Vec<_> = lines.filter_map(|line| line.split_once(' ')).collect();
     let mut worse = Vec::new();
-    for case in cases() {
-        let name = case.to_string();
+    for name in names() {
         let count = instructions(&name)?;
         let before = before.iter().find(|(case, _)| *case == name);
         let before: Option<f64> = before.and_then(|(_, count)| count.parse().ok());
@@ -147,11 +198,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_counted_has_a_name_each() {
+        let all: Vec<_> = names().collect();
+        assert_eq!(all.len(), 20);
+        assert!(all.iter().all(|name| Work::named(name).is_some()));
+        let nat = Work::named("nat4-refusals").map(|(case, work)| (case.mode, work));
+        assert_eq!(nat, Some((Mode::Nat, Work::Refusals)));
+        assert_eq!(Work::named("nat4"), None);
+    }
+
+    #[test]
     fn the_generator_is_not_the_worker() {
         let text = "fn=(1) turn\n10 5\ncfn=(2) <Generator as dataplane::port::Port>::rx_burst\n\
                     calls=1 9\n11 30\n12 1\ncfn=(3) other\ncalls=2 9\n13 7\ncfn=(2)\ncalls=1 9\n\
-                    14 20\ntotals: 100\n";
-        assert_eq!(collected(text), Some(50.0));
+                    14 20\ncfn=(4) free\ncalls=1 9\n15 3\ncfn=(5) is_free\ncalls=1 9\n16 2\n\
+                    totals: 105\n";
+        assert_eq!(collected(text), Some(52.0));
         assert_eq!(collected("fn=(1) turn\n"), None);
     }
 }

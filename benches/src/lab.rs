@@ -71,6 +71,17 @@ impl Lab {
         lab
     }
 
+    /// A worker whose table `flows` established connections fill.
+    ///
+    /// # Panics
+    /// Without memory for the table.
+    pub fn full(case: Case, flows: u32) -> Self {
+        let mut lab = Self::new(case, flows, flows);
+        lab.each(0..flows, Segments::Syn);
+        lab.each(0..flows, Segments::Ack);
+        lab
+    }
+
     /// The worker's port.
     pub fn port(&mut self) -> &mut Generator {
         self.worker.port_mut(PortId(0)).expect("one port")
@@ -104,10 +115,10 @@ impl Lab {
         }
     }
 
-    /// The same, under a name by which callgrind finds what it is to count.
+    /// Any work, under a name by which callgrind finds what it is to count.
     #[inline(never)]
-    pub fn counted(&mut self, turns: u32) {
-        self.turns(turns, Millis(0));
+    pub fn counted(&mut self, work: &mut dyn FnMut(&mut Self)) {
+        work(self);
     }
 
     /// What so many turns make the generator do.

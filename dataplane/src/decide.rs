@@ -19,6 +19,7 @@
 mod advance;
 mod aside;
 mod expire;
+mod foresee;
 mod hit;
 mod miss;
 mod nat64;
@@ -27,6 +28,7 @@ mod through;
 mod watch;
 mod way;
 
+pub use foresee::Foreseen;
 pub use hit::Run;
 pub(crate) use way::at;
 
@@ -79,6 +81,8 @@ pub struct Context<'a> {
     pub counters: &'a Counters,
     /// What else the frame just decided needs: the worker's to take.
     pub aside: Option<Aside>,
+    /// What of the burst's openings was fetched ahead.
+    pub foreseen: Foreseen,
 }
 
 /// What a frame needs beside its verdict.
@@ -138,7 +142,7 @@ pub fn decide<F: Frame>(
     origin: Origin,
     context: &mut Context<'_>,
 ) -> Verdict {
-    match &parses.frames[at] {
+    let verdict = match &parses.frames[at] {
         Parsed::V4(packet) => context.flow(frame, packet, &origin),
         Parsed::V6(place) => context.flow(frame, &parses.v6[usize::from(*place)], &origin),
         Parsed::Other {
@@ -148,7 +152,9 @@ pub fn decide<F: Frame>(
         Parsed::Decided(verdict) => *verdict,
         // The worker gathers fragments before it asks.
         Parsed::Fragment(_) => Verdict::Drop(Reason::NoConnection),
-    }
+    };
+    context.foresee(parses, at);
+    verdict
 }
 
 impl<'a> Context<'a> {

@@ -154,6 +154,18 @@ impl Parses {
         self.fragments.clear();
     }
 
+    /// Whether the frame at place `at` is a flow's packet of whose connection there was no trace
+    /// when the burst was looked up.
+    #[inline]
+    pub fn is_unknown(&self, at: usize) -> bool {
+        let guess = match self.frames.get(at) {
+            Some(Parsed::V4(packet)) => packet.guess,
+            Some(Parsed::V6(place)) => self.v6[usize::from(*place)].guess,
+            _ => return false,
+        };
+        guess == Guess::NONE
+    }
+
     /// Parses `frame`, which came by the port of `view`: at most [`BURST`] frames. Without a
     /// view nothing can be for us: no snapshot names the port yet. `gathered` is what the first
     /// fragment said of the packet that `frame` is a fragment of.

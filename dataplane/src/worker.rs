@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use arch::{Pages, PagesError};
 
 use crate::bucket::TokenBucket;
-use crate::decide::{Context, Identity};
+use crate::decide::{Context, Foreseen, Identity};
 use crate::exchange::WorkerEnd;
 use crate::gather::Gathering;
 use crate::handover::Peers;
@@ -137,6 +137,7 @@ impl<P: Port> Worker<P> {
             state: &mut self.state,
             counters: &self.counters,
             aside: None,
+            foreseen: Foreseen::default(),
         };
         let mut busy = turn.take_in(&mut self.batch, &mut context);
         turn.expire_fragments(&mut context, expire);

@@ -25,8 +25,10 @@ const HOLE: u32 = NIL;
 /// others.
 const CELLS_PER_SLOT: usize = 2;
 
+/// Cells in a line, which are looked at together.
+const LINE: u32 = 16;
 /// Holes that one look at the front passes over: four lines.
-const BY_LOOK: u32 = 64;
+const BY_LOOK: u32 = 4 * LINE;
 /// Holes that a newcomer passes over, so that few are left for a look.
 const BY_PUSH: u32 = 4;
 
@@ -111,14 +113,29 @@ impl Fifo {
 
     /// Forgets up to so many holes at the front.
     #[inline]
-    fn pass_over(&mut self, most: u32) {
-        for _ in 0..most {
-            if self.len == 0 || self.cells[self.head as usize] != HOLE {
-                return;
-            }
-            self.head = self.after(self.head, 1);
-            self.len -= 1;
+    fn pass_over(&mut self, mut most: u32) {
+        while most > 0 && self.len > 0 && self.cells[self.head as usize] == HOLE {
+            let holes = if most >= LINE && self.is_line_of_holes() {
+                LINE
+            } else {
+                1
+            };
+            self.head = self.after(self.head, holes);
+            self.len -= holes;
+            most -= holes;
         }
+    }
+
+    /// Whether the front is where a line begins, with nothing in there but holes: a flood that
+    /// fills a table of established connections meets many such lines.
+    fn is_line_of_holes(&self) -> bool {
+        let (from, cells) = (self.head as usize, LINE as usize);
+        if !from.is_multiple_of(cells) || self.len < LINE {
+            return false;
+        }
+        let line = self.cells.get(from..from + cells);
+        // All of them, without a branch each.
+        line.is_some_and(|line| line.iter().fold(true, |all, &cell| all & (cell == HOLE)))
     }
 
     #[inline]
@@ -144,8 +161,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_queue(steps in prop::collection::vec((0..4u8, 0..8u32), 0..200)) {
-            let mut fifo = Fifo::new(8, Pages::Off).expect("memory");
+        fn agrees_with_a_queue(steps in prop::collection::vec((0..4u8, 0..30u32), 0..600)) {
+            let mut fifo = Fifo::new(30, Pages::Off).expect("memory");
             let mut model = VecDeque::new();
             let mut places = HashMap::new();
             for (step, slot) in steps {

@@ -124,6 +124,9 @@ impl<'a> Context<'a> {
         step: Step,
     ) -> Next {
         let (steering, me) = (&self.me.steering, self.me.id);
+        if steering.workers() == 1 {
+            return Next::Here;
+        }
         match is_alone(service, by) {
             true => service.owners.next(steering, key, me, step),
             false => self.owner_of_many(service, by, key, step),
@@ -273,6 +276,7 @@ impl<'a> Context<'a> {
         new: &New<A>,
         reason: Reason,
     ) -> Verdict {
+        self.foreseen.opens_nothing();
         if new.method.is_two_way() || !opening.service.is_stateless() {
             return Verdict::Drop(reason);
         }
@@ -329,13 +333,19 @@ impl<'a> Context<'a> {
         let (address, local) = match (real.forwarder, real.address) {
             (Forwarder::FullNat { .. }, _) => {
                 let local = self.local(opening, (own, port))?;
-                self.expect::<A, A>(opening, chosen);
+                self.foresee_local::<A, A>(opening, chosen);
                 (own, local)
             }
             (Forwarder::Nat64 { .. }, IpAddr::V4(ipv4)) => {
                 let local = self.local(opening, (ipv4.to_bits(), port))?;
-                self.expect::<A, u32>(opening, chosen);
+                self.foresee_local::<A, u32>(opening, chosen);
                 (A::of_ipv4(ipv4.to_bits()), (A::of_ipv4(local.0), local.1))
+            }
+            (Forwarder::Nat { .. }, _) => {
+                if let Some(chosen) = chosen {
+                    self.foreseen.opens(service, chosen);
+                }
+                (own, client)
             }
             _ => (own, client),
         };
@@ -511,6 +521,7 @@ impl<'a> Context<'a> {
         opening: &Opening<'_, A>,
         new: &New<A>,
     ) -> Result<Verdict, Refusal> {
+        self.foreseen.opens_nothing();
         let real = self.snapshot.reals.get(new.real_id.0).ok_or(NOBODY)?;
         let block = self.blocks.reals.get(new.real_id.0).ok_or(NOBODY)?;
         frame.observe(Event::Opened);
@@ -582,31 +593,6 @@ impl<'a> Context<'a> {
         chosen.ok_or(Reason::NoLocalPort.into())
     }
 
-    /// Fetches what the service's next connection will ask for: whether its first local port is
-    /// free, towards the real server that the scheduler likely chooses after `chosen`. When that
-    /// connection knows its real server, it is too late to begin: nothing that is left to do then
-    /// takes as long as memory. A wrong guess costs time and nothing else.
-    fn expect<A: Stored, B: Stored>(&self, opening: &Opening<'_, A>, chosen: Option<&Candidate>) {
-        let service = opening.service;
-        let next = chosen.and_then(|chosen| service.scheduler.likely_next(service, chosen));
-        let Some(real) = next.and_then(|next| self.snapshot.reals.get(next.real.0)) else {
-            return;
-        };
-        let Some(address) = B::from_ip(real.address) else {
-            return;
-        };
-        let key = &opening.packet.key;
-        let port = match real.port {
-            0 => key.destination_port,
-            port => port,
-        };
-        let turn = opening.own.local_turn.get();
-        let (locals, addresses) = (&self.me.locals, B::locals(&service.locals));
-        if let Some(reply) = locals.first(addresses, turn, (address, port), key.protocol) {
-            self.state.prefetch_reply(&reply, self.snapshot.nat64);
-        }
-    }
-
     /// A flow that no service takes: the VIP's rule, or the director's own business.
     pub(super) fn unclaimed<A: Stored>(&mut self, packet: &Packet<A>) -> Verdict {
         if let Some(verdict) = self.tell_real(packet) {
@@ -661,10 +647,10 @@ impl<'a> Context<'a> {
 
 /// What opens a connection.
 #[derive(Clone, Copy)]
-struct Opening<'a, A> {
-    packet: &'a Packet<A>,
-    service: &'a Service,
-    own: &'a ServiceBlock,
+pub(super) struct Opening<'a, A> {
+    pub(super) packet: &'a Packet<A>,
+    pub(super) service: &'a Service,
+    pub(super) own: &'a ServiceBlock,
     by: By,
     /// The port that it came by.
     port: PortId,

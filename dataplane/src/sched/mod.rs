@@ -46,6 +46,7 @@ use crate::services::{Blocks, Candidate, Others, Real, RealBlock, RealId, Servic
 use crate::time::Millis;
 
 pub use bucket::{Bucket, buckets};
+pub use likely::Likely;
 pub use memory::{Expirations, Memory};
 pub use prepare::{Backend, Flags, Kind, Spec};
 pub use recall::Recall;

@@ -178,12 +178,7 @@ impl Letters {
 
     /// The choice for one client and destination, which becomes an active connection.
     pub(crate) fn ask(&mut self, source: Ipv4Addr, port: u16, destination: Ipv4Addr) -> char {
-        let ask = Ask {
-            source: source.to_bits(),
-            source_port: port,
-            destination: destination.to_bits(),
-            now: self.now,
-        };
+        let ask = self.asked(source, port, destination);
         let Self {
             service,
             own,
@@ -197,7 +192,16 @@ impl Letters {
         };
         let block = blocks.reals.get(candidate.real.0).expect("grown");
         block.active.up();
-        char::from(b'a' + u8::try_from(candidate.real.0).expect("a letter"))
+        letter(candidate)
+    }
+
+    fn asked(&self, source: Ipv4Addr, port: u16, destination: Ipv4Addr) -> Ask<u32> {
+        Ask {
+            source: source.to_bits(),
+            source_port: port,
+            destination: destination.to_bits(),
+            now: self.now,
+        }
     }
 
     /// The buckets that one client's packet to a destination is led to.
@@ -207,12 +211,7 @@ impl Letters {
         port: u16,
         destination: Ipv4Addr,
     ) -> Vec<Bucket> {
-        let ask = Ask {
-            source: source.to_bits(),
-            source_port: port,
-            destination: destination.to_bits(),
-            now: self.now,
-        };
+        let ask = self.asked(source, port, destination);
         buckets(&self.service, &self.blocks, &ask)
     }
 
@@ -223,15 +222,26 @@ impl Letters {
             .collect()
     }
 
-    /// Who is likely the next after a letter.
-    pub(crate) fn likely_next(&self, last: u8) -> Option<char> {
-        let all = &self.service.candidates;
-        let slot = u32::from(last - b'a');
-        let last = all.iter().find(|other| other.real.0 == slot)?;
-        let next = self.service.scheduler.likely_next(&self.service, last)?;
-        Some(char::from(
-            b'a' + u8::try_from(next.real.0).expect("a letter"),
-        ))
+    /// Who is likely the next after a letter, where its client is known or not.
+    pub(crate) fn likely_next(&self, last: &str, known: bool) -> Option<char> {
+        let ask = known.then(|| self.asked(CLIENTS[0], 40_000, CLIENTS[1]));
+        Some(letter(self.likely_after(last)?.next(ask.as_ref())?))
+    }
+
+    /// Who are likely the next few.
+    pub(crate) fn likely(&self, last: &str, n: usize) -> String {
+        let mut likely = self.likely_after(last).expect("one of them");
+        let ask = self.asked(CLIENTS[0], 40_000, CLIENTS[1]);
+        (0..n)
+            .filter_map(|_| Some(letter(likely.next(Some(&ask))?)))
+            .collect()
+    }
+
+    fn likely_after(&self, last: &str) -> Option<Likely<'_>> {
+        let slot = u32::from(last.as_bytes().first()? - b'a');
+        let mut all = self.service.candidates.iter();
+        let last = all.find(|other| other.real.0 == slot)?;
+        Some(Likely::after(&self.service, last))
     }
 
     /// The choices for the eight clients, whose ports go up from 40000.
@@ -271,6 +281,10 @@ impl Letters {
         let slot = u32::from(letter - b'a');
         self.blocks.reals.get(slot).expect("grown")
     }
+}
+
+fn letter(candidate: &Candidate) -> char {
+    char::from(b'a' + u8::try_from(candidate.real.0).expect("a letter"))
 }
 
 fn spec(kind: Kind, flags: Flags, workers: u16, revision: u64, backends: &[Backend]) -> Spec<'_> {

@@ -12,6 +12,7 @@ use arrayvec::ArrayVec;
 
 use super::Turn;
 use crate::decide::{Context, Origin, Run, decide};
+use crate::observe::Event;
 use crate::parse::{Gate, Parsed, Parses};
 use crate::port::{BURST, Burst, Frame, Port, PortId};
 use crate::services::Snapshot;
@@ -126,13 +127,23 @@ impl<P: Port> Turn<'_, P> {
         context: &mut Context<'_>,
     ) {
         let mut at = 0;
+        context.begin_burst();
         loop {
             at += run.frames;
-            self.transmit_run(frames.by_ref().take(run.frames), run);
+            if run.frames > 0 {
+                self.transmit_run(frames.by_ref().take(run.frames), run);
+            }
             if !run.forked {
-                let Some(frame) = frames.next() else { return };
-                self.decide_or_gather(frame, parses, at, origin(at), context);
-                at += 1;
+                loop {
+                    let Some(frame) = frames.next() else { return };
+                    self.decide_or_gather(frame, parses, at, origin(at), context);
+                    at += 1;
+                    // None is common of which no table knew when the burst came.
+                    match frames.as_mut_slice().first_mut() {
+                        Some(next) if parses.is_unknown(at) => next.observe(Event::Begins),
+                        _ => break,
+                    }
+                }
             }
             run = context.hits(frames.as_mut_slice(), parses, at, run.forked);
         }

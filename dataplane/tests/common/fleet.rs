@@ -34,7 +34,7 @@ use super::{GATEWAY_MAC, LAN, LAN_MAC, TCP, UDP, WAN, WAN_MAC, real_mac};
 pub const REALS: u32 = 8;
 /// The port of a NAT or FULLNAT real.
 pub const REAL_PORT: u16 = 8080;
-/// Every real's: more connections than ovf lets one have otherwise.
+/// A real's as usual: more connections than ovf lets one have otherwise.
 const WEIGHT: u32 = 100;
 const GATEWAY: HopId = HopId(255);
 /// What `lan` is in a fleet of one arm, and how its frames say so: EtherType and identifier.
@@ -97,6 +97,8 @@ pub struct Spec {
     pub mss_clamp: bool,
     /// The upper threshold of each of its reals.
     pub upper: u32,
+    /// The weights of its reals, where they are not as usual.
+    pub weights: Vec<u32>,
     /// Number and mode, in the order they were added; at most [`REALS`].
     pub reals: Vec<(u8, Mode)>,
     pub locals: Vec<IpAddr>,
@@ -124,6 +126,7 @@ impl Spec {
             one_packet: false,
             mss_clamp: false,
             upper: 0,
+            weights: Vec::new(),
             reals: reals.to_vec(),
             locals,
             telling: Telling::None,
@@ -329,7 +332,12 @@ impl Fleet {
         let address = vip(at, spec.v6);
         let mut candidates = Vec::new();
         let mut backends = Vec::new();
-        for (order, &(n, mode)) in (1u32..).zip(&spec.reals) {
+        let weights = spec
+            .weights
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(WEIGHT));
+        for ((order, &(n, mode)), weight) in (1u32..).zip(&spec.reals).zip(weights) {
             let real = RealId(id.0 * REALS + order - 1);
             set_real(snapshot, real, spec, n, mode);
             if mode == Mode::Nat {
@@ -345,7 +353,7 @@ impl Fleet {
                 0,
                 Candidate {
                     real,
-                    weight: WEIGHT,
+                    weight,
                     order,
                 },
             );
@@ -354,8 +362,8 @@ impl Fleet {
                 Backend {
                     address: real_address(n, mode.real_is_v6(spec.v6)),
                     port: spec.real_port(mode),
-                    weight: WEIGHT,
-                    last_weight: WEIGHT,
+                    weight,
+                    last_weight: weight,
                 },
             );
         }
