@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use benches::clock::Figures;
-use benches::{Case, Mode, trace};
+use benches::{Case, Mode, Source, trace};
 use serde_json::{Value, json};
 
 use crate::Options;
@@ -20,6 +20,10 @@ use crate::process::{Folder, cores};
 use crate::report::{Report, Row};
 
 const FLOWS: u32 = 1_000;
+const CASE: Case = Case {
+    mode: Mode::Nat,
+    ..Case::PLAIN
+};
 /// Changes a second that are to be taken.
 const RATE: u32 = 10_000;
 /// How often a share of them is sent.
@@ -50,9 +54,10 @@ fn all(options: &Options, report: &mut Report) -> Result<(), String> {
     };
     let folder = Folder::new("control")?;
     let file = folder.file("in.pcap");
-    trace::write(&file, &trace::order(FLOWS)).map_err(|error| error.to_string())?;
+    let packets = trace::forward(FLOWS, FLOWS);
+    trace::write(&file, &Source::new(CASE, FLOWS), &packets).map_err(|error| error.to_string())?;
     let setup = Setup {
-        mode: Mode::Nat,
+        case: CASE,
         device: format!("net_pcap0,rx_pcap={},infinite_rx=1", file.display()),
         connections: 100_000,
         mbufs: MBUFS,
@@ -106,11 +111,7 @@ fn say(name: &str, whiles: &[While], without: Option<&Vec<While>>, report: &mut 
     let changes = median(whiles, &|it: &While| it.changes);
     let took = Figures::of(whiles.iter().map(|it| it.ns_per_packet).collect());
     let before = without.map(|it| Figures::of(it.iter().map(|it| it.ns_per_packet).collect()));
-    let case = Case {
-        mode: Mode::Nat,
-        ..Case::PLAIN
-    };
-    let mut row = Row::of(name, case, FLOWS).timed(took, before);
+    let mut row = Row::of(name, CASE, FLOWS).timed(took, before);
     println!(
         "{:<34} {changes:>9.0} {:>9.1} {:>8.0} {:>8.0} {:>8.0} {:>8.0} {packets:>9} {lost:>6}",
         row.label(),

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use benches::flows::{GATEWAY, Host, LOCALS, OUR_MAC, PORT, REALS, real_mac};
-use benches::{Family, Mode};
+use benches::{Case, Family, Mode};
 use serde_json::{Value, json};
 
 use crate::process::{Folder, Process, free_hugepages};
@@ -16,10 +17,11 @@ use crate::process::{Folder, Process, free_hugepages};
 /// What a daemon is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
-    pub(crate) mode: Mode,
+    /// Mode and family of its service.
+    pub(crate) case: Case,
     /// DPDK's name of the device, and its arguments.
     pub(crate) device: String,
-    /// Connections that its table has room for.
+    /// Connections that its table of that family has room for.
     pub(crate) connections: u32,
     /// Frame buffers.
     pub(crate) mbufs: u32,
@@ -54,7 +56,7 @@ pub(crate) fn built(name: &str) -> Result<PathBuf, String> {
 impl Daemon {
     /// Starts it and waits until it forwards.
     pub(crate) fn start(setup: &Setup, folder: &Folder) -> Result<Self, String> {
-        let name = |what: &str| folder.file(&format!("{}.{what}", setup.mode.name()));
+        let name = |what: &str| folder.file(&format!("{}.{what}", setup.case));
         let (config, socket, log) = (name("toml"), name("sock"), name("log"));
         let text = toml(setup, &socket.display().to_string());
         std::fs::write(&config, text).map_err(|error| error.to_string())?;
@@ -133,30 +135,42 @@ pub(crate) fn drops(status: &Value) -> Vec<(String, u64)> {
         .collect()
 }
 
+/// Connections that its table of the other family has room for: it gets none.
+const FEW: u32 = 1024;
+
 fn toml(setup: &Setup, socket: &str) -> String {
-    let address = |host: Host| host.address(Family::V4);
     let Setup {
-        device,
+        case: Case { mode, family, .. },
+        ref device,
         connections,
         mbufs,
         mbuf_size,
         core,
-        ..
-    } = setup;
-    let hugepages = if free_hugepages() >= setup.hugepages {
+        hugepages,
+    } = *setup;
+    let address = |host: Host| host.address(family);
+    let [connections_v4, connections_v6] = match family {
+        Family::V4 => [connections, FEW],
+        Family::V6 => [FEW, connections],
+    };
+    let hugepages = if free_hugepages() >= hugepages {
         "require"
     } else {
         "off"
     };
     let mtu = mbuf_size.saturating_sub(26).min(1500);
-    let (own, gateway) = (address(Host::Director), "10.0.0.254");
+    let (bits, gateway, anywhere) = match family {
+        Family::V4 => (8, "10.0.0.254", "0.0.0.0/0"),
+        Family::V6 => (64, "fd00::a00:fe", "::/0"),
+    };
+    let own = address(Host::Director);
     let mut text = format!(
-        "version = 1\n[dataplane]\nworkers = [{core}]\nconnections = {connections}\n\
-         connections_v6 = 1024\nidle = \"spin\"\nhugepages = \"{hugepages}\"\n[control]\n\
-         socket = \"{socket}\"\nstop_delay = 0\n[sysctl]\nsloppy_tcp = 1\n[[port]]\n\
+        "version = 1\n[dataplane]\nworkers = [{core}]\nconnections = {connections_v4}\n\
+         connections_v6 = {connections_v6}\nidle = \"spin\"\nhugepages = \"{hugepages}\"\n\
+         [control]\nsocket = \"{socket}\"\nstop_delay = 0\n[sysctl]\nsloppy_tcp = 1\n[[port]]\n\
          name = \"bench0\"\ndevice = \"{device}\"\nmac = \"{OUR_MAC}\"\n\
-         addresses = [\"{own}/8\"]\nmbufs = {mbufs}\nmbuf_size = {mbuf_size}\nmtu = {mtu}\n\
-         [[route]]\nto = \"0.0.0.0/0\"\nvia = \"{gateway}\"\n"
+         addresses = [\"{own}/{bits}\"]\nmbufs = {mbufs}\nmbuf_size = {mbuf_size}\nmtu = {mtu}\n\
+         [[route]]\nto = \"{anywhere}\"\nvia = \"{gateway}\"\n"
     );
     let mut add = |arguments: std::fmt::Arguments<'_>| {
         text.write_fmt(arguments).expect("text has room");
@@ -167,25 +181,25 @@ fn toml(setup: &Setup, socket: &str) -> String {
             "[[neighbour]]\naddress = \"{address}\"\nmac = \"{mac}\"\nport = \"bench0\"\n"
         ));
     }
-    let vip = address(Host::Vip);
+    let vip = SocketAddr::new(address(Host::Vip), PORT);
     add(format_args!(
-        "[[service]]\nlisten = \"tcp {vip}:{PORT}\"\nscheduler = \"rr\"\n"
+        "[[service]]\nlisten = \"tcp {vip}\"\nscheduler = \"rr\"\n"
     ));
-    if setup.mode == Mode::FullNat {
+    if mode == Mode::FullNat {
         let locals: Vec<_> = (0..LOCALS)
             .map(|n| format!("\"{}\"", address(Host::Local(n))))
             .collect();
         add(format_args!("local_addresses = [{}]\n", locals.join(", ")));
     }
-    let port = match setup.mode {
-        Mode::Dr | Mode::Tun => String::new(),
-        Mode::Nat | Mode::FullNat => format!(":{PORT}"),
-    };
     for n in 0..REALS {
         let real = address(Host::Real(n));
-        let mode = setup.mode.name();
+        let real = match mode {
+            Mode::Dr | Mode::Tun => real.to_string(),
+            Mode::Nat | Mode::FullNat => SocketAddr::new(real, PORT).to_string(),
+        };
         add(format_args!(
-            "[[service.real]]\naddress = \"{real}{port}\"\nmode = \"{mode}\"\n"
+            "[[service.real]]\naddress = \"{real}\"\nmode = \"{}\"\n",
+            mode.name()
         ));
     }
     text

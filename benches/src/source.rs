@@ -161,6 +161,14 @@ impl Source {
         }
     }
 
+    /// Remembers where a flow's first packet will go, if that is known before.
+    ///
+    /// # Panics
+    /// If there is no such flow.
+    pub fn know(&mut self, flow: u32, learned: Learned) {
+        self.learned[flow as usize] = learned;
+    }
+
     /// Whether `frame` is what should have become of what was drawn.
     ///
     /// # Panics

@@ -1,16 +1,14 @@
-//! Captures (pcap, microseconds, Ethernet): a packet of each flow in random order, and reading what
-//! came out.
+//! Captures (pcap, microseconds, Ethernet): packets of flows in random order, and reading what came
+//! out.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
 use dataplane::port::Frame;
-use wire::tcp::Flags;
 
-use crate::case::Family;
-use crate::flows::{Ends, Template};
 use crate::frame::BenchFrame;
+use crate::source::{Drawn, Source};
 
 const MAGIC: u32 = 0xa1b2_c3d4;
 const ETHERNET: u32 = 1;
@@ -18,9 +16,30 @@ const ETHERNET: u32 = 1;
 const FILE_HEADER: usize = 24;
 const HEADER: usize = 16;
 
-/// All flows below `flows`, in an order that no prefetcher learns.
-pub fn order(flows: u32) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..flows).collect();
+/// So many frames, in turn of `flows` flows' clients, in an order that no prefetcher learns.
+pub fn forward(flows: u32, frames: u32) -> Vec<Drawn> {
+    let drawn = |number| Drawn {
+        flow: number % flows,
+        reverse: false,
+    };
+    order(frames).into_iter().map(drawn).collect()
+}
+
+/// A frame of each flow's client and one of its real server, in an order that no prefetcher learns,
+/// but that a flow's client comes first: who reads it opens a flow before its reply.
+pub fn both(flows: u32) -> Vec<Drawn> {
+    let mut open = vec![false; flows as usize];
+    let drawn = |number| {
+        let flow = number / 2;
+        let reverse = std::mem::replace(&mut open[flow as usize], true);
+        Drawn { flow, reverse }
+    };
+    order(2 * flows).into_iter().map(drawn).collect()
+}
+
+/// All numbers below `count`.
+fn order(count: u32) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..count).collect();
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for left in (1..order.len()).rev() {
         random ^= random << 13;
@@ -32,19 +51,18 @@ pub fn order(flows: u32) -> Vec<u32> {
     order
 }
 
-/// Writes a segment of each of these flows, from their clients, over IPv4.
+/// Writes these packets of `source`.
 ///
 /// # Errors
 /// The system's.
-pub fn write(file: &Path, flows: &[u32]) -> io::Result<()> {
+pub fn write(file: &Path, source: &Source, packets: &[Drawn]) -> io::Result<()> {
     let mut out = BufWriter::new(File::create(file)?);
     for word in [MAGIC, 4 << 16 | 2, 0, 0, 65_535, ETHERNET] {
         out.write_all(&word.to_ne_bytes())?;
     }
-    let template = Template::new(Family::V4, Ends::of_client(0), Flags::ACK);
     let mut frame = BenchFrame::empty();
-    for &flow in flows {
-        template.write(&mut frame, Ends::of_client(flow));
+    for &drawn in packets {
+        source.write(&mut frame, drawn);
         let bytes = frame.bytes();
         let len = u32::try_from(bytes.len()).expect("short");
         for word in [0, 0, len, len] {
@@ -84,20 +102,74 @@ pub fn read(file: &Path) -> io::Result<Vec<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::{Case, Direction, Family, Mode};
+    use crate::flows::Learned;
+
+    fn written(name: &str, source: &Source, packets: &[Drawn]) -> Vec<Vec<u8>> {
+        let name = format!("bench-trace-{name}-{}", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        write(&file, source, packets).expect("a temporary file");
+        let frames = read(&file).expect("the same file");
+        std::fs::remove_file(&file).expect("it is there");
+        frames
+    }
 
     #[test]
     fn what_was_written_is_read() {
-        let folder = std::env::temp_dir().join(format!("bench-trace-{}", std::process::id()));
-        let order = order(100);
-        write(&folder, &order).expect("a temporary file");
-        let frames = read(&folder).expect("the same file");
-        std::fs::remove_file(&folder).expect("it is there");
-        let mut sorted = order.clone();
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..100).collect::<Vec<_>>());
-        assert_ne!(order, sorted);
-        assert!(frames.len() == 100 && frames.iter().all(|frame| frame.len() == 60));
-        let port = 1024 + u16::try_from(order[7]).expect("below 100");
-        assert_eq!(frames[7][34..36], port.to_be_bytes());
+        for (family, len, port) in [(Family::V4, 60, 34), (Family::V6, 74, 54)] {
+            let case = Case {
+                family,
+                ..Case::PLAIN
+            };
+            let packets = forward(100, 200);
+            let source = Source::new(case, 100);
+            let frames = written(&format!("{family:?}"), &source, &packets);
+            let mut flows: Vec<_> = packets.iter().map(|drawn| drawn.flow).collect();
+            let own = 1024 + u16::try_from(flows[7]).expect("below 100");
+            assert!(frames.len() == 200 && frames.iter().all(|frame| frame.len() == len));
+            assert_eq!(frames[7][port..port + 2], own.to_be_bytes());
+            assert!(!flows.is_sorted());
+            flows.sort_unstable();
+            let twice = (0..100).flat_map(|flow| [flow, flow]);
+            assert!(flows.into_iter().eq(twice));
+        }
+    }
+
+    #[test]
+    fn a_flow_is_open_before_its_reply_comes() {
+        let case = Case {
+            mode: Mode::Nat,
+            direction: Direction::Both,
+            ..Case::PLAIN
+        };
+        let mut source = Source::new(case, 100);
+        for flow in 0..100 {
+            let real = u8::try_from(flow % 16).expect("below 16");
+            let learned = Learned {
+                real,
+                ..Learned::default()
+            };
+            source.know(flow, learned);
+        }
+        let packets = both(100);
+        let frames = written("both", &source, &packets);
+        let mut open = [0; 100];
+        for (drawn, frame) in packets.iter().zip(&frames) {
+            let before = &mut open[drawn.flow as usize];
+            assert_eq!(
+                *before,
+                u32::from(drawn.reverse),
+                "the client's comes first"
+            );
+            *before += 1;
+            if drawn.reverse {
+                let real = u8::try_from(drawn.flow % 16).expect("below 16");
+                assert_eq!(frame[26..30], [10, 1, 0, real]);
+            }
+        }
+        assert_eq!(open, [2; 100]);
+        // Neither kind in a run: a flow's two packets are anywhere.
+        let first = packets[..100].iter().filter(|drawn| drawn.reverse);
+        assert!((10..40).contains(&first.count()));
     }
 }

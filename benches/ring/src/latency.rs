@@ -1,35 +1,38 @@
 //! How long packets are in the forwarder at a part of the highest rate at which none is lost.
 //!
 //! The generator writes the time into the last octets of each packet and reads it when the packet comes
-//! back: two rings and the worker's turn lie between. What a ring has no room for is lost.
+//! back: two rings and the worker's turn lie between. What there is no buffer for, or no place in the
+//! ring, is lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use arch::{Tsc, cycles};
 use benches::lab::worker_on;
 use benches::{Family, Source};
-use dataplane::port::{Burst, Frame, Port};
 use dataplane::time::Millis;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use crate::peer::{Both, HEADROOM, Peer};
+use crate::pace::{Pace, Slice, Switches};
+use crate::peer::{Both, Peer};
 use crate::{Asked, Room, pin};
 
 const CHECKED: u32 = 64;
-/// A rate is kept up if one of so many tries loses nothing: on a shared machine somebody else takes the
-/// core for a millisecond now and then.
-const TRIES: u32 = 24;
-const TRY: Duration = Duration::from_millis(10);
+/// Short enough that some are whole where others use the machine.
+const SLICE: Duration = Duration::from_millis(2);
+/// Of so many whole slices most keep a rate up, or it is too high.
+const TRIES: usize = 5;
 /// Halvings of what is not known yet about the highest rate.
 const STEPS: u32 = 8;
 /// More than the generator can do, in packets a second.
 const MOST: f64 = 80e6;
+/// In none of so many anything is lost at a rate that is confirmed.
+const CONFIRMED: usize = 50;
+/// A rate that is not confirmed is that much too high.
+const LOWER: f64 = 0.98;
 const LOADS: [u32; 3] = [10, 50, 90];
-/// Octets of the time, at the end of a frame.
-const STAMP: usize = 6;
-const MASK: u64 = (1 << (8 * STAMP)) - 1;
+/// A rate that is not kept up any more, since the machine became slower, is looked for so often.
+const TIMES: u32 = 2;
 
 /// Measures one case.
 pub(crate) fn measure(asked: Asked, window: Duration) -> Result<Value, String> {
@@ -55,16 +58,16 @@ pub(crate) fn measure(asked: Asked, window: Duration) -> Result<Value, String> {
         peer,
     } = both;
     let handle = room.eal.handle();
-    let stop = AtomicBool::new(false);
+    let (stop, own) = (AtomicBool::new(false), Switches::own()?);
     let found = std::thread::scope(|scope| {
         let generating = scope.spawn(|| -> Result<Value, String> {
             pin(cores[1])?;
             let _known = handle
                 .register_thread()
                 .map_err(|error| error.to_string())?;
-            let found = Pace::new(peer).found(window);
+            let found = Pace::new(peer, own).and_then(|mut pace| found(&mut pace, window));
             stop.store(true, Ordering::Relaxed);
-            Ok(found)
+            found
         });
         let start = Instant::now();
         while !stop.load(Ordering::Relaxed) && !generating.is_finished() {
@@ -82,137 +85,200 @@ pub(crate) fn measure(asked: Asked, window: Duration) -> Result<Value, String> {
     Ok(found)
 }
 
-/// A generator that keeps a pace.
-struct Pace {
-    peer: Peer,
-    tsc: Tsc,
+/// The highest rate, and what is had at parts of it.
+fn found(pace: &mut Pace, window: Duration) -> Result<Value, String> {
+    for _ in 0..TIMES {
+        let highest = highest(pace, window / 2)?;
+        let loads = rounds(pace, highest.rate, window);
+        if loads.iter().all(|load| load.slices > 0) {
+            return Ok(json!({
+                "highest_mpps": highest.rate / 1e6,
+                "limited_by": highest.limited_by,
+                "confirmed_ms": highest.confirmed.as_millis(),
+                "loads": loads.iter().map(Load::said).collect::<Vec<_>>(),
+            }));
+        }
+    }
+    Err("others had the cores, or changed their speed, all the time".to_owned())
 }
 
-/// What one pace came to.
-struct Run {
+/// The highest rate without loss.
+struct Highest {
+    rate: f64,
+    /// Who can't do more.
+    limited_by: &'static str,
+    /// How long it was tried, in whole slices.
+    confirmed: Duration,
+}
+
+/// Finds it and confirms it, for so long each at most, however busy the machine is.
+fn highest(pace: &mut Pace, longest: Duration) -> Result<Highest, String> {
+    let until = Instant::now() + longest;
+    let (mut rate, mut above, mut limited_by) = (0.0, MOST, "generator");
+    for _ in 0..STEPS {
+        let middle = f64::midpoint(rate, above);
+        let slices = whole(pace, middle, TRIES, until);
+        if slices.is_empty() {
+            return Err("others had the cores all the time".to_owned());
+        } else if most(&slices, Slice::is_kept) {
+            rate = middle;
+        } else {
+            above = middle;
+            limited_by = match most(&slices, Slice::is_slow) {
+                true => "generator",
+                false => "forwarder",
+            };
+        }
+    }
+    let until = Instant::now() + longest;
+    loop {
+        let slices = whole(pace, rate, CONFIRMED, until);
+        let lost: u64 = slices.iter().map(|slice| slice.lost).sum();
+        if slices.is_empty() {
+            return Err("others had the cores all the time".to_owned());
+        } else if lost == 0 && most(&slices, Slice::is_kept) {
+            let confirmed = SLICE * u32::try_from(slices.len()).expect("some");
+            return Ok(Highest {
+                rate,
+                limited_by,
+                confirmed,
+            });
+        }
+        rate *= LOWER;
+    }
+}
+
+/// So many whole slices, or those that there were until then.
+fn whole(pace: &mut Pace, rate: f64, count: usize, until: Instant) -> Vec<Slice> {
+    let mut slices = Vec::new();
+    while slices.len() < count {
+        let slice = pace.slice(rate, SLICE);
+        if slice.whole {
+            slices.push(slice);
+        }
+        if Instant::now() > until {
+            break;
+        }
+    }
+    slices
+}
+
+fn most(slices: &[Slice], so: fn(&Slice) -> bool) -> bool {
+    2 * slices.iter().filter(|slice| so(slice)).count() > slices.len()
+}
+
+/// What was had at one load.
+struct Load {
+    percent: u32,
+    rate: f64,
+    slices: u32,
     sent: u64,
     lost: u64,
+    /// Slices that did not count, and what was lost in them of what was sent.
+    left_out: u32,
+    left_out_sent: u64,
+    left_out_lost: u64,
     took: Histogram<u64>,
 }
 
-impl Pace {
-    fn new(peer: Peer) -> Self {
+/// Slices at each load in turns, and at the whole rate: while that is not kept up the machine is slower
+/// than it was when the rate was found, and none counts.
+fn rounds(pace: &mut Pace, highest: f64, window: Duration) -> [Load; 3] {
+    let mut loads = LOADS.map(|percent| Load::new(percent, highest));
+    let (until, mut holds) = (Instant::now() + window, false);
+    while Instant::now() < until {
+        let all = pace.slice(highest, SLICE);
+        if all.whole {
+            holds = all.is_kept();
+        }
+        for load in &mut loads {
+            let slice = pace.slice(load.rate, SLICE);
+            load.add(&slice, holds, &pace.took);
+        }
+    }
+    loads
+}
+
+impl Load {
+    fn new(percent: u32, highest: f64) -> Self {
         Self {
-            peer,
-            tsc: Tsc::calibrate(Duration::from_millis(20)),
+            percent,
+            rate: highest * f64::from(percent) / 100.0,
+            slices: 0,
+            sent: 0,
+            lost: 0,
+            left_out: 0,
+            left_out_sent: 0,
+            left_out_lost: 0,
+            took: Histogram::new(3).expect("three digits are allowed"),
         }
     }
 
-    fn found(&mut self, window: Duration) -> Value {
-        let highest = self.highest();
-        let run = |load: u32| {
-            let rate = highest * f64::from(load) / 100.0;
-            let run = self.run(rate, window);
-            let at = |quantile| run.took.value_at_quantile(quantile);
-            json!({
-                "load_percent": load,
-                "offered_mpps": rate / 1e6,
-                "packets": run.sent,
-                "lost_packets": run.lost,
-                "p50_ns": at(0.5),
-                "p90_ns": at(0.9),
-                "p99_ns": at(0.99),
-                "p999_ns": at(0.999),
-                "max_ns": run.took.max(),
-            })
-        };
-        let loads: Vec<_> = LOADS.into_iter().map(run).collect();
-        json!({"highest_mpps": highest / 1e6, "loads": loads})
-    }
-
-    /// The highest rate without loss.
-    fn highest(&mut self) -> f64 {
-        let (mut kept, mut lost) = (0.0, MOST);
-        for _ in 0..STEPS {
-            let rate = (kept + lost) / 2.0;
-            match (0..TRIES).any(|_| self.keeps(rate)) {
-                true => kept = rate,
-                false => lost = rate,
-            }
+    fn add(&mut self, slice: &Slice, holds: bool, took: &Histogram<u64>) {
+        if !(slice.whole && holds) {
+            self.left_out += 1;
+            self.left_out_sent += slice.sent;
+            self.left_out_lost += slice.lost;
+            return;
         }
-        kept
+        self.slices += 1;
+        self.sent += slice.sent;
+        self.lost += slice.lost;
+        self.took.add(took).expect("it grows as far as needed");
     }
 
-    fn keeps(&mut self, rate: f64) -> bool {
-        let run = self.run(rate, TRY);
-        let wanted = rate * TRY.as_secs_f64();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "counts of a fraction of a second"
-        )]
-        let sent = run.sent as f64;
-        run.lost == 0 && sent > 0.97 * wanted
+    fn said(&self) -> Value {
+        let at = |quantile| self.took.value_at_quantile(quantile);
+        json!({
+            "load_percent": self.percent,
+            "offered_mpps": self.rate / 1e6,
+            "packets": self.sent,
+            "lost_packets": self.lost,
+            "slices": self.slices,
+            "left_out_slices": self.left_out,
+            "left_out_packets": self.left_out_sent,
+            "left_out_lost_packets": self.left_out_lost,
+            "p50_ns": at(0.5),
+            "p90_ns": at(0.9),
+            "p99_ns": at(0.99),
+            "p999_ns": at(0.999),
+            "max_ns": self.took.max(),
+        })
     }
+}
 
-    /// Sends at this rate for a while.
-    fn run(&mut self, rate: f64, window: Duration) -> Run {
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_slices_count_and_only_while_the_rate_holds() {
         let mut took = Histogram::new(3).expect("three digits are allowed");
-        let (mut sent, mut lost) = (0, 0);
-        #[expect(clippy::cast_precision_loss, reason = "cycles of a second")]
-        let each = self.tsc.hz() as f64 / rate;
-        let start = cycles();
-        let mut due = 0.0;
-        loop {
-            let now = cycles() - start;
-            #[expect(clippy::cast_precision_loss, reason = "cycles of a second")]
-            let passed = now as f64;
-            if self.tsc.nanos(now) > u64::try_from(window.as_nanos()).unwrap_or(u64::MAX) {
-                break;
-            }
-            let mut burst = Burst::new();
-            while due <= passed && !burst.is_full() {
-                due += each;
-                match self.peer.free.pop_front() {
-                    Some(frame) => burst.push(frame),
-                    None => lost += 1,
-                }
-            }
-            for frame in &mut burst {
-                let drawn = self.peer.source.draw();
-                self.peer.source.write_any(frame, HEADROOM, drawn);
-                stamp(frame);
-            }
-            sent += self.peer.queue.tx_burst(&mut burst) as u64;
-            lost += burst.len() as u64;
-            self.peer.free.extend(burst.drain(..));
-            self.take(&mut took);
+        took.record(700).expect("it grows");
+        let mut load = Load::new(50, 40e6);
+        for (whole, holds) in [(true, true), (false, true), (true, false)] {
+            load.add(&Slice::of(100, 3, whole), holds, &took);
         }
-        // What is still under way.
-        let until = Instant::now() + Duration::from_millis(2);
-        while Instant::now() < until {
-            self.take(&mut took);
-        }
-        Run { sent, lost, took }
-    }
-
-    fn take(&mut self, took: &mut Histogram<u64>) {
-        let mut burst = Burst::new();
-        self.peer.queue.rx_burst(&mut burst);
-        let now = cycles();
-        for frame in burst.drain(..) {
-            let nanos = self.tsc.nanos(now.wrapping_sub(stamped(&frame)) & MASK);
-            took.record(nanos).expect("it grows as far as needed");
-            self.peer.free.push_back(frame);
+        let said = load.said();
+        assert_eq!(said["offered_mpps"], json!(20.0));
+        for (field, value) in [
+            ("packets", 100),
+            ("lost_packets", 3),
+            ("slices", 1),
+            ("left_out_slices", 2),
+            ("left_out_packets", 200),
+            ("left_out_lost_packets", 6),
+            ("p50_ns", 700),
+        ] {
+            assert_eq!(said[field], json!(value), "{field}");
         }
     }
-}
 
-fn stamp(frame: &mut impl Frame) {
-    let time = (cycles() & MASK).to_be_bytes();
-    if let Some(last) = frame.bytes_mut().last_chunk_mut::<STAMP>() {
-        last.copy_from_slice(&time[8 - STAMP..]);
+    #[test]
+    fn most_is_more_than_half() {
+        let slices = [0, 0, 1, 1].map(|lost| Slice::of(100, lost, true));
+        assert!(!most(&slices, Slice::is_kept));
+        assert!(most(&slices[..3], Slice::is_kept));
+        assert!(!most(&[], Slice::is_kept));
     }
-}
-
-fn stamped(frame: &impl Frame) -> u64 {
-    let mut time = [0; 8];
-    if let Some(last) = frame.bytes().last_chunk::<STAMP>() {
-        time[8 - STAMP..].copy_from_slice(last);
-    }
-    u64::from_be_bytes(time)
 }

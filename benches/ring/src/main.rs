@@ -5,6 +5,7 @@
 mod apart;
 mod core;
 mod latency;
+mod pace;
 mod peer;
 
 use std::process::ExitCode;

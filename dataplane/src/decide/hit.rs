@@ -102,8 +102,9 @@ impl Run {
 impl Context<'_> {
     /// Takes common packets through their connections, from the frame that was parsed as number
     /// `from` on, for as long as one behind the other leaves by the same port. The first that does
-    /// not is as it was, but its observers have heard that it begins: who goes on with it by this
-    /// says so, by `begun`.
+    /// not is as it was, but has heard that it begins: who goes on with it by this says so, by
+    /// `begun`. (No frame may hear so before its turn comes: observers take what happens for the
+    /// doing of the one that began last.)
     #[inline(never)]
     pub fn hits<F: Frame>(
         &mut self,
