@@ -11,7 +11,7 @@ use dataplane::fwd::{Outer, Tunnel};
 use dataplane::port::{BURST, Burst, Frame, Port};
 use wire::Mac;
 use wire::ethernet::Macs;
-use wire::plain::{self, Ends, Plain};
+use wire::plain::{self, Ends, Exchange, Plain};
 
 use crate::case::{Family, Mode};
 use crate::flows::{Host, OUR_MAC};
@@ -26,6 +26,7 @@ struct Entry {
     to: [u32; 2],
     from_ports: [u16; 2],
     ports: [u16; 2],
+    exchange: Exchange,
     /// Which of the next hops; 0 in a place that is empty.
     next: u8,
 }
@@ -126,6 +127,7 @@ impl<P: Port> Floor<P> {
             to: [to.src, to.dst],
             from_ports: [from.src_port, from.dst_port],
             ports: [to.src_port, to.dst_port],
+            exchange: Exchange::v4(&from, &to),
             next: self.hop(next, to.dst),
         };
     }
@@ -213,7 +215,12 @@ impl<P: Port> Floor<P> {
                     src_port,
                     dst_port,
                 };
-                plain::readdress(frame.bytes_mut(), &hop.macs, ends)
+                plain::readdress(
+                    frame.bytes_mut(),
+                    &hop.macs,
+                    || ends,
+                    || entry.exchange.there(),
+                )
             }
         };
         frame.truncate(end.expect("a plain packet with hops left"));

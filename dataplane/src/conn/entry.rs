@@ -1,5 +1,7 @@
 //! One connection: one 64-byte line for IPv4, two for IPv6.
 
+use wire::plain::{Ends, Exchange, Owed};
+
 use super::key::{Address, Key};
 use super::table::{Side, Slot};
 use crate::fwd::Method;
@@ -133,6 +135,9 @@ pub struct Entry<A> {
     pub state: u8,
     /// See [`Flags`].
     pub flags: Flags,
+    /// What the ends owe to the packets' checksums, kept right by [`Entry::between`], which alone
+    /// sets it: a table takes no entry where it is not.
+    pub(super) exchange: Exchange,
     /// Its place in [`super::fifo`] plus 1; 0 if it has none.
     pub(super) queued: u32,
 }
@@ -145,6 +150,76 @@ const _: () = assert!(
 const _: () = assert!(size_of::<Entry<u32>>() == 64 && size_of::<Entry<u128>>() == 128);
 
 impl<A: Address> Entry<A> {
+    /// A connection between these addresses and ports, nothing else about it said. What changes
+    /// any of them makes another: patches of checksums are computed here for all its packets.
+    #[inline(always)]
+    pub(super) fn between(
+        client: (A, u16),
+        vip: (A, u16),
+        real: (A, u16),
+        local: (A, u16),
+    ) -> Self {
+        let mut entry = Self {
+            client: client.0,
+            vip: vip.0,
+            real: real.0,
+            local: local.0,
+            client_port: client.1,
+            vip_port: vip.1,
+            real_port: real.1,
+            local_port: local.1,
+            ..Self::default()
+        };
+        entry.exchange = entry.summed();
+        entry
+    }
+
+    /// The exchange of the ends that it has.
+    #[inline]
+    fn summed(&self) -> Exchange {
+        let back = self.leaving(Side::Real);
+        let old = Ends {
+            src: back.dst,
+            dst: back.src,
+            src_port: back.dst_port,
+            dst_port: back.src_port,
+        };
+        A::exchange(&old, &self.leaving(Side::Client))
+    }
+
+    /// Whether [`owed`](Self::owed) says what the ends owe.
+    pub(super) fn is_summed(&self) -> bool {
+        self.exchange == self.summed()
+    }
+
+    /// Who a packet that arrives on `side` is between when it leaves, where the mode changes that.
+    #[inline(always)]
+    pub fn leaving(&self, side: Side) -> Ends<A> {
+        match side {
+            Side::Client => Ends {
+                src: self.local,
+                dst: self.real,
+                src_port: self.local_port,
+                dst_port: self.real_port,
+            },
+            Side::Real => Ends {
+                src: self.vip,
+                dst: self.client,
+                src_port: self.vip_port,
+                dst_port: self.client_port,
+            },
+        }
+    }
+
+    /// What a packet that arrives on `side` owes to its checksums then.
+    #[inline(always)]
+    pub fn owed(&self, side: Side) -> Owed {
+        match side {
+            Side::Client => self.exchange.there(),
+            Side::Real => self.exchange.back(),
+        }
+    }
+
     /// The tuple of packets that arrive on `side`.
     #[inline]
     pub fn key(&self, side: Side) -> Key<A> {

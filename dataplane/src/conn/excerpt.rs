@@ -146,6 +146,7 @@ impl<A: Address> Table<A> {
         now: Millis,
     ) {
         let mut entry = copied.entry;
+        debug_assert!(entry.is_summed(), "by it checksums are patched");
         if let Some(template) = entry.template() {
             entry.control = place(template).map_or(0, |Slot(at)| at + 1);
         }

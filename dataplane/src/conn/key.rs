@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use wire::plain::{Ends, Exchange};
+
 /// An address of one family, as the tables store it: host order.
 pub trait Address: Copy + Eq + Debug + Default + Send + 'static {
     /// Two words that differ for different addresses.
@@ -13,6 +15,8 @@ pub trait Address: Copy + Eq + Debug + Default + Send + 'static {
     fn last(self) -> u8;
     /// Whether two pairs are equal, at as few looks as it takes.
     fn are(pair: [Self; 2], other: [Self; 2]) -> bool;
+    /// What packets owe to their checksums that come between `old` and leave between `new`.
+    fn exchange(old: &Ends<Self>, new: &Ends<Self>) -> Exchange;
     /// What `mask` leaves of it; IPv4 goes by the mask's lower 32 bits.
     fn masked(self, mask: u128) -> Self;
     /// A firewall mark in the place of an address, as IPVS lists it.
@@ -55,6 +59,11 @@ impl Address for u32 {
         both(a, b) == both(c, d)
     }
 
+    #[inline]
+    fn exchange(old: &Ends<Self>, new: &Ends<Self>) -> Exchange {
+        Exchange::v4(old, new)
+    }
+
     fn to_ip(self) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from_bits(self))
     }
@@ -91,6 +100,11 @@ impl Address for u128 {
     #[inline(always)]
     fn are([a, b]: [Self; 2], [c, d]: [Self; 2]) -> bool {
         (a ^ c) | (b ^ d) == 0
+    }
+
+    #[inline]
+    fn exchange(old: &Ends<Self>, new: &Ends<Self>) -> Exchange {
+        Exchange::v6(old, new)
     }
 
     fn to_ip(self) -> IpAddr {

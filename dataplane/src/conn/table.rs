@@ -289,6 +289,9 @@ impl<A: Address> Table<A> {
         }
         self.free = self.entry(slot).next;
         self.entries.prefetch(self.free as usize);
+        // Made anew: kept until here, it leaves the index no registers.
+        let entry = new.entry(now);
+        debug_assert!(entry.is_summed(), "by it checksums are patched");
         *self.entry_mut(slot) = entry;
         if let Control::By(template) = new.control {
             self.entry_mut(template).control += 1;
@@ -533,6 +536,7 @@ fn budget(capacity: u32) -> u32 {
 
 impl<A: Address> New<A> {
     /// What it will be in the table from `now` on.
+    #[inline(always)]
     pub fn entry(&self, now: Millis) -> Entry<A> {
         let is_template = self.control == Control::Template;
         let mut flags = Flags::new(Flags::LIVE).made_under(self.fields);
@@ -543,15 +547,9 @@ impl<A: Address> New<A> {
             Control::By(template) => template.0 + 1,
             Control::Free | Control::Template => 0,
         };
+        let client = (self.key.source, self.key.source_port);
+        let vip = (self.key.destination, self.key.destination_port);
         Entry {
-            client: self.key.source,
-            vip: self.key.destination,
-            real: self.real.0,
-            local: self.local.0,
-            client_port: self.key.source_port,
-            vip_port: self.key.destination_port,
-            real_port: self.real.1,
-            local_port: self.local.1,
             last_seen: now,
             timeout_ms: self.timeout_ms,
             real_id: self.real_id,
@@ -559,7 +557,7 @@ impl<A: Address> New<A> {
             control,
             protocol: self.key.protocol,
             flags,
-            ..Entry::default()
+            ..Entry::between(client, vip, self.real, self.local)
         }
     }
 }

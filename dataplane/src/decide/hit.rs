@@ -20,7 +20,6 @@
 //! --gate`).
 
 use wire::ethernet::Macs;
-use wire::plain::Ends;
 use wire::{Protocol, tcp as segment};
 
 use super::{Context, flow_of};
@@ -258,7 +257,7 @@ impl Context<'_> {
                 let macs = road(self.snapshot, frame, hop, packet, 0, run)?;
                 match real.forwarder {
                     Forwarder::Dr { .. } => A::pass_plain(frame.bytes_mut(), macs)?,
-                    _ => A::readdress_plain(frame.bytes_mut(), macs, ends(entry, Side::Client))?,
+                    _ => readdress(frame.bytes_mut(), macs, entry, Side::Client)?,
                 }
             }
         };
@@ -319,7 +318,7 @@ impl Context<'_> {
             return None;
         };
         let macs = road(self.snapshot, frame, hop, packet, 0, run)?;
-        let end = A::readdress_plain(frame.bytes_mut(), macs, ends(entry, Side::Real))?;
+        let end = readdress(frame.bytes_mut(), macs, entry, Side::Real)?;
         frame.truncate(end);
         run.add(end);
         count(frame, entry, Side::Real, packet, traffic, self.now);
@@ -426,23 +425,15 @@ fn road<'a, A, F: Frame>(
     goes.then_some(macs)
 }
 
-/// Who a packet that arrives on `side` is between when it leaves, where the mode changes that.
+/// Sends a packet that arrives on `side` between the ends that it is to have there.
 #[inline(always)]
-fn ends<A: Stored>(entry: &Entry<A>, side: Side) -> Ends<A> {
-    match side {
-        Side::Client => Ends {
-            src: entry.local,
-            dst: entry.real,
-            src_port: entry.local_port,
-            dst_port: entry.real_port,
-        },
-        Side::Real => Ends {
-            src: entry.vip,
-            dst: entry.client,
-            src_port: entry.vip_port,
-            dst_port: entry.client_port,
-        },
-    }
+fn readdress<A: Stored>(
+    frame: &mut [u8],
+    macs: &Macs,
+    entry: &Entry<A>,
+    side: Side,
+) -> Option<usize> {
+    A::readdress_plain(frame, macs, || entry.leaving(side), || entry.owed(side))
 }
 
 /// Counts the packet, everywhere, once nothing can stop it any more.

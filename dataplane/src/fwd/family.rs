@@ -49,8 +49,13 @@ pub trait Family: Address {
     /// The same between the MACs that it has; says what the packet is then.
     fn age_plain(frame: &mut [u8]) -> Option<plain::Aged>;
 
-    /// As [`pass_plain`](Self::pass_plain), between new ends.
-    fn readdress_plain(frame: &mut [u8], macs: &Macs, ends: plain::Ends<Self>) -> Option<usize>;
+    /// As [`pass_plain`](Self::pass_plain), between the new `ends`, which owe what `owed` says.
+    fn readdress_plain(
+        frame: &mut [u8],
+        macs: &Macs,
+        ends: impl Fn() -> plain::Ends<Self>,
+        owed: impl Fn() -> plain::Owed,
+    ) -> Option<usize>;
 
     /// What is owed to each checksum that covers an address.
     fn owed(old: Self, new: Self) -> Delta;

@@ -60,13 +60,25 @@ pub(crate) fn end_around(a: u64, b: u64) -> u64 {
     sum + u64::from(carry)
 }
 
+/// The same in 32 bits.
+#[inline]
+pub(crate) fn end_around_32(a: u32, b: u32) -> u32 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + u32::from(carry)
+}
+
 /// Folds to 16 bits. 0 comes out only for 0 in: a sum of 65535 stays 65535.
 ///
 /// A word plus itself with its halves exchanged has in its upper half the sum of both, and the
 /// carry of that comes in from below: half of the instructions of masks and shifts.
 #[inline]
 pub(crate) fn fold(sum: u64) -> u16 {
-    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    fold_32((sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32)
+}
+
+/// The same of half as wide a sum.
+#[inline]
+pub(crate) fn fold_32(sum: u32) -> u16 {
     (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
@@ -227,6 +239,12 @@ impl Delta {
     #[inline]
     pub fn and(self, other: Self) -> Self {
         Self(end_around(self.0, other.0))
+    }
+
+    /// The debt in 16 bits, as [`fold`] has it.
+    #[inline]
+    pub(crate) fn folded(self) -> u16 {
+        fold(self.0)
     }
 
     /// The checksum after the change.

@@ -14,7 +14,9 @@ use crate::checksum::end_around;
 use crate::ethernet::Mac;
 use crate::tcp::Flags;
 
-pub use rewrite::{Aged, Ends, age, age_v6, pass, pass_v6, readdress, readdress_v6};
+pub use rewrite::{
+    Aged, Ends, Exchange, Owed, age, age_v6, pass, pass_v6, readdress, readdress_v6,
+};
 
 /// Ethernet, IPv4 and TCP: what is shorter is left to the views.
 const HEAD: usize = 54;

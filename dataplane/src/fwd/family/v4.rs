@@ -40,8 +40,13 @@ impl Family for u32 {
     }
 
     #[inline(always)]
-    fn readdress_plain(frame: &mut [u8], macs: &Macs, ends: plain::Ends<Self>) -> Option<usize> {
-        plain::readdress(frame, macs, ends)
+    fn readdress_plain(
+        frame: &mut [u8],
+        macs: &Macs,
+        ends: impl Fn() -> plain::Ends<Self>,
+        owed: impl Fn() -> plain::Owed,
+    ) -> Option<usize> {
+        plain::readdress(frame, macs, ends, owed)
     }
 
     #[inline]

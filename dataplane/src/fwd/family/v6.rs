@@ -39,8 +39,13 @@ impl Family for u128 {
     }
 
     #[inline(always)]
-    fn readdress_plain(frame: &mut [u8], macs: &Macs, ends: plain::Ends<Self>) -> Option<usize> {
-        plain::readdress_v6(frame, macs, ends)
+    fn readdress_plain(
+        frame: &mut [u8],
+        macs: &Macs,
+        ends: impl Fn() -> plain::Ends<Self>,
+        owed: impl Fn() -> plain::Owed,
+    ) -> Option<usize> {
+        plain::readdress_v6(frame, macs, ends, owed)
     }
 
     #[inline]
