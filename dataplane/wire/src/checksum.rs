@@ -65,7 +65,7 @@ pub(crate) fn end_around(a: u64, b: u64) -> u64 {
 /// A word plus itself with its halves exchanged has in its upper half the sum of both, and the
 /// carry of that comes in from below: half of the instructions of masks and shifts.
 #[inline]
-pub(crate) fn fold(sum: u64) -> u16 {
+pub(crate) const fn fold(sum: u64) -> u16 {
     let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
     (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
