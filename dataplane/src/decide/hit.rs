@@ -68,6 +68,14 @@ impl Run {
         octets: 0,
     };
 
+    /// Lets the next frame know that it begins, unless it is the first and knows.
+    #[inline(always)]
+    fn begin<F: Frame>(&self, frame: &mut F, begun: bool) {
+        if !begun || self.frames > 0 {
+            frame.observe(Event::Begins);
+        }
+    }
+
     /// One frame more.
     #[inline(always)]
     fn add(&mut self, octets: usize) {
@@ -115,23 +123,75 @@ impl Context<'_> {
     ) -> Run {
         let mut run = Run::NONE;
         let parsed = parses.frames.get(from..).unwrap_or_default();
-        for (frame, parsed) in frames.iter_mut().zip(parsed) {
-            if !begun || run.frames > 0 {
-                frame.observe(Event::Begins);
-            }
-            let hit = match parsed {
-                Parsed::V4(packet) => {
-                    let hit = self.hit(frame, packet, packet.guess, &mut run);
-                    hit.or_else(|| self.hit_after_all(frame, packet, &mut run))
-                }
-                _ => self.hit_v6(frame, parsed, parses, &mut run),
-            };
-            if hit.is_none() {
-                break;
-            }
-            frame.observe(Event::Decided(Verdict::Transmit(run.port)));
-        }
+        while self.hits_v4(frames, parsed, begun, &mut run)
+            && self.hits_v6(frames, (parsed, &parses.v6), begun, &mut run)
+        {}
         run
+    }
+
+    /// Those of IPv4 that come next; whether one of IPv6 is behind them.
+    #[inline(always)]
+    fn hits_v4<F: Frame>(
+        &mut self,
+        frames: &mut [F],
+        parsed: &[Parsed],
+        begun: bool,
+        run: &mut Run,
+    ) -> bool {
+        for (frame, parsed) in from(run.frames, frames, parsed) {
+            match parsed {
+                Parsed::V4(packet) => {
+                    run.begin(frame, begun);
+                    if self.hit_in_the_end(frame, packet, run).is_none() {
+                        return false;
+                    }
+                }
+                Parsed::V6(_) => return true,
+                _ => {
+                    run.begin(frame, begun);
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    /// Those of IPv6 that come next; whether another is behind them. Kept apart, so that IPv4's
+    /// packets have the processor's registers.
+    #[inline(never)]
+    fn hits_v6<F: Frame>(
+        &mut self,
+        frames: &mut [F],
+        (parsed, packets): (&[Parsed], &[Packet<u128>]),
+        begun: bool,
+        run: &mut Run,
+    ) -> bool {
+        for (frame, parsed) in from(run.frames, frames, parsed) {
+            let Parsed::V6(place) = parsed else {
+                return true;
+            };
+            let packet = &packets[usize::from(*place)];
+            run.begin(frame, begun);
+            if self.hit_in_the_end(frame, packet, run).is_none() {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Takes a common packet through the connection that is guessed, or through its own if that is
+    /// another.
+    #[inline(always)]
+    fn hit_in_the_end<A: Stored, F: Frame>(
+        &mut self,
+        frame: &mut F,
+        packet: &Packet<A>,
+        run: &mut Run,
+    ) -> Option<()> {
+        let hit = self.hit(frame, packet, packet.guess, run);
+        hit.or_else(|| self.hit_after_all(frame, packet, run))?;
+        frame.observe(Event::Decided(Verdict::Transmit(run.port)));
+        Some(())
     }
 
     /// Takes a common packet through the connection that is guessed and adds its frame to the run.
@@ -290,23 +350,17 @@ impl Context<'_> {
         };
         self.hit(frame, packet, Guess::of(slot, side), run)
     }
+}
 
-    /// The same of both for IPv6, kept apart so that IPv4's packets have the processor's registers.
-    #[inline(never)]
-    fn hit_v6<F: Frame>(
-        &mut self,
-        frame: &mut F,
-        parsed: &Parsed,
-        parses: &Parses,
-        run: &mut Run,
-    ) -> Option<()> {
-        let Parsed::V6(place) = parsed else {
-            return None;
-        };
-        let packet = &parses.v6[usize::from(*place)];
-        let hit = self.hit(frame, packet, packet.guess, run);
-        hit.or_else(|| self.hit_after_all(frame, packet, run))
-    }
+/// The frames from the one with this number on.
+#[inline(always)]
+fn from<'a, F>(
+    at: usize,
+    frames: &'a mut [F],
+    parsed: &'a [Parsed],
+) -> impl Iterator<Item = (&'a mut F, &'a Parsed)> {
+    let frames = frames.get_mut(at..).unwrap_or_default();
+    frames.iter_mut().zip(parsed.get(at..).unwrap_or_default())
 }
 
 /// Whether the packet leaves its connection's state and timeout as they are, goes where the

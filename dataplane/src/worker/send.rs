@@ -24,13 +24,12 @@ pub(super) struct Lane<P: Port> {
 }
 
 impl<P: Port> Turn<'_, P> {
-    /// Sends what the common way has rewritten: a burst, whole.
+    /// Sends what the common way has rewritten: a burst, whole. A full one goes as it lies.
     #[inline(always)]
     pub(super) fn transmit_burst(&mut self, frames: &mut Burst<P::Frame>, run: Run) {
         match self.lanes.get_mut(usize::from(run.port.0)) {
-            Some(lane) if lane.out.is_empty() => {
-                std::mem::swap(&mut lane.out, frames);
-                lane.octets += run.octets;
+            Some(lane) if lane.out.is_empty() && frames.is_full() => {
+                lane.send(frames, run.octets, self.counters);
             }
             _ => self.transmit_run(frames.drain(..), run),
         }
@@ -157,20 +156,17 @@ impl<P: Port> Lane<P> {
         self.made.push(frame);
     }
 
-    /// Sends what waits; what the queue refuses is dropped and counted.
+    /// Sends what waits.
     fn flush(&mut self, counters: &Counters) {
-        if self.out.is_empty() {
-            return;
-        }
-        let sent = self.port.tx_burst(&mut self.out);
-        let refused = octets(&self.out);
-        counters.transmit.add(sent as u64);
-        counters.transmit_bytes.add(self.octets - refused);
-        self.octets = 0;
         if !self.out.is_empty() {
-            counters.drop[Reason::TxFull as usize].add(self.out.len() as u64);
-            self.out.clear();
+            let octets = std::mem::take(&mut self.octets);
+            send(&mut self.port, &mut self.out, octets, counters);
         }
+    }
+
+    /// Sends a burst of so many octets, which nothing waits to go before.
+    fn send(&mut self, frames: &mut Burst<P::Frame>, octets: u64, counters: &Counters) {
+        send(&mut self.port, frames, octets, counters);
     }
 
     /// The same for what we made ourselves.
@@ -186,6 +182,18 @@ impl<P: Port> Lane<P> {
             .add(octets - self::octets(&self.made));
         counters.made_dropped.add(self.made.len() as u64);
         self.made.clear();
+    }
+}
+
+/// Sends frames of so many octets; what the queue refuses is dropped and counted.
+#[inline]
+fn send<P: Port>(port: &mut P, frames: &mut Burst<P::Frame>, octets: u64, counters: &Counters) {
+    let sent = port.tx_burst(frames);
+    counters.transmit.add(sent as u64);
+    counters.transmit_bytes.add(octets - self::octets(frames));
+    if !frames.is_empty() {
+        counters.drop[Reason::TxFull as usize].add(frames.len() as u64);
+        frames.clear();
     }
 }
 
