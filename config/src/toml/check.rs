@@ -10,11 +10,14 @@ use super::service::PlacedService;
 use super::table::{Placed, Table};
 use crate::built::Feature;
 use crate::model::{
-    ClientAddress, Endpoint, Family, Listen, MarkRule, Mode, Neighbour, Port, Real, Route, Service,
-    SorryServer, Vip,
+    ClientAddress, Endpoint, Family, Listen, MarkRule, Mode, Neighbour, Port, Prefix, Real, Route,
+    Service, SorryServer, Vip,
 };
 
 type Ports<'a, 'd> = &'a [Placed<'d, Port>];
+
+/// RFC 8200 section 5, in octets.
+const LEAST_MTU_V6: u16 = 1280;
 
 /// Remembers where each thing was seen first.
 struct Seen<K>(HashMap<K, usize>);
@@ -52,6 +55,14 @@ pub(super) fn ports(ports: Ports<'_, '_>, report: &mut Report<'_>) {
         for address in port.addresses.iter().map(|prefix| prefix.address) {
             let at = table.at("addresses");
             addresses.once(report, at, address, || format!("address {address}"));
+        }
+        let is_v6 = |prefix: &Prefix| prefix.address.is_ipv6();
+        if let Some(prefix) = port.addresses.iter().find(|prefix| is_v6(prefix))
+            && port.mtu < LEAST_MTU_V6
+        {
+            let (own, address) = (port.mtu, prefix.address);
+            let text = format!("mtu {own} is less than the {LEAST_MTU_V6} that {address} needs");
+            report.error(table.at("mtu"), text);
         }
     }
     vlans(ports, report);
