@@ -11,6 +11,7 @@ use dataplane::fwd::{Outer, Tunnel};
 use dataplane::port::{BURST, Burst, Frame, Port};
 use wire::Mac;
 use wire::ethernet::Macs;
+use wire::ipv4::Between;
 use wire::plain::{self, Ends, Exchange, Plain};
 
 use crate::case::{Family, Mode};
@@ -43,10 +44,10 @@ impl NextHop {
     fn new(next: Mac, destination: u32) -> Self {
         Self {
             macs: Macs::new(OUR_MAC, next),
-            tunnel: Tunnel::V4 {
-                source: Ipv4Addr::from_bits(Host::Director.low()),
-                destination: Ipv4Addr::from_bits(destination),
-            },
+            tunnel: Tunnel::V4(Between::new(
+                Ipv4Addr::from_bits(Host::Director.low()),
+                Ipv4Addr::from_bits(destination),
+            )),
         }
     }
 }

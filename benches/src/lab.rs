@@ -292,22 +292,11 @@ fn real(case: Case, n: u8) -> Real {
 }
 
 fn tunnel(family: Family, n: u8) -> Tunnel {
-    use std::net::IpAddr::{V4, V6};
     let (director, real) = (
         Host::Director.address(family),
         Host::Real(n).address(family),
     );
-    match (director, real) {
-        (V4(source), V4(destination)) => Tunnel::V4 {
-            source,
-            destination,
-        },
-        (V6(source), V6(destination)) => Tunnel::V6 {
-            source,
-            destination,
-        },
-        _ => unreachable!("both are of one family"),
-    }
+    Tunnel::between(director, real).expect("both are of one family")
 }
 
 fn service(case: Case, id: ServiceId) -> Service {

@@ -1209,17 +1209,7 @@ pub fn is_local(listen: &Listen, real: &config::model::Real, topology: &Topology
 
 /// The ends of a tunnel to `end`; `None` if nothing of ours can begin it.
 fn ends(end: IpAddr, topology: &Topology) -> Option<fwd::Tunnel> {
-    match (topology.source_towards(end)?, end) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => Some(fwd::Tunnel::V4 {
-            source,
-            destination,
-        }),
-        (IpAddr::V6(source), IpAddr::V6(destination)) => Some(fwd::Tunnel::V6 {
-            source,
-            destination,
-        }),
-        _ => None,
-    }
+    fwd::Tunnel::between(topology.source_towards(end)?, end)
 }
 
 /// The forwarder through a tunnel.

@@ -17,6 +17,7 @@ use dataplane::verdict::Reason;
 use etherparse::PacketHeaders;
 use proptest::prelude::*;
 use wire::build::{Body, Packet, Sctp, echo_reply, echo_request, ether, icmp, ip, sctp, tcp, udp};
+use wire::ipv4::Between;
 use wire::{Mac, Protocol};
 
 use intact::{crc_is_right, intact, sums};
@@ -53,10 +54,7 @@ const NAT: Forwarder = Forwarder::Nat { hop: HOP };
 const FULL: Forwarder = Forwarder::FullNat { hop: HOP };
 const IN4: Forwarder = Forwarder::Tun {
     hop: HOP,
-    tunnel: Tunnel::V4 {
-        source: DIP,
-        destination: REAL,
-    },
+    tunnel: Tunnel::V4(Between::new(DIP, REAL)),
     envelope: Envelope::Ipip,
     narrower: 0,
 };

@@ -13,6 +13,7 @@ use dataplane::port::{PortId, RxFlags};
 use dataplane::services::{Hop, HopId, Route, Routes, Target};
 use dataplane::verdict::{PuntClass, Reason};
 use wire::build::{Packet, echo_reply, echo_request, ether, icmp, ip, tcp, udp};
+use wire::ipv4::Between;
 use wire::tcp::Flags;
 use wire::{EtherType, Mac};
 
@@ -283,10 +284,7 @@ fn fragments_wait_for_their_first_one() {
 
 #[test]
 fn what_a_tunnel_lost_is_retold_in_the_clients_vlan() {
-    let tunnel = Tunnel::V4 {
-        source: DIP,
-        destination: real_ip(1),
-    };
+    let tunnel = Tunnel::V4(Between::new(DIP, real_ip(1)));
     let mut lab = lab(Forwarder::Tun {
         hop: HOP,
         tunnel,

@@ -12,6 +12,7 @@ use dataplane::fwd::{Envelope, Forwarder, Tunnel};
 use dataplane::services::{Hop, HopId, Route, Routes, Standing, Target};
 use dataplane::verdict::PuntClass;
 use wire::build::{Packet, icmp, ip, tcp, udp};
+use wire::ipv4::Between;
 use wire::tcp::Flags;
 use wire::{EtherType, Mac, ipv4, ipv6};
 
@@ -39,10 +40,7 @@ fn tunnel(narrower: u16) -> Forwarder {
     let (source, destination) = (DIP, real_ip(1));
     Forwarder::Tun {
         hop: HOP,
-        tunnel: Tunnel::V4 {
-            source,
-            destination,
-        },
+        tunnel: Tunnel::V4(Between::new(source, destination)),
         envelope: Envelope::Ipip,
         narrower,
     }

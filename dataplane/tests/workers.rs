@@ -592,23 +592,17 @@ fn source(packet: &[u8]) -> (IpAddr, u16) {
 /// What a tunnel carries, after a look at its ends.
 fn untunnelled(frame: &[u8], tunnel: Tunnel, v6: bool) -> &[u8] {
     let outer = IpSlice::from_slice(&frame[ETHERNET..]).expect("a packet");
-    let (source, destination): (IpAddr, IpAddr) = match tunnel {
-        Tunnel::V4 {
-            source,
-            destination,
-        } => (source.into(), destination.into()),
-        Tunnel::V6 {
-            source,
-            destination,
-        } => (source.into(), destination.into()),
-    };
     assert_eq!(
         (outer.source_addr(), outer.destination_addr()),
-        (source, destination)
+        tunnel.ends()
     );
     let carried = if v6 { 41 } else { 4 };
     assert_eq!(outer.payload_ip_number().0, carried);
-    let header = if source.is_ipv6() { 40 } else { 20 };
+    let header = if outer.source_addr().is_ipv6() {
+        40
+    } else {
+        20
+    };
     &frame[ETHERNET + header..]
 }
 

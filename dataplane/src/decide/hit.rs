@@ -416,8 +416,8 @@ fn road<'a, A, F: Frame>(
     let next = snapshot.hops.get(hop.0)?;
     let macs = next.macs()?;
     let mtu = run.mtu_by(next.port, snapshot)?;
-    let room = u32::from(mtu.saturating_sub(overhead));
-    let goes = packet.shape.length <= room && packet.shape.ttl > 1;
+    let length = packet.shape.length + u32::from(overhead);
+    let goes = length <= u32::from(mtu) && packet.shape.ttl > 1;
     if goes {
         let towards = Towards::Hop(hop);
         frame.observe(Event::Way { towards, mtu });

@@ -19,6 +19,7 @@ pub mod told;
 mod tun;
 
 use wire::ethernet::{Mac, Macs};
+use wire::ipv4;
 
 use crate::conn::Entry;
 use crate::port::Frame;
@@ -138,6 +139,18 @@ pub struct Outer {
     pub id: u16,
     /// Whether DF is copied, so that path MTUs are discovered (`pmtu_disc`).
     pub pmtu_disc: bool,
+}
+
+impl Outer {
+    /// How an outer IPv4 packet may be cut, around one that says `dont_fragment` or not.
+    #[inline(always)]
+    fn cut(&self, dont_fragment: bool) -> ipv4::Cut {
+        if dont_fragment && self.pmtu_disc {
+            ipv4::Cut::NEVER
+        } else {
+            ipv4::Cut::new(self.id, false)
+        }
+    }
 }
 
 impl Forwarder {

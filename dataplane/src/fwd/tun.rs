@@ -8,7 +8,7 @@
 //! the inner TTL, DSCP and ECN, but ECT(0) where the inner packet met congestion before us; DF
 //! of the inner packet where path MTUs are discovered at all.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use wire::ethernet::{self, EtherType, Macs};
 use wire::plain::Aged;
@@ -24,13 +24,8 @@ use crate::verdict::Reason;
 /// The two ends of a tunnel, which name the outer family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tunnel {
-    /// Inside IPv4.
-    V4 {
-        /// The director's own address.
-        source: Ipv4Addr,
-        /// The real server.
-        destination: Ipv4Addr,
-    },
+    /// Inside IPv4: from the director's own address to the real server.
+    V4(ipv4::Between),
     /// Inside IPv6.
     V6 {
         /// The director's own address.
@@ -41,13 +36,24 @@ pub enum Tunnel {
 }
 
 impl Tunnel {
+    /// From the director's own address to the real server; `None` between two families.
+    pub fn between(source: IpAddr, destination: IpAddr) -> Option<Self> {
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                Some(Self::V4(ipv4::Between::new(source, destination)))
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => Some(Self::V6 {
+                source,
+                destination,
+            }),
+            _ => None,
+        }
+    }
+
     /// Where it begins and where it ends.
     pub fn ends(&self) -> (IpAddr, IpAddr) {
         match *self {
-            Self::V4 {
-                source,
-                destination,
-            } => (source.into(), destination.into()),
+            Self::V4(ends) => (ends.src().into(), ends.dst().into()),
             Self::V6 {
                 source,
                 destination,
@@ -59,7 +65,7 @@ impl Tunnel {
     #[inline]
     pub fn overhead(&self) -> u16 {
         match self {
-            Self::V4 { .. } => u32::HEADER,
+            Self::V4(_) => u32::HEADER,
             Self::V6 { .. } => u128::HEADER,
         }
     }
@@ -75,35 +81,79 @@ impl Tunnel {
         macs: &Macs,
         outer: Outer,
     ) -> Option<usize> {
-        match *self {
-            Self::V4 {
-                source,
-                destination,
-            } => grow::<A, F, { ipv4::LEN }>(frame, |aged, head, header| {
-                macs.emit(head, EtherType::IPV4);
-                let inner = inner::<A>(&aged, dont_fragment);
-                v4(&inner, outer, source, destination).emit(header);
-            }),
+        match self {
+            Self::V4(ends) => {
+                let cut = outer.cut(dont_fragment);
+                grow::<A, F, { ipv4::LEN }, _>(frame, macs, &In4 { ends, cut })
+            }
             Self::V6 {
                 source,
                 destination,
-            } => grow::<A, F, { ipv6::LEN }>(frame, |aged, head, header| {
-                macs.emit(head, EtherType::IPV6);
-                let inner = inner::<A>(&aged, dont_fragment);
-                v6(&inner, source, destination).emit(header);
-            }),
+            } => {
+                let ends = (source, destination);
+                grow::<A, F, { ipv6::LEN }, _>(frame, macs, &In6 { ends })
+            }
         }
     }
 }
 
+/// How an outer header of `N` octets is written around what it carries. (A closure would do, but
+/// can't be said to be always inlined.)
+trait Around<const N: usize> {
+    const ETHERTYPE: EtherType;
+
+    fn write(&self, carried: Aged, protocol: Protocol, out: &mut [u8; N]);
+}
+
+/// Inside IPv4.
+struct In4<'a> {
+    ends: &'a ipv4::Between,
+    cut: ipv4::Cut,
+}
+
+impl Around<{ ipv4::LEN }> for In4<'_> {
+    const ETHERTYPE: EtherType = EtherType::IPV4;
+
+    #[inline(always)]
+    fn write(&self, carried: Aged, protocol: Protocol, out: &mut [u8; ipv4::LEN]) {
+        let lead = carried.lead.uncongested().longer(u32::HEADER);
+        self.ends
+            .emit(out, lead, self.cut, (carried.hops, protocol));
+    }
+}
+
+/// Inside IPv6.
+struct In6<'a> {
+    ends: (&'a Ipv6Addr, &'a Ipv6Addr),
+}
+
+impl Around<{ ipv6::LEN }> for In6<'_> {
+    const ETHERTYPE: EtherType = EtherType::IPV6;
+
+    #[inline(always)]
+    fn write(&self, carried: Aged, protocol: Protocol, out: &mut [u8; ipv6::LEN]) {
+        let header = ipv6::Header {
+            src: *self.ends.0,
+            dst: *self.ends.1,
+            next_header: protocol,
+            hop_limit: carried.hops,
+            traffic_class: carried.lead.uncongested().tos(),
+            flow_label: 0,
+            payload_len: carried.lead.length(),
+        };
+        header.emit(out);
+    }
+}
+
 /// Makes a plain packet one hop older and its frame larger in front by an outer header of `N` octets,
-/// which `write` writes with Ethernet's, and says where that ends. `None`, and no change, without
+/// which it writes with Ethernet's, and says where that ends. `None`, and no change, without
 /// room in the buffer or hops left. The buffer is looked at once: each look costs as much
 /// as a word of the header.
 #[inline(always)]
-fn grow<A: Family, F: Frame, const N: usize>(
+fn grow<A: Family, F: Frame, const N: usize, O: Around<N>>(
     frame: &mut F,
-    write: impl FnOnce(Aged, &mut [u8; ethernet::LEN], &mut [u8; N]),
+    macs: &Macs,
+    outer: &O,
 ) -> Option<usize> {
     if !frame.prepend(N) {
         return None;
@@ -113,30 +163,16 @@ fn grow<A: Family, F: Frame, const N: usize>(
         frame.trim_front(N);
         return None;
     };
-    let (head, rest) = bytes.split_first_chunk_mut()?;
-    write(aged, head, rest.first_chunk_mut()?);
+    put(outer, (aged, A::TUNNELLED), macs, bytes)?;
     Some(aged.end() + N)
-}
-
-#[inline(always)]
-fn inner<A: Family>(aged: &Aged, dont_fragment: bool) -> Inner {
-    Inner {
-        protocol: A::TUNNELLED,
-        hops: aged.hops,
-        tos: outer_tos(aged.tos),
-        dont_fragment,
-        length: aged.length,
-    }
 }
 
 /// What the outer header takes from the inner one.
 #[derive(Clone, Copy)]
 struct Inner {
+    aged: Aged,
     protocol: Protocol,
-    hops: u8,
-    tos: u8,
     dont_fragment: bool,
-    length: u16,
 }
 
 /// To the real server, through the tunnel. A packet that fails is left as it was.
@@ -151,7 +187,7 @@ pub(super) fn to_real<A: Family, F: Frame>(
     let overhead = tunnel.overhead() + envelope.room();
     let room = frame.headroom() >= usize::from(overhead);
     let inner = age::<A>(frame.bytes_mut(), room, overhead)?;
-    frame.truncate(ethernet::LEN + usize::from(inner.length));
+    frame.truncate(inner.aged.end());
     let seal = match frame.bytes_mut().get_mut(ethernet::LEN..) {
         Some(packet) => envelope.seal(packet, entry),
         None => return Err(Reason::ShortFrame),
@@ -176,11 +212,12 @@ fn age<A: Family>(frame: &mut [u8], room: bool, overhead: u16) -> Result<Inner, 
     }
     ip.age();
     Ok(Inner {
+        aged: Aged {
+            lead: ipv4::Lead::new(ip.tos(), length),
+            hops: ip.hops(),
+        },
         protocol: A::TUNNELLED,
-        hops: ip.hops(),
-        tos: outer_tos(ip.tos()),
         dont_fragment: ip.dont_fragment(),
-        length,
     })
 }
 
@@ -194,81 +231,40 @@ fn wrap(
     (inner, seal): (Inner, Seal),
     outer: Outer,
 ) -> Option<()> {
-    let carried = Inner {
-        protocol: seal.protocol(inner.protocol),
-        length: inner.length + seal.room(),
-        ..inner
+    let carried = Aged {
+        lead: inner.aged.lead.longer(seal.room()),
+        ..inner.aged
     };
-    let (head, rest) = frame.split_first_chunk_mut()?;
-    match *tunnel {
-        Tunnel::V4 {
-            source,
-            destination,
-        } => {
-            ethernet::emit(head, link.ours, link.next, EtherType::IPV4);
-            let (header, rest) = rest.split_first_chunk_mut()?;
-            v4(&carried, outer, source, destination).emit(header);
-            seal.write(rest, inner.protocol, [source.into(), destination.into()])
+    let protocol = seal.protocol(inner.protocol);
+    let macs = link.macs();
+    let rest = match tunnel {
+        Tunnel::V4(ends) => {
+            let cut = outer.cut(inner.dont_fragment);
+            put(&In4 { ends, cut }, (carried, protocol), &macs, frame)?
         }
         Tunnel::V6 {
             source,
             destination,
         } => {
-            ethernet::emit(head, link.ours, link.next, EtherType::IPV6);
-            let (header, rest) = rest.split_first_chunk_mut()?;
-            v6(&carried, source, destination).emit(header);
-            seal.write(rest, inner.protocol, [source.into(), destination.into()])
+            let ends = (source, destination);
+            put(&In6 { ends }, (carried, protocol), &macs, frame)?
         }
-    }
+    };
+    let (source, destination) = tunnel.ends();
+    seal.write(rest, inner.protocol, [source, destination])
 }
 
+/// Writes the Ethernet and the outer header, and says what is behind them.
 #[inline(always)]
-fn v4(inner: &Inner, outer: Outer, src: Ipv4Addr, dst: Ipv4Addr) -> ipv4::Header {
-    let dont_fragment = inner.dont_fragment && outer.pmtu_disc;
-    ipv4::Header {
-        src,
-        dst,
-        protocol: inner.protocol,
-        ttl: inner.hops,
-        tos: inner.tos,
-        id: if dont_fragment { 0 } else { outer.id },
-        dont_fragment,
-        payload_len: inner.length,
-    }
-}
-
-#[inline(always)]
-fn v6(inner: &Inner, src: Ipv6Addr, dst: Ipv6Addr) -> ipv6::Header {
-    ipv6::Header {
-        src,
-        dst,
-        next_header: inner.protocol,
-        hop_limit: inner.hops,
-        traffic_class: inner.tos,
-        flow_label: 0,
-        payload_len: inner.length,
-    }
-}
-
-/// DSCP and ECN of the outer header: congestion that the inner packet met is not the tunnel's
-/// (RFC 3168 section 9.1.1, the full-functionality option).
-#[inline]
-fn outer_tos(inner: u8) -> u8 {
-    const ECN: u8 = 3;
-    const CONGESTED: u8 = 3;
-    const CAPABLE: u8 = 2;
-    inner - u8::from(inner & ECN == CONGESTED) * (CONGESTED - CAPABLE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_congestion_is_not_copied() {
-        let cases = [(0, 0), (0xb9, 0xb9), (0xba, 0xba), (0xbb, 0xba), (3, 2)];
-        for (inner, outer) in cases {
-            assert_eq!(outer_tos(inner), outer, "{inner:#x}");
-        }
-    }
+fn put<'a, O: Around<N>, const N: usize>(
+    outer: &O,
+    (carried, protocol): (Aged, Protocol),
+    macs: &Macs,
+    frame: &'a mut [u8],
+) -> Option<&'a mut [u8]> {
+    let (head, rest) = frame.split_first_chunk_mut()?;
+    let (header, rest) = rest.split_first_chunk_mut()?;
+    macs.emit(head, O::ETHERTYPE);
+    outer.write(carried, protocol, header);
+    Some(rest)
 }

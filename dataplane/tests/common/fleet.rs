@@ -27,6 +27,7 @@ use dataplane::time::Millis;
 use dataplane::verdict::Counters;
 use dataplane::vlan::{Tagging, Vlans};
 use dataplane::worker::{Parts, Worker};
+use wire::ipv4::Between;
 
 use super::{GATEWAY_MAC, LAN, LAN_MAC, TCP, UDP, WAN, WAN_MAC, real_mac};
 
@@ -180,10 +181,10 @@ pub fn real_address(n: u8, v6: bool) -> IpAddr {
 /// The director's own end of tunnels.
 pub fn tunnel(n: u8, mode: Mode) -> Option<Tunnel> {
     match mode {
-        Mode::Tun4 => Some(Tunnel::V4 {
-            source: Ipv4Addr::new(10, 1, 0, 2),
-            destination: Ipv4Addr::new(10, 1, 0, n),
-        }),
+        Mode::Tun4 => Some(Tunnel::V4(Between::new(
+            Ipv4Addr::new(10, 1, 0, 2),
+            Ipv4Addr::new(10, 1, 0, n),
+        ))),
         Mode::Tun6 => Some(Tunnel::V6 {
             source: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2),
             destination: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, n.into()),

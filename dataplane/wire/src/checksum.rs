@@ -72,13 +72,13 @@ pub(crate) fn end_around_32(a: u32, b: u32) -> u32 {
 /// A word plus itself with its halves exchanged has in its upper half the sum of both, and the
 /// carry of that comes in from below: half of the instructions of masks and shifts.
 #[inline]
-pub(crate) fn fold(sum: u64) -> u16 {
+pub(crate) const fn fold(sum: u64) -> u16 {
     fold_32((sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32)
 }
 
 /// The same of half as wide a sum.
 #[inline]
-pub(crate) fn fold_32(sum: u32) -> u16 {
+pub(crate) const fn fold_32(sum: u32) -> u16 {
     (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 

@@ -380,25 +380,127 @@ impl Header {
     /// Writes the header with its checksum. A `payload_len` past 65,515 is written as 65,515.
     #[inline(always)]
     pub fn emit(&self, out: &mut [u8; LEN]) {
-        // Three words of eight, eight and four octets, their first octet the lowest, as most
-        // processors write them. Sums are of the values, not of the octets just written: those
-        // would have to be read back.
-        let length = self.payload_len.saturating_add(20);
-        let first = 0x45
-            | u64::from(self.tos) << 8
-            | u64::from(length.swap_bytes()) << 16
-            | u64::from(self.id.swap_bytes()) << 32
-            | u64::from(self.dont_fragment) << (48 + 6);
-        let second = u64::from(self.ttl)
-            | u64::from(self.protocol.0) << 8
-            | u64::from(u32::from_le_bytes(self.src.octets())) << 32;
-        let third = u32::from_le_bytes(self.dst.octets());
-        let sum = checksum::end_around(first, second);
-        let sum = checksum::end_around(sum, u64::from(third));
-        let checksum = u64::from(!checksum::fold(sum)) << 16;
-        put(out, 0, first.to_le_bytes());
-        put(out, 8, (second | checksum).to_le_bytes());
-        put(out, 16, third.to_le_bytes());
+        let lead = Lead::new(self.tos, self.payload_len.saturating_add(20));
+        let cut = Cut::new(self.id, self.dont_fragment);
+        Between::new(self.src, self.dst).emit(out, lead, cut, (self.ttl, self.protocol));
+    }
+}
+
+/// The first four octets of a header without options, as a number: version and header length,
+/// DSCP and ECN, total length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead(u32);
+
+impl Lead {
+    /// Of a packet of `length` octets, with these DSCP and ECN.
+    #[inline(always)]
+    pub const fn new(tos: u8, length: u16) -> Self {
+        Self(0x45 << 24 | (tos as u32) << 16 | length as u32)
+    }
+
+    /// Those of a header that is known to have no options.
+    #[inline(always)]
+    pub(crate) const fn read(octets: [u8; 4]) -> Self {
+        Self(u32::from_be_bytes(octets))
+    }
+
+    /// DSCP and ECN.
+    #[inline(always)]
+    pub const fn tos(self) -> u8 {
+        self.0.to_be_bytes()[1]
+    }
+
+    /// Octets of the packet.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+    pub const fn length(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// With the DSCP and ECN of a tunnel around the packet: congestion that it met before is not
+    /// the tunnel's (RFC 3168 section 9.1.1, the full-functionality option), so CE, both bits,
+    /// becomes ECT(0), the higher one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn uncongested(self) -> Self {
+        const LOWER: u32 = 1 << 16;
+        Self(self.0 - (self.0 & self.0 >> 1 & LOWER))
+    }
+
+    /// Of a packet that is longer by so many octets, and has room for them.
+    #[inline(always)]
+    #[must_use]
+    pub const fn longer(self, octets: u16) -> Self {
+        Self(self.0.wrapping_add(octets as u32))
+    }
+}
+
+/// The second four octets of a header of a whole packet: how it may be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut(u32);
+
+impl Cut {
+    /// By no router: then the identification does not matter, and is 0 (RFC 6864 section 4.1).
+    pub const NEVER: Self = Self::new(0, true);
+
+    /// With this identification; by no router if `dont_fragment`.
+    #[inline(always)]
+    pub const fn new(id: u16, dont_fragment: bool) -> Self {
+        // As it stands, the first octet the lowest: so it is below 2^23.
+        Self(id.swap_bytes() as u32 | (dont_fragment as u32) << (16 + 6))
+    }
+}
+
+/// Whom packets are between, as it stands in their headers, and the sum of that: what all headers
+/// of a tunnel have in common, prepared once. A sum may be made of parts, in any order (RFC 1071
+/// section 2 (A)), so each header only adds its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Between {
+    addresses: [u8; 8],
+    /// Of the addresses, folded, in words whose first octet is the lower one.
+    sum: u16,
+}
+
+impl Between {
+    /// From `src` to `dst`.
+    #[inline]
+    pub const fn new(src: Ipv4Addr, dst: Ipv4Addr) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (src.octets(), dst.octets());
+        let addresses = [a, b, c, d, e, f, g, h];
+        Self {
+            addresses,
+            sum: checksum::fold(u64::from_le_bytes(addresses)),
+        }
+    }
+
+    /// Source address.
+    pub fn src(&self) -> Ipv4Addr {
+        get::<4>(&self.addresses, 0).into()
+    }
+
+    /// Destination address.
+    pub fn dst(&self) -> Ipv4Addr {
+        get::<4>(&self.addresses, 4).into()
+    }
+
+    /// Writes a header between them with its checksum.
+    #[inline(always)]
+    pub fn emit(&self, out: &mut [u8; LEN], lead: Lead, cut: Cut, (ttl, protocol): (u8, Protocol)) {
+        // Words of four octets, the first the lowest, as most processors write them: the sum cares
+        // for neither (RFC 1071 section 2 (B) and (C)). It is of the values, not of the octets
+        // just written: those would have to be read back.
+        let lead = lead.0.swap_bytes();
+        let third = u32::from(ttl) | u32::from(protocol.0) << 8;
+        // Below 2^24, so the first carry that there can be is that of the lead.
+        let rest = cut.0 + third + u32::from(self.sum);
+        let (sum, carry) = lead.overflowing_add(rest);
+        let sum = sum + u32::from(carry);
+        // Folded as `checksum::fold` does, in the upper half: there the checksum stands.
+        let checksum = !sum.wrapping_add(sum.rotate_left(16)) & 0xffff_0000;
+        put(out, 0, lead.to_le_bytes());
+        put(out, 4, cut.0.to_le_bytes());
+        put(out, 8, (third | checksum).to_le_bytes());
+        put(out, 12, self.addresses);
     }
 }
 
@@ -500,8 +602,59 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_tunnels_lead_is_the_packets_but_for_congestion_and_length() {
+        let cases = [(0, 0), (0xb9, 0xb9), (0xba, 0xba), (0xbb, 0xba), (3, 2)];
+        for (inner, outer) in cases {
+            let lead = Lead::new(inner, 1480).uncongested().longer(20);
+            assert_eq!(lead, Lead::new(outer, 1500), "{inner:#x}");
+            assert_eq!((lead.tos(), lead.length()), (outer, 1500), "{inner:#x}");
+        }
+    }
+
+    /// Headers at random, and those whose sum is all ones or carries most.
+    fn headers() -> impl Strategy<Value = Header> {
+        let addresses = prop_oneof![any::<[u32; 2]>(), Just([0; 2]), Just([u32::MAX; 2])];
+        let id = prop_oneof![any::<u16>(), Just(0), Just(u16::MAX)];
+        let rest = any::<(u8, u8, u8, bool, u16)>();
+        (addresses, id, rest).prop_map(|([src, dst], id, rest)| Header {
+            src: src.into(),
+            dst: dst.into(),
+            protocol: Protocol(rest.0),
+            ttl: rest.1,
+            tos: rest.2,
+            id,
+            dont_fragment: rest.3,
+            payload_len: rest.4,
+        })
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn emitted_is_what_was_said(header in headers()) {
+            let mut bytes = [0; LEN];
+            header.emit(&mut bytes);
+            let sum: u32 = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
+            prop_assert_eq!(sum % 0xffff, 0, "RFC 1071, 16 bits at a time");
+            let ends = Between::new(header.src, header.dst);
+            prop_assert_eq!((ends.src(), ends.dst()), (header.src, header.dst));
+            let packet = Packet::parse_quoted(&bytes[..]).unwrap();
+            let read = Header {
+                src: packet.src(),
+                dst: packet.dst(),
+                protocol: packet.protocol(),
+                ttl: packet.ttl(),
+                tos: packet.tos(),
+                id: packet.id(),
+                dont_fragment: packet.dont_fragment(),
+                payload_len: u16::try_from(packet.total_len() - LEN).unwrap(),
+            };
+            let payload_len = header.payload_len.min(65_515);
+            prop_assert_eq!(read, Header { payload_len, ..header });
+            prop_assert!(packet.header_len() == LEN && !packet.is_fragment());
+        }
 
         #[test]
         fn patched_is_recomputed(

@@ -10,6 +10,7 @@ use super::{ETHERNET, HEAD, HEAD_V6, IPV4, IPV6, TCP, UDP};
 use crate::bytes::{get, get16, put};
 use crate::checksum::{Delta, end_around_32, fold_32, for_udp};
 use crate::ethernet::Macs;
+use crate::ipv4::Lead;
 
 /// Who a packet is between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,19 +118,17 @@ impl Owed {
 /// A plain packet that is one hop older.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Aged {
-    /// Octets of the packet.
-    pub length: u16,
+    /// DSCP and ECN, and the octets of the packet: as IPv4 has them, in IPv6 too.
+    pub lead: Lead,
     /// Hops that are left.
     pub hops: u8,
-    /// DSCP and ECN.
-    pub tos: u8,
 }
 
 impl Aged {
     /// Octets of the frame, without what Ethernet padded.
     #[inline(always)]
     pub fn end(&self) -> usize {
-        ETHERNET + usize::from(self.length)
+        ETHERNET + usize::from(self.lead.length())
     }
 }
 
@@ -154,9 +153,8 @@ pub fn age(frame: &mut [u8]) -> Option<Aged> {
     let sum = one_hop_less(u16::from_ne_bytes(get(head, 24)));
     put(head, 24, sum.to_ne_bytes());
     Some(Aged {
-        length: get16(head, 16),
+        lead: Lead::read(get(head, 14)),
         hops,
-        tos: head[15],
     })
 }
 
@@ -189,10 +187,10 @@ pub fn age_v6(frame: &mut [u8]) -> Option<Aged> {
     }
     let hops = head[21] - 1;
     head[21] = hops;
+    let [_, tos] = (get16(head, 14) >> 4).to_be_bytes();
     Some(Aged {
-        length,
+        lead: Lead::new(tos, length),
         hops,
-        tos: head[14] << 4 | head[15] >> 4,
     })
 }
 
