@@ -65,12 +65,13 @@ build_shipped() {
     local profile=$1 libraries package
     local -a what=()
     shift
-    libraries=$(pkg-config --variable=libdir libdpdk)
+    # What is missing altogether the build says, and what to do about it.
+    libraries=$(pkg-config --variable=libdir libdpdk 2>/dev/null) || true
     for package in "$@"; do
         what+=(-p "$package")
         case $package in
         sluiced | ring)
-            if [ -e "$libraries/librte_eal.a" ]; then what+=(--features "$package/static-pmd"); fi
+            if [ -n "$libraries" ] && [ -e "$libraries/librte_eal.a" ]; then what+=(--features "$package/static-pmd"); fi
             ;;
         esac
     done

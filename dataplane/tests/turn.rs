@@ -12,7 +12,7 @@ use dataplane::fwd::Forwarder;
 use dataplane::handover::Handed;
 use dataplane::memory::Recycler;
 use dataplane::owner::Step;
-use dataplane::port::{Frame, WorkerId};
+use dataplane::port::{BURST, Frame, WorkerId};
 use dataplane::sched::Kind;
 use dataplane::services::marks::Network;
 use dataplane::services::{Access, HopId, ServiceId, Standing, Telling, Unmatched};
@@ -104,6 +104,29 @@ fn ethernets_padding_is_cut() {
     assert_eq!(padded.len(), 60);
     assert_eq!(lab.one(&padded), ["transmit"]);
     assert_eq!(lab.sent(LAN), [tx(1, &syn(1).ttl(63))]);
+}
+
+/// A full burst goes to its queue as it lies, but not past what waits for that queue.
+#[test]
+fn a_full_burst_overtakes_nobody() {
+    let mut lab = lab("rr", &[(1, 1)]);
+    lab.one(&rx(&syn(31337)));
+    lab.one(&rx(&ip(CLIENT, VIP).with(tcp(31337, 80).ack())));
+    lab.sent(LAN);
+    for before in [0, 1, BURST - 1, BURST] {
+        let numbers = 0..u8::try_from(before + BURST).expect("a few");
+        for n in numbers.clone() {
+            let segment = ip(CLIENT, VIP).with(tcp(31337, 80).ack().payload([n]));
+            match usize::from(n) < before {
+                true => lab.give(WAN, &rx(&segment)),
+                false => lab.give(LAN, &segment.ether(GATEWAY_MAC, LAN_MAC).bytes()),
+            }
+        }
+        lab.turn();
+        let sent = lab.sent(LAN);
+        let last = sent.iter().map(|frame| *frame.last().expect("a payload"));
+        assert!(last.eq(numbers), "{before} by the other port before");
+    }
 }
 
 #[test]

@@ -47,13 +47,20 @@ impl Switches {
         Ok(own)
     }
 
-    /// So far; on a core, waiting for one (nanoseconds), how often it was put on one.
+    /// So far.
     fn count(&mut self) -> Option<u64> {
         let mut text = String::new();
         self.0.rewind().ok()?;
         self.0.read_to_string(&mut text).ok()?;
-        text.split_whitespace().nth(2)?.parse().ok()
+        counted(&text)
     }
+}
+
+/// On a core, waiting for one (nanoseconds), how often it was put on one: who reads this was so once.
+/// Kernels that don't count say `0 0 0`.
+fn counted(text: &str) -> Option<u64> {
+    let count = text.split_whitespace().nth(2)?.parse().ok()?;
+    (count > 0).then_some(count)
 }
 
 /// A generator that keeps a pace.
@@ -241,6 +248,14 @@ mod tests {
             },
         ] {
             assert!(!wrong.is_kept(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_count_is_told() {
+        assert_eq!(counted("912345 678 9\n"), Some(9));
+        for text in ["0 0 0\n", "912345 678\n", ""] {
+            assert_eq!(counted(text), None, "{text:?}");
         }
     }
 
