@@ -64,7 +64,9 @@ the configuration
 
 #[test]
 fn man_page() {
-    let man = Man::new(Args::command())
+    // Ours alone: which DPDK a build has is for `--version`.
+    let command = Args::command().version(env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command)
         .section("8")
         .date("")
         .manual("Sluice");
