@@ -100,6 +100,9 @@ impl Trace {
 }
 
 const FLOWS: [u32; 3] = [1_000, 60_000, 1_000_000];
+/// Where clients' packets are alone: on the way to where the trace, which both programs read, leaves the
+/// last-level cache, there are numbers of flows at which it does so because of the daemon's tables.
+const MORE_FLOWS: [u32; 3] = [30_000, 120_000, 180_000];
 /// What the driver's reading of a long trace costs, where the tables are small.
 const fn long(family: Family) -> Trace {
     Trace {
@@ -114,8 +117,11 @@ fn traces(quick: bool) -> Vec<Trace> {
     let all = |family, direction| FLOWS.map(|flows| Trace::of(family, direction, flows));
     let mut traces = all(Family::V4, Direction::Forward).to_vec();
     if !quick {
+        let more = |family| MORE_FLOWS.map(|flows| Trace::of(family, Direction::Forward, flows));
+        traces.extend(more(Family::V4));
         traces.push(long(Family::V4));
         traces.extend(all(Family::V6, Direction::Forward));
+        traces.extend(more(Family::V6));
         traces.push(long(Family::V6));
         traces.extend(all(Family::V4, Direction::Both));
         // Half as many: a million of such buffers are what fits.

@@ -66,10 +66,7 @@ the configuration
 fn man_page() {
     // Ours alone: which DPDK a build has is for `--version`.
     let command = Args::command().version(env!("CARGO_PKG_VERSION"));
-    let man = Man::new(command)
-        .section("8")
-        .date("")
-        .manual("Sluice");
+    let man = Man::new(command).section("8").date("").manual("Sluice");
     let mut page = Vec::new();
     man.render(&mut page).expect("a vector takes everything");
     page.extend(REST.bytes());
